@@ -40,7 +40,7 @@ events! {
     /// A user has authenticated.
     Login = "a9418cd31d1d422db3240cbc8d6b51d0",
     /// A client was denied access.
-    Refused = "b149474bbcb144e8923ff3b04326882b",
+    Denied = "b149474bbcb144e8923ff3b04326882b",
     /// A session has attached.
     Attach = "371c8fefa17a412196b302f0f07a447f",
     /// A session has detached.
@@ -54,7 +54,7 @@ events! {
     /// A trigger has fired.
     Triggered = "31e2cc72b1f7477683c0d1008eda9de7",
     /// Further matches of a trigger were suppressed during its cooldown.
-    PassedOver = "995a158bb2804cda971960e90c2d65f8",
+    TriggerSuppressed = "995a158bb2804cda971960e90c2d65f8",
     /// A setting of the candidate was changed.
     Set = "f83917b68c96400f9a6a4684db449240",
     /// A port has applied changed settings.

@@ -35,6 +35,8 @@ pub mod capture;
 pub mod session;
 pub mod trigger;
 
+pub mod initial;
+
 pub mod exec;
 pub mod rfc2217;
 
@@ -54,5 +56,7 @@ pub mod admin;
 pub mod cli;
 
 pub mod gateway;
+
+pub mod metrics;
 
 pub mod foreground;

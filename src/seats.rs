@@ -1,7 +1,7 @@
 //! Limits of authenticated connections at one port or listener. They bound the memory, and are shared, since
 //! one user who takes all (a script that leaves sessions open) would lock out everyone else, including those
 //! who could end these sessions. An SSH connection without a session (`ssh -MN`, `ControlPersist`) gives way
-//! when another login needs its place.
+//! when its slot is needed for another login.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -206,7 +206,7 @@ fn a_user_may_not_do_what_administrators_may() {
     }
     let requests = [
         Request::Apply,
-        Request::Break { milliseconds: 500, by: "nobody".to_owned() },
+        Request::Break { milliseconds: 500, name: None, by: "nobody".to_owned() },
         Request::Disconnect { user: "root".to_owned(), by: "nobody".to_owned() },
     ];
     std::thread::scope(|scope| {
@@ -216,7 +216,7 @@ fn a_user_may_not_do_what_administrators_may() {
             assert_eq!(changed, 0, "run as root (make test does)");
             for request in &requests {
                 let why = "nobody is not an administrator of demo: use consolectl".to_owned();
-                assert_eq!(asked(&rig, request).0, Some(Reply::Refused(why)), "{request:?}");
+                assert_eq!(asked(&rig, request).0, Some(Reply::Rejected(why)), "{request:?}");
             }
             assert!(matches!(asked(&rig, &Request::Status).0, Some(Reply::Status(_))));
         });

@@ -252,7 +252,7 @@ fn an_idle_client_does_not_block_others() {
     let mut last: UnixStream = silent.pop().unwrap();
     let refusal: Option<Reply> = receive(&mut last).unwrap();
     let wanted = "demo: too many pending clients of uid 65534; try again";
-    assert_eq!(refusal, Some(Reply::Refused(wanted.to_owned())));
+    assert_eq!(refusal, Some(Reply::Rejected(wanted.to_owned())));
     let (status, table, _) = said(rig.consolectl(&["status"]));
     assert_eq!(status, Some(0));
     assert!(table.lines().any(|line| line.ends_with("open")), "{table}");
@@ -268,7 +268,7 @@ fn a_uid_without_an_account_is_rejected_with_a_reason() {
     send(&mut clients[0], &Request::Connect { terminal: false, options: Default::default() }).unwrap();
     let refusal: Option<Reply> = receive(&mut clients[0]).unwrap();
     let wanted = format!("cannot look up uid {STRANGER}: no such user");
-    assert_eq!(refusal, Some(Reply::Refused(wanted)));
+    assert_eq!(refusal, Some(Reply::Rejected(wanted)));
 }
 
 /// Runs this in a thread that is that user; the kernel notes who a client is when it connects.

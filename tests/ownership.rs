@@ -163,7 +163,7 @@ fn a_session_does_not_change_to_another_device_without_confirmation() {
     let (other, tty) = device();
     // The first one is alive, and the name is the other's from now on: as udev's by-id link, of two with one serial number.
     link(&rig, "demo", &tty);
-    seat.sees("leads to");
+    seat.sees("points to");
     seat.sees("another adapter than before");
     seat.typing.write_all(b"reboot\r").unwrap();
     seat.sees("input is discarded");

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "support/words.rs"]
+mod words;
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The rooms in the order of the table: those of one row from left to right.

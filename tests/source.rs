@@ -11,10 +11,14 @@ use std::time::{Duration, Instant};
 
 #[path = "support/dialer.rs"]
 mod dialer;
+#[path = "source/programs.rs"]
+mod programs;
 #[path = "support/rig.rs"]
 mod rig;
 #[path = "support/ser2net.rs"]
 mod ser2net;
+#[path = "source/steps.rs"]
+mod steps;
 
 use dialer::Dialers;
 use rig::{PATIENCE, Rig, collect, until};
@@ -249,9 +253,9 @@ fn a_refused_login_is_one_sentence_and_is_tried_three_times() {
         format!("echo x >>{}; echo 'admin@bmc: Permission denied (password).'; exit 255", count.display());
     let _dialers = Dialers::new(&rig.path("run"), &["unit", "/bin/sh", "-c", &script]);
     rig.start();
-    let status = rig.wait_for_status("not tried again after 3 refused logins");
+    let status = rig.wait_for_status("not retried after 3 rejected logins");
     assert!(
-        status.contains("the far end refused the login of sh: admin@bmc: Permission denied (password)."),
+        status.contains("the far end rejected the login of sh: admin@bmc: Permission denied (password)."),
         "{status}"
     );
     assert_eq!(fs::read_to_string(&count).unwrap().lines().count(), 3);

@@ -35,7 +35,7 @@ export class Changes {
         setInterval(() => this.tick(), 1000);
     }
 
-    /** What the changes that are shown came to: a change that somebody else makes in the meantime is refused. */
+    /** The revision of the changes that are shown: an action on them is rejected if another user has made a change since. */
     get revision() {
         return this.seenRevision || 0;
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use consoleserver::config::EscapePrefix;
 use consoleserver::session::escape::{Action, EscapeMachine};
-use consoleserver::session::{Event, typed};
+use consoleserver::session::{Event, input_queue};
 
 use super::pieces::Pieces;
 
@@ -86,7 +86,7 @@ fn quoted(EscapePrefix([first, second]): EscapePrefix, bytes: &[u8]) -> Vec<u8> 
 
 /// Nothing is dropped, nothing doubled, and whoever reads from the client waits exactly while too much waits.
 fn gate(orders: &[u8]) {
-    let (feeder, mut session) = typed();
+    let (feeder, mut session) = input_queue();
     let mut context = Context::from_waker(Waker::noop());
     let (mut sent, mut taken) = (std::collections::VecDeque::new(), Vec::new());
     let mut waiting = 0;

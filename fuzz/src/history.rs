@@ -117,7 +117,7 @@ fn put(path: &Path, age: usize, how: u8, content: &[u8]) -> Option<Vec<u8>> {
 
 fn all(history: &mut History) -> std::io::Result<Vec<u8>> {
     let mut all = Vec::new();
-    while let Some(piece) = history.look_on()? {
+    while let Some(piece) = history.read_appended()? {
         assert!(piece.len() <= PIECE_MAX, "{}", piece.len());
         all.extend(piece);
         if all.len() as u64 > UNPACKED_MAX {

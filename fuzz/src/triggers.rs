@@ -7,7 +7,7 @@ use std::time::Duration;
 use consoleserver::config::{Pattern, Trigger, Triggers};
 use consoleserver::trigger::LONGEST_LINE;
 use consoleserver::trigger::lines::Lines;
-use consoleserver::trigger::rules::{Happening, Rules};
+use consoleserver::trigger::rules::{Rules, TriggerEvent};
 use tokio::time::Instant;
 
 use super::pieces::Pieces;
@@ -69,7 +69,7 @@ fn lines<'b>(pieces: impl Iterator<Item = &'b [u8]>) -> Vec<(String, usize, bool
 fn counted<'b>(triggers: &Triggers, pieces: impl Iterator<Item = &'b [u8]>) -> BTreeMap<String, u64> {
     let begin = Instant::now();
     let mut rules = Rules::new(triggers, begin);
-    let mut happenings: Vec<Happening> = pieces.flat_map(|piece| rules.hear(piece, begin)).collect();
+    let mut happenings: Vec<TriggerEvent> = pieces.flat_map(|piece| rules.feed(piece, begin)).collect();
     for later in [1, 3, 6, 60, 120] {
         happenings.extend(rules.tick(begin + Duration::from_secs(later)));
     }
@@ -77,8 +77,8 @@ fn counted<'b>(triggers: &Triggers, pieces: impl Iterator<Item = &'b [u8]>) -> B
     let mut counts = BTreeMap::new();
     for happening in happenings {
         let (rule, count, line) = match happening {
-            Happening::Fired { rule, line, .. } => (rule, 1, line),
-            Happening::PassedOver { rule, count, line, .. } => (rule, count, line),
+            TriggerEvent::Fired { rule, line, .. } => (rule, 1, line),
+            TriggerEvent::Suppressed { rule, count, line, .. } => (rule, count, line),
         };
         assert!(!line.contains(|c: char| c.is_control() && c != '\t'), "{line:?}");
         assert!(line.len() <= ESCAPED_MAX * LONGEST_LINE);

@@ -57,7 +57,7 @@ impl Core {
         let caller = whole_caller();
         let text = match caller.connection.is_empty() {
             true => text.to_owned(),
-            false => format!("{} {text}", place(&caller)),
+            false => format!("{} {text}", user_and_origin(&caller)),
         };
         if !action.is_edit() {
             summary(action, &caller, &text);
@@ -102,7 +102,7 @@ impl Action {
 }
 
 /// `alice`, or `alice (192.0.2.7)`
-fn place(Caller { name, origin, .. }: &Caller) -> String {
+fn user_and_origin(Caller { name, origin, .. }: &Caller) -> String {
     match origin.from.as_str() {
         "local" => name.clone(),
         from => format!("{name} ({from})"),

@@ -14,7 +14,6 @@ use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 use super::origin::{Origin, origin, unit_of};
 use crate::auth::account::Account;
 
-/// The user of all ports.
 const PORT_USER: &str = "_console-port";
 
 /// The polkit action of a power command.
@@ -72,7 +71,11 @@ const TABLE: &[(&str, &[&str], Permission)] = {
         ("org.consoleserver1.Watcher", &["Report", "Power"], Port),
         ("org.consoleserver1.Port", &["Power"], Power),
         ("org.consoleserver1.Port", &["Sessions"], Nothing),
-        ("org.consoleserver1.Port", &["Start", "Stop", "Reload", "SendBreak", "Disconnect"], Manage),
+        (
+            "org.consoleserver1.Port",
+            &["Start", "Stop", "Reload", "SendBreak", "SendNamedBreak", "Disconnect"],
+            Manage,
+        ),
         ("org.consoleserver1.Port", &["Enabled", "Description", "Device", "SshPort", "Timeout"], Configure),
         (
             "org.consoleserver1.Port",

@@ -69,7 +69,7 @@ impl Core {
             Whose::All => state.merged()?,
             Whose::Mine => changes
                 .apply(&state.committed.text)
-                .map_err(|error| Error::Refused(Rejected::Whole(error.to_string())))?,
+                .map_err(|error| Error::Rejected(Rejected::Whole(error.to_string())))?,
         };
         let text = commit::with_own_notice(text);
         let altered = committed(&state, &changes);

@@ -23,7 +23,7 @@ use crate::config::{ConfigError, Value};
 #[derive(Debug, Error)]
 pub enum Error {
     #[error(transparent)]
-    Refused(#[from] Rejected),
+    Rejected(#[from] Rejected),
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]

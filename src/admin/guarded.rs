@@ -12,7 +12,7 @@ use zbus::object_server::{DispatchResult, Interface, SignalEmitter};
 use zbus::{BoxDBusError, Connection, ObjectServer, OwnedVariant, Variant, fdo};
 
 use super::authorization::as_caller;
-use super::refused::BusError;
+use super::bus_error::BusError;
 use super::service::Shared;
 
 /// The interface `I` with authorization.

@@ -10,8 +10,8 @@ use zbus::{ObjectServer, OwnedObjectPath, Variant};
 use super::authorization::Permission;
 use super::authors::{outcome, shown};
 use super::bus::{By, Change, Keys, port_path};
+use super::bus_error::{BusError, Result};
 use super::commit::Whose;
-use super::refused::{BusError::Refused, Result};
 use super::service::Shared;
 use super::state::{Author, Rejected, State};
 use super::wire::{from_bus, keys, to_bus};
@@ -26,7 +26,7 @@ pub struct Manager(pub Arc<Shared>);
 
 /// Parses a port name.
 pub fn port(word: &str) -> Result<PortName> {
-    word.parse().map_err(|error: crate::port::PortError| Refused(error.to_string()))
+    word.parse().map_err(|error: crate::port::PortError| BusError::Rejected(error.to_string()))
 }
 
 /// Parses the key of a `Set` call: a key of the port, or with its table before it.
@@ -37,16 +37,16 @@ fn path(of_port: &str, key: &str) -> Result<KeyPath> {
     };
     match path {
         Ok(KeyPath { key: None, scope: Scope::Port(_) }) => {
-            Err(Refused(format!("{key:?} is a port: use CreatePort or RemovePort")))
+            Err(BusError::Rejected(format!("{key:?} is a port: use CreatePort or RemovePort")))
         }
-        path => path.map_err(|error| Refused(error.to_string())),
+        path => path.map_err(|error| BusError::Rejected(error.to_string())),
     }
 }
 
 /// Converts a value from the bus.
 pub fn value(path: &KeyPath, value: &Variant<'_>) -> Result<Value> {
     from_bus(value).ok_or_else(|| {
-        Refused(format!("{path} expects a number, a string, a boolean or an array of strings"))
+        BusError::Rejected(format!("{path} expects a number, a string, a boolean or an array of strings"))
     })
 }
 
@@ -161,7 +161,7 @@ impl Manager {
                 Scope::Template(_) => "a template: set one of its keys, such as baud",
                 _ => "a trigger rule: set its match, silence, cooldown or start",
             };
-            return Err(Refused(format!("{path} is {whole}")));
+            return Err(BusError::Rejected(format!("{path} is {whole}")));
         }
         let value = self::value(&path, &value)?;
         Ok(self.0.core.set(path, Some(value), revision).await?)
@@ -218,7 +218,7 @@ impl Manager {
         let state = self.0.core.state();
         let known = state.ports();
         if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
-            return Err(Refused(no_port(unknown.as_str(), known.iter().copied())));
+            return Err(BusError::Rejected(no_port(unknown.as_str(), known.iter().copied())));
         }
         let remarks =
             self.0.core.reload(|scope| scope.port().is_some_and(|port| names.contains(port))).await?;

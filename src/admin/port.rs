@@ -9,20 +9,20 @@ use zbus::ObjectServer;
 
 use super::authorization::caller;
 use super::bus::{Keys, Session};
-use super::manager::tcp_port;
-use super::power;
-use super::refused::{
-    BusError::{Failed, Refused},
+use super::bus_error::{
+    BusError::{Failed, Rejected},
     Result,
 };
+use super::manager::tcp_port;
+use super::power;
 use super::service::Shared;
 use super::wire::keys;
 use crate::attach::{LineErrors, Status, client};
 use crate::config::changes::{KeyPath, Scope};
 use crate::config::{Config, Value, keys as table};
 use crate::hub::BREAK_MS_RANGE;
-use crate::port::PortName;
 use crate::port::power::{PowerVerb, PowerVerbError};
+use crate::port::{BreakName, BreakNameError, PortName};
 
 /// The object of a port.
 pub struct Port {
@@ -110,7 +110,7 @@ impl Port {
     async fn send_break(&self, milliseconds: u32) -> Result<()> {
         if !BREAK_MS_RANGE.contains(&milliseconds) {
             let (shortest, longest) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
-            return Err(Refused(format!(
+            return Err(Rejected(format!(
                 "expected a break of {shortest} to {longest} ms, not {milliseconds}"
             )));
         }
@@ -119,9 +119,15 @@ impl Port {
         self.ask(move |runtime_dir, port| client::send_break(runtime_dir, port, length, &by)).await
     }
 
+    async fn send_named_break(&self, name: &str) -> Result<()> {
+        let name: BreakName = name.parse().map_err(|error: BreakNameError| Rejected(error.to_string()))?;
+        let by = caller();
+        self.ask(move |runtime_dir, port| client::send_named_break(runtime_dir, port, &name, &by)).await
+    }
+
     #[zbus(out_args("output"))]
     async fn power(&self, verb: &str) -> Result<String> {
-        let verb: PowerVerb = verb.parse().map_err(|error: PowerVerbError| Refused(error.to_string()))?;
+        let verb: PowerVerb = verb.parse().map_err(|error: PowerVerbError| Rejected(error.to_string()))?;
         power::run(&self.shared, &self.name, verb, &caller()).await
     }
 

@@ -53,27 +53,26 @@ pub(super) fn in_order(
         None => unit.clone(),
     };
     let unit = |port: &PortName| new.instances.of(port).clone();
-    let mut movers: Vec<PortMove> = Vec::new();
+    let mut moves: Vec<PortMove> = Vec::new();
     for step in steps {
         let port = PortName::of_unit(step.unit()).map(|unit| named(&unit));
-        let mover = match movers.iter().position(|mover| mover.port == port) {
-            Some(index) => &mut movers[index],
+        let port_move = match moves.iter().position(|known| known.port == port) {
+            Some(index) => &mut moves[index],
             None => {
-                movers.push(PortMove::new(now, new, port));
-                movers.last_mut().expect("was pushed")
+                moves.push(PortMove::new(now, new, port));
+                moves.last_mut().expect("was pushed")
             }
         };
-        mover.steps.push(step);
+        port_move.steps.push(step);
     }
     let mut ordered = Vec::new();
-    while !movers.is_empty() {
-        let free =
-            |mover: &PortMove| movers.iter().all(|other| other.port == mover.port || !mover.waits_for(other));
-        match movers.iter().position(free) {
-            Some(index) => ordered.append(&mut movers.remove(index).steps),
+    while !moves.is_empty() {
+        let free = |one: &PortMove| moves.iter().all(|other| other.port == one.port || !one.waits_for(other));
+        match moves.iter().position(free) {
+            Some(index) => ordered.append(&mut moves.remove(index).steps),
             None => {
-                let first = member_of_cycle(&movers);
-                let first = &mut movers[first];
+                let first = member_of_cycle(&moves);
+                let first = &mut moves[first];
                 ordered.push(Step::Stop(first.socket(unit)));
                 first.holds.clear();
                 if let Some(port) = first.port.clone() {
@@ -92,10 +91,10 @@ pub(super) fn in_order(
 
 /// A member of a cycle, if each waits for another one. The first one may only wait for members of the cycle,
 /// so the search follows the waits until it repeats.
-fn member_of_cycle(movers: &[PortMove]) -> usize {
-    let before = |mover: usize| {
-        let waits = |other: &PortMove| other.port != movers[mover].port && movers[mover].waits_for(other);
-        movers.iter().position(waits).unwrap_or(mover)
+fn member_of_cycle(moves: &[PortMove]) -> usize {
+    let before = |index: usize| {
+        let waits = |other: &PortMove| other.port != moves[index].port && moves[index].waits_for(other);
+        moves.iter().position(waits).unwrap_or(index)
     };
-    (0..movers.len()).fold(0, |mover, _| before(mover))
+    (0..moves.len()).fold(0, |index, _| before(index))
 }

@@ -11,8 +11,8 @@ use zbus::message::Header;
 
 use super::apply::Step;
 use super::authorization::Session;
-use super::refused::{
-    BusError::{Denied, Failed, Refused},
+use super::bus_error::{
+    BusError::{Denied, Failed, Rejected},
     Result,
 };
 use super::service::Shared;
@@ -39,7 +39,7 @@ impl InProgress {
     fn begin(port: &PortName) -> Result<Self> {
         match IN_PROGRESS.lock().unwrap_or_else(PoisonError::into_inner).insert(port.clone()) {
             true => Ok(Self(port.clone())),
-            false => Err(Refused(format!("another power command for {port} is still in progress"))),
+            false => Err(Rejected(format!("another power command for {port} is still in progress"))),
         }
     }
 }
@@ -93,7 +93,7 @@ pub async fn run_for_session(
     let unit = {
         let state = shared.core.state();
         if !state.running_config.ports.contains_key(port) {
-            return Err(Refused(format!("no port {port} is running")));
+            return Err(Rejected(format!("no port {port} is running")));
         }
         format!("console@{}.service", state.instances.of(port))
     };

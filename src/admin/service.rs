@@ -57,7 +57,6 @@ pub struct Shared {
     pub core: Core,
     /// Authorizes callers.
     pub authorizer: Authorizer,
-    /// Ports that have an object.
     objects: tokio::sync::Mutex<BTreeSet<PortName>>,
     calls: AtomicUsize,
     started: Instant,
@@ -190,8 +189,7 @@ async fn serve(root: PathBuf) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// Releases the name first, so that the next call activates a new service. Calls that came before are
-/// answered.
+/// Releases the name first, so that the next call activates a new service. Earlier calls are completed.
 async fn leave(connection: &Connection, shared: &Shared) {
     if let Err(error) = connection.release_name(BUS_NAME).await {
         tracing::warn!("cannot release {BUS_NAME}: {error}");

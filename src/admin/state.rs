@@ -340,7 +340,7 @@ impl State {
         let pending = self.pending();
         let conflict = |(path, change): (&KeyPath, &Change)| {
             let now = stated(&self.committed.text, &pending.origin(path));
-            // If somebody else has created the same port in the file, the two still conflict: that one may
+            // If another user has created the same port in the file, the two still conflict: that one may
             // have any keys.
             let agree = now == change.new && (path.key.is_some() || now.is_none());
             (now != change.old && !agree).then(|| {

@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 use zbus::object_server::SignalEmitter;
 
-use super::manager::{Manager, port};
-use super::power;
-use super::refused::{
-    BusError::{Failed, Refused},
+use super::bus_error::{
+    BusError::{Failed, Rejected},
     Result,
 };
+use super::manager::{Manager, port};
+use super::power;
 use super::service::Shared;
 use super::units::Begun;
 use crate::config::{TriggerName, TriggerNameError};
@@ -80,7 +80,7 @@ impl Watcher {
         #[zbus(header)] header: zbus::message::Header<'_>,
     ) -> Result<String> {
         let port = self::port(port)?;
-        let verb: PowerVerb = verb.parse().map_err(|error: PowerVerbError| Refused(error.to_string()))?;
+        let verb: PowerVerb = verb.parse().map_err(|error: PowerVerbError| Rejected(error.to_string()))?;
         power::run_for_session(&self.shared, &header, &port, verb, user).await
     }
 
@@ -92,17 +92,18 @@ impl Watcher {
         #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
     ) -> Result<()> {
         let port = self::port(port)?;
-        let rule: TriggerName = rule.parse().map_err(|error: TriggerNameError| Refused(error.to_string()))?;
+        let rule: TriggerName =
+            rule.parse().map_err(|error: TriggerNameError| Rejected(error.to_string()))?;
         if line.len() > MAX_EVENT_BYTES || line.contains(|c: char| c.is_control() && c != '\t') {
-            return Err(Refused(format!(
+            return Err(Rejected(format!(
                 "the line must be printable text of at most {MAX_EVENT_BYTES} bytes"
             )));
         }
         let state = self.shared.core.state();
         let trigger = state.running_config.ports.get(&port).and_then(|port| port.triggers.get(&rule));
-        let trigger = trigger.ok_or_else(|| Refused(format!("{port} has no running trigger {rule}")))?;
+        let trigger = trigger.ok_or_else(|| Rejected(format!("{port} has no running trigger {rule}")))?;
         if self.is_early(&port, &rule, trigger.cooldown) {
-            return Err(Refused(format!("trigger {rule} of {port} is in its cooldown")));
+            return Err(Rejected(format!("trigger {rule} of {port} is in its cooldown")));
         }
         Manager::triggered(&emitter, port.as_str(), rule.as_str(), line).await?;
         if !trigger.start {

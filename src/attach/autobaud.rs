@@ -9,11 +9,10 @@ use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::server::Server;
 use super::{Reply, Tried};
 use crate::hub::{Control, Cursor, LineState, Pulled};
 use crate::port::{Baud, LineSettings};
-use crate::session::plain;
+use crate::session::{Console, plain};
 use crate::system::message::{MessageError, send_async};
 use crate::system::reactor::peer_closed;
 
@@ -54,121 +53,116 @@ pub fn legible(bytes: &[u8]) -> usize {
     (text * 100).checked_div(bytes.len()).unwrap_or(0)
 }
 
-impl Server {
-    pub(super) async fn autobaud(&self, mut stream: UnixStream, user: &str) -> Result<(), MessageError> {
-        let line = self.console.hub.line().borrow().clone();
-        let name = &self.console.name();
-        let LineState::Open(settings) = line else {
-            return send_async(
-                &mut stream,
-                &Reply::Refused(format!("autobaud of {name} is not possible: {line}")),
-            )
-            .await;
-        };
-        let other = self.console.roster().writer().map(|member| member.client.clone());
-        if let Some(other) = other.filter(|writer| writer.user != user) {
-            let why = format!("autobaud of {name} is not possible: {other} has write access");
-            return send_async(&mut stream, &Reply::Refused(why)).await;
-        }
-        let watched = stream.as_fd().try_clone_to_owned()?;
-        let (_reader, mut writer) = stream.into_split();
-        let notice =
-            format!("{} is testing line rates: output may be garbled until the test ends", plain(user));
-        tracing::info!(console_user = user, "{notice}");
-        self.notify(&notice);
-        let ended = tokio::select! {
-            ended = self.try_rates(settings, &mut writer) => ended,
-            // The lease ends with the dropped future.
-            _ = peer_closed(watched, Interest::WRITABLE) => Ok(()),
-        };
-        self.notify(&format!("{name} is back at {} baud", self.console.settings().line.baud.get()));
-        ended
+pub(super) async fn autobaud(
+    console: &Console,
+    mut stream: UnixStream,
+    user: &str,
+) -> Result<(), MessageError> {
+    let line = console.hub.line().borrow().clone();
+    let name = &console.name();
+    let LineState::Open(settings) = line else {
+        return send_async(
+            &mut stream,
+            &Reply::Rejected(format!("autobaud of {name} is not possible: {line}")),
+        )
+        .await;
+    };
+    let other = console.roster().writer().map(|member| member.client.clone());
+    if let Some(other) = other.filter(|writer| writer.user != user) {
+        let why = format!("autobaud of {name} is not possible: {other} has write access");
+        return send_async(&mut stream, &Reply::Rejected(why)).await;
     }
+    let watched = stream.as_fd().try_clone_to_owned()?;
+    let (_reader, mut writer) = stream.into_split();
+    let notice = format!("{} is testing line rates: output may be garbled until the test ends", plain(user));
+    tracing::info!(console_user = user, "{notice}");
+    notify(console, &notice);
+    let ended = tokio::select! {
+        ended = try_rates(console, settings, &mut writer) => ended,
+        // The lease ends with the dropped future.
+        _ = peer_closed(watched, Interest::WRITABLE) => Ok(()),
+    };
+    notify(console, &format!("{name} is back at {} baud", console.settings().line.baud.get()));
+    ended
+}
 
-    fn notify(&self, notice: &str) {
-        self.console.roster().notify_all(None, notice);
-        self.console.hub.note(notice.to_owned());
+fn notify(console: &Console, notice: &str) {
+    console.roster().notify_all(None, notice);
+    console.hub.note(notice.to_owned());
+}
+
+async fn try_rates(
+    console: &Console,
+    settings: LineSettings,
+    to: &mut (impl AsyncWrite + Unpin),
+) -> Result<(), MessageError> {
+    let mut cursor = console.hub.cursor_from_now();
+    let mut line = console.hub.line();
+    let received = tokio::select! {
+        received = read_for(&mut cursor, 1, SILENCE_TIMEOUT) => Some(received),
+        () = closed(&mut line) => None,
+    };
+    let Some(received) = received else {
+        let why = format!("{} was unplugged", console.name());
+        return send_async(to, &Reply::Rejected(why)).await;
+    };
+    if received.is_empty() {
+        let why = format!("no output from {} within {} s", console.name(), SILENCE_TIMEOUT.as_secs());
+        return send_async(
+            to,
+            &Reply::Rejected(format!("{why}: make the device print something and try again")),
+        )
+        .await;
     }
-
-    async fn try_rates(
-        &self,
-        settings: LineSettings,
-        to: &mut (impl AsyncWrite + Unpin),
-    ) -> Result<(), MessageError> {
-        let mut cursor = self.console.hub.cursor_from_now();
-        let mut line = self.console.hub.line();
-        let received = tokio::select! {
-            received = read_for(&mut cursor, 1, SILENCE_TIMEOUT) => Some(received),
-            () = closed(&mut line) => None,
-        };
-        let Some(received) = received else {
-            let why = format!("{} was unplugged", self.console.name());
-            return send_async(to, &Reply::Refused(why)).await;
-        };
-        if received.is_empty() {
-            let why =
-                format!("no output from {} within {} s", self.console.name(), SILENCE_TIMEOUT.as_secs());
-            return send_async(
-                to,
-                &Reply::Refused(format!("{why}: make the device print something and try again")),
-            )
-            .await;
+    let others = RATES.iter().filter_map(|rate| Baud::try_from(*rate).ok());
+    let rates = std::iter::once(settings.baud).chain(others.filter(|baud| *baud != settings.baud));
+    // Dropped when this function ends or is cancelled.
+    let (end, lease) = oneshot::channel();
+    let mut lease = Some(lease);
+    for baud in rates {
+        match set_leased(console, LineSettings { baud, ..settings }, lease.take()).await {
+            Ok(true) => {}
+            // The driver does not support this rate.
+            Ok(false) => continue,
+            Err(why) => return send_async(to, &Reply::Rejected(why)).await,
         }
-        let others = RATES.iter().filter_map(|rate| Baud::try_from(*rate).ok());
-        let rates = std::iter::once(settings.baud).chain(others.filter(|baud| *baud != settings.baud));
-        // Dropped when this function ends or is cancelled.
-        let (end, lease) = oneshot::channel();
-        let mut lease = Some(lease);
-        for baud in rates {
-            match self.lease(LineSettings { baud, ..settings }, lease.take()).await {
-                Ok(true) => {}
-                // The driver does not support this rate.
-                Ok(false) => continue,
-                Err(why) => return send_async(to, &Reply::Refused(why)).await,
-            }
-            read_for(&mut cursor, usize::MAX, SETTLE_TIME).await;
-            let received = read_for(&mut cursor, ENOUGH_BYTES, LISTEN_TIME).await;
-            if end.is_closed() {
-                let why = format!(
-                    "{}: the settings were changed or the device was unplugged during the test",
-                    self.console.name()
-                );
-                return send_async(to, &Reply::Refused(why)).await;
-            }
-            let text = legible(&received);
-            let is_text = received.len() >= TOO_FEW && text >= TEXT;
-            let tried = Tried { baud: baud.get(), bytes: received.len(), text, is_text };
-            send_async(to, &Reply::Tried(tried)).await?;
-            if is_text {
-                break;
-            }
+        read_for(&mut cursor, usize::MAX, SETTLE_TIME).await;
+        let received = read_for(&mut cursor, ENOUGH_BYTES, LISTEN_TIME).await;
+        if end.is_closed() {
+            let why = format!(
+                "{}: the settings were changed or the device was unplugged during the test",
+                console.name()
+            );
+            return send_async(to, &Reply::Rejected(why)).await;
         }
-        // Before the reply, after which the caller may read the settings.
-        drop(end);
-        send_async(to, &Reply::Done).await
+        let text = legible(&received);
+        let is_text = received.len() >= TOO_FEW && text >= TEXT;
+        let tried = Tried { baud: baud.get(), bytes: received.len(), text, is_text };
+        send_async(to, &Reply::Tried(tried)).await?;
+        if is_text {
+            break;
+        }
     }
+    // Before the reply, after which the caller may read the settings.
+    drop(end);
+    send_async(to, &Reply::Done).await
+}
 
-    /// Sets the line until the other end of the first lease is dropped. Returns whether the driver supports the settings.
-    async fn lease(
-        &self,
-        settings: LineSettings,
-        lease: Option<oneshot::Receiver<()>>,
-    ) -> Result<bool, String> {
-        let (told, done) = oneshot::channel();
-        let asked = async {
-            self.console
-                .hub
-                .control()
-                .send(Control::Lease { settings, lease, sends: false, told })
-                .await
-                .ok()?;
-            done.await.ok()
-        };
-        match tokio::time::timeout(LINE_TIMEOUT, asked).await {
-            Ok(Some(done)) => done.map(|refused| !refused.contains(&"baud")),
-            Ok(None) => Err(format!("{} is shutting down", self.console.name())),
-            Err(_) => Err(format!("{}: timeout while setting the rate", self.console.name())),
-        }
+/// Sets the line until the other end of the first lease is dropped. Returns whether the driver supports the settings.
+async fn set_leased(
+    console: &Console,
+    settings: LineSettings,
+    lease: Option<oneshot::Receiver<()>>,
+) -> Result<bool, String> {
+    let (told, done) = oneshot::channel();
+    let asked = async {
+        console.hub.control().send(Control::Lease { settings, lease, sends: false, told }).await.ok()?;
+        done.await.ok()
+    };
+    match tokio::time::timeout(LINE_TIMEOUT, asked).await {
+        Ok(Some(done)) => done.map(|refused| !refused.contains(&"baud")),
+        Ok(None) => Err(format!("{} is shutting down", console.name())),
+        Err(_) => Err(format!("{}: timeout while setting the rate", console.name())),
     }
 }
 

@@ -13,7 +13,8 @@ use thiserror::Error;
 use super::frame::{Frames, Kind};
 use super::{Reply, Request, Status, Tried, socket_path};
 use crate::exec::Command;
-use crate::port::PortName;
+use crate::hub::DEFAULT_BREAK_MS;
+use crate::port::{BreakName, PortName};
 use crate::printable::visible;
 use crate::session::Options;
 use crate::system::message::{MessageError, receive, receive_async, send, send_async};
@@ -47,7 +48,7 @@ pub enum AttachError {
     Silent(PortName),
     /// The port's own message.
     #[error("{0}")]
-    Refused(String),
+    Rejected(String),
     /// A message could not be sent or received.
     #[error("{0}: {1}")]
     Message(PortName, MessageError),
@@ -159,7 +160,23 @@ pub fn send_break(
     by: &str,
 ) -> Result<(), AttachError> {
     let milliseconds = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
-    match ask(runtime_dir, port, &Request::Break { milliseconds, by: by.to_owned() })? {
+    request_break(runtime_dir, port, &Request::Break { milliseconds, name: None, by: by.to_owned() })
+}
+
+/// Sends the break of this name in the name of `by`.
+pub fn send_named_break(
+    runtime_dir: &Path,
+    port: &PortName,
+    name: &BreakName,
+    by: &str,
+) -> Result<(), AttachError> {
+    let milliseconds = DEFAULT_BREAK_MS;
+    let name = Some(name.clone());
+    request_break(runtime_dir, port, &Request::Break { milliseconds, name, by: by.to_owned() })
+}
+
+fn request_break(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(), AttachError> {
+    match ask(runtime_dir, port, request)? {
         (Reply::Done, _) => Ok(()),
         (reply, _) => Err(unexpected(port, reply)),
     }
@@ -183,8 +200,8 @@ pub fn disconnect(runtime_dir: &Path, port: &PortName, user: &str, by: &str) -> 
 }
 
 pub(super) fn unexpected(port: &PortName, reply: Reply) -> AttachError {
-    AttachError::Refused(match reply {
-        Reply::Refused(why) => why,
+    AttachError::Rejected(match reply {
+        Reply::Rejected(why) => why,
         _ => format!("unexpected reply from {port}"),
     })
 }
@@ -215,7 +232,6 @@ pub fn connect(runtime_dir: &Path, port: &PortName, mut options: Options) -> Res
     }
 }
 
-/// How a session ended.
 #[derive(Debug)]
 enum SessionEnd {
     /// The user detached.
@@ -308,8 +324,8 @@ fn ask(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(Reply,
     }
     stream.set_read_timeout(None)?;
     let reply = reply.map_err(failed)?;
-    let reply =
-        reply.ok_or_else(|| AttachError::Refused(format!("{port} closed the connection without a reply")))?;
+    let reply = reply
+        .ok_or_else(|| AttachError::Rejected(format!("{port} closed the connection without a reply")))?;
     Ok((reply, stream))
 }
 
@@ -415,7 +431,7 @@ mod tests {
             unreachable(&port(), path, io(nix::libc::ENOENT)),
             unreachable(&port(), path, io(nix::libc::EACCES)),
             AttachError::Silent(port()),
-            unexpected(&port(), Reply::Refused("bob has no access to ttyUSB0".to_owned())),
+            unexpected(&port(), Reply::Rejected("bob has no access to ttyUSB0".to_owned())),
             unexpected(&port(), Reply::Done),
             AttachError::Message(port(), MessageError::Io(io(nix::libc::EPIPE))),
             AttachError::Closed(port()),

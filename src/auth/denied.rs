@@ -4,14 +4,16 @@ use nix::unistd::Uid;
 use thiserror::Error;
 
 use super::account::AccountError;
+use super::certificate::InvalidOffer;
 use super::pam::PamError;
 use super::peer::PeerError;
+use super::trust::TrustError;
 
 /// Why a login is denied, for the journal.
 #[derive(Debug, Error)]
 pub(super) enum Denied {
     #[error("console-auth does not run as root, so only its own user (uid {0}) may log in")]
-    SomebodyElse(Uid),
+    OtherUser(Uid),
     #[error("root may not log in (access.root = \"no\")")]
     Root,
     #[error("root may log in by key only (access.root = \"key\")")]
@@ -20,10 +22,16 @@ pub(super) enum Denied {
     Locked,
     #[error("{0} exists, so only root may log in")]
     Nologin(&'static str),
-    #[error("the client sent an invalid public key")]
-    NotAKey,
-    #[error("the key {0} is not in the user's authorized_keys")]
+    #[error(transparent)]
+    Offer(#[from] InvalidOffer),
+    #[error("the {0} is not authorized for the user")]
     Unlisted(String),
+    #[error("the {0} is revoked")]
+    Revoked(String),
+    #[error("no key is accepted, because the revoked keys are not known: {0}")]
+    Revocations(TrustError),
+    #[error("the security key's signature does not prove {0}")]
+    SecurityKey(&'static str),
     #[error("cannot switch to the user to read key files: {0}")]
     Become(nix::Error),
     #[error(transparent)]
@@ -34,7 +42,7 @@ pub(super) enum Denied {
 
 /// The end of an attempt, or of the whole login.
 pub(super) enum Failure {
-    Refused(Denied),
+    Denied(Denied),
     Peer(PeerError),
 }
 
@@ -42,7 +50,7 @@ impl<R: Into<Denied>> From<R> for Failure {
     fn from(denied: R) -> Self {
         match denied.into() {
             Denied::Pam(PamError::Peer(error)) => Self::Peer(error),
-            denied => Self::Refused(denied),
+            denied => Self::Denied(denied),
         }
     }
 }
@@ -54,19 +62,22 @@ mod tests {
     #[test]
     fn the_reasons_in_the_journal() {
         let errno = nix::Error::EIO;
-        let refused = |step| PamError::Refused {
+        let refused = |step| PamError::Denied {
             step,
             reason: "Permission denied".to_owned(),
             messages: "account disabled\n".to_owned(),
         };
         let reasons = [
-            Denied::SomebodyElse(Uid::from_raw(1000)),
+            Denied::OtherUser(Uid::from_raw(1000)),
             Denied::Root,
             Denied::RootByPassword,
             Denied::Locked,
             Denied::Nologin("/etc/nologin"),
-            Denied::NotAKey,
-            Denied::Unlisted("SHA256:abc".to_owned()),
+            InvalidOffer::NotAKey.into(),
+            Denied::Unlisted("key SHA256:abc".to_owned()),
+            Denied::Revoked("key SHA256:abc".to_owned()),
+            Denied::Revocations(TrustError::NotText("/etc/ssh/revoked".into())),
+            Denied::SecurityKey("that it was touched"),
             Denied::Become(errno),
             AccountError::Name.into(),
             AccountError::Unknown.into(),

@@ -50,7 +50,7 @@ const NEVER_RIGHT: &CStr = c"\x08\n\r\x7fINCORRECT";
 pub enum PamError {
     /// A module denied it.
     #[error("PAM {step}: {reason}{}", remark(.messages))]
-    Refused {
+    Denied {
         /// `authentication`, `account`, `password change` or `session`.
         step: &'static str,
         /// PAM's message.
@@ -77,9 +77,9 @@ impl PamError {
     /// The message for an authenticated user who is denied: the modules' messages, as sshd does.
     pub fn for_user(&self) -> Option<String> {
         let (messages, more) = match self {
-            Self::Refused { step: ACCOUNT | CHANGE, messages, .. } => (messages.trim(), ""),
+            Self::Denied { step: ACCOUNT | CHANGE, messages, .. } => (messages.trim(), ""),
             Self::MustChangePassword(messages) => (messages.trim(), HOW_TO_CHANGE),
-            Self::Refused { .. } | Self::Peer(_) => return None,
+            Self::Denied { .. } | Self::Peer(_) => return None,
         };
         let told =
             [messages, more].into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
@@ -186,7 +186,7 @@ impl<'a> Transaction<'a> {
             Err(error) if error.code() == ErrorCode::NEW_AUTHTOK_REQD => {
                 Err(PamError::MustChangePassword(conversation.messages.clone()))
             }
-            Err(error) => Err(PamError::Refused {
+            Err(error) => Err(PamError::Denied {
                 step,
                 reason: error.to_string(),
                 messages: conversation.messages.clone(),
@@ -209,7 +209,7 @@ impl Transaction<'static> {
 }
 
 fn refused(step: &'static str, error: &pam_client2::Error) -> PamError {
-    PamError::Refused { step, reason: error.to_string(), messages: String::new() }
+    PamError::Denied { step, reason: error.to_string(), messages: String::new() }
 }
 
 /// An open PAM session.
@@ -254,7 +254,7 @@ impl Conversation<'_> {
         }
     }
 
-    fn say(&mut self, text: &CStr) {
+    fn collect_message(&mut self, text: &CStr) {
         let room = TEXT_LIMIT.saturating_sub(self.messages.len());
         if room == 0 {
             return;
@@ -274,11 +274,11 @@ impl ConversationHandler for Conversation<'_> {
     }
 
     fn text_info(&mut self, message: &CStr) {
-        self.say(message);
+        self.collect_message(message);
     }
 
     fn error_msg(&mut self, message: &CStr) {
-        self.say(message);
+        self.collect_message(message);
     }
 }
 

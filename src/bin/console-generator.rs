@@ -133,16 +133,16 @@ fn answer(properties: &str) -> ExitCode {
 fn generate(root: &Path, normal: &Path, mut complaints: Complaints) -> ExitCode {
     let Salvaged { config, path, fault, left_out } = Config::load_salvaging(root);
     for line in left_out.iter().flat_map(|why| why.lines()) {
-        complaints.say(line);
+        complaints.warn(line);
     }
     match fault {
         // The package is removed but not purged: there are no ports.
         None | Some(ConfigError::Missing(_)) => {}
         Some(fault) => {
             for line in fault.to_string().lines() {
-                complaints.say(line);
+                complaints.warn(line);
             }
-            complaints.say(&match (&path, config.ports.len()) {
+            complaints.warn(&match (&path, config.ports.len()) {
                 (None, _) | (_, 0) => "no ports are used".to_owned(),
                 (Some(path), 1) => format!("1 port of {} is used", path.display()),
                 (Some(path), many) => format!("{many} ports of {} are used", path.display()),
@@ -152,11 +152,11 @@ fn generate(root: &Path, normal: &Path, mut complaints: Complaints) -> ExitCode 
     let source = path.as_deref().map(|path| Path::new("/").join(path.strip_prefix(root).unwrap_or(path)));
     let plan = generator::plan(&config, source.as_deref(), &generator::Machine::at(root));
     for warning in &plan.warnings {
-        complaints.say(warning);
+        complaints.warn(warning);
     }
     let failed = generator::write(&plan, normal);
     for error in &failed {
-        complaints.say(&error.to_string());
+        complaints.warn(&error.to_string());
     }
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -170,7 +170,7 @@ impl Complaints {
         Self((!to_stderr).then(|| OpenOptions::new().write(true).open("/dev/kmsg").ok()).flatten())
     }
 
-    fn say(&mut self, line: &str) {
+    fn warn(&mut self, line: &str) {
         // <3> is "err" (sd-daemon(3)); one write is one record.
         let record = format!("<3>console-generator: {line}\n");
         let logged = self.0.as_mut().is_some_and(|kmsg| kmsg.write_all(record.as_bytes()).is_ok());

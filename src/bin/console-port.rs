@@ -37,7 +37,7 @@ enum Request {
 }
 
 fn main() -> ExitCode {
-    let options = match asked() {
+    let options = match parse_arguments() {
         Ok(Request::Serve(options)) => options,
         Ok(Request::Say(text)) => {
             return match write!(io::stdout(), "{text}") {
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn asked() -> Result<Request, lexopt::Error> {
+fn parse_arguments() -> Result<Request, lexopt::Error> {
     let (mut config, mut root, mut bus, mut port) = (None, PathBuf::from("/"), false, None);
     let mut arguments = lexopt::Parser::from_env();
     while let Some(argument) = arguments.next()? {

@@ -226,8 +226,8 @@ fn write(
     arrived.consumed = log.append(&batch.bytes, times, batch.flush)?;
     if let Some(note) = batch.note.filter(|_| arrived.consumed == batch.bytes.len()) {
         match &note.what {
-            Noted::Said(text) => log.note(text)?,
-            Noted::Typed(bytes) => log.typed(bytes)?,
+            Noted::Message(text) => log.note(text)?,
+            Noted::Input(bytes) => log.typed(bytes)?,
             Noted::Lost { notes, typed: 0 } => log.note(&format!("{notes} notes lost here: {LATE}"))?,
             Noted::Lost { notes, typed } => {
                 log.note(&format!("{notes} notes lost here, with {typed} bytes of input: {LATE}"))?;

@@ -166,7 +166,9 @@ impl Encoder {
         let mut at = times.pending_since;
         while out.len() < BATCH_BYTES {
             consumed += self.rest_of_line_end(&pending[consumed..]);
-            let Some(Piece { text, end }) = Piece::first(&pending[consumed..], flush) else { break };
+            let Some(RecordText { text, end }) = RecordText::first(&pending[consumed..], flush) else {
+                break;
+            };
             let goes_on = self.left == Left::Unfinished;
             if text.is_empty() && end == Some(b'\r') && !goes_on {
                 // The first byte of CR LF, or padded as any CR: that depends on what follows.
@@ -216,13 +218,13 @@ impl Encoder {
 }
 
 /// The content of one record.
-struct Piece<'a> {
+struct RecordText<'a> {
     text: &'a [u8],
     /// The CR or LF after the text.
     end: Option<u8>,
 }
 
-impl<'a> Piece<'a> {
+impl<'a> RecordText<'a> {
     fn first(pending: &'a [u8], flush: bool) -> Option<Self> {
         let window = &pending[..pending.len().min(LONGEST_RECORD + 1)];
         if let Some(end) = window.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {

@@ -1,6 +1,5 @@
 //! Rows of the `hex` and `both` logs: 16 bytes as numbers, and for `both` as characters. Pure.
 
-/// Bytes of a row.
 pub(super) const ROW_BYTES: usize = 16;
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";

@@ -68,7 +68,7 @@ enum Packing {
     Other(&'static str, &'static str),
 }
 
-/// Place of a rotated file by its name: the oldest first. Of `.1`, `.2`, … the highest is the oldest.
+/// Rank of a rotated file by its name: the oldest first. Of `.1`, `.2`, … the highest is the oldest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Turn {
     Number(std::cmp::Reverse<u64>),
@@ -93,7 +93,7 @@ impl History {
     }
 
     /// The next selected lines; possibly none in this chunk. `None` at the end.
-    pub fn look_on(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub fn read_appended(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut out = Vec::new();
         let mut line = Vec::new();
         let mut read = 0;
@@ -361,7 +361,7 @@ mod tests {
 
     fn all(history: &mut History) -> String {
         let mut all = Vec::new();
-        while let Some(piece) = history.look_on().unwrap() {
+        while let Some(piece) = history.read_appended().unwrap() {
             all.extend(piece);
         }
         String::from_utf8(all).unwrap()
@@ -479,7 +479,7 @@ mod tests {
             true
         }) as Matcher);
         let mut history = history(&path, LineSelection { pattern: costly, ..LineSelection::default() });
-        let first = String::from_utf8(history.look_on().unwrap().unwrap()).unwrap();
+        let first = String::from_utf8(history.read_appended().unwrap().unwrap()).unwrap();
         assert_eq!(words(&first), ["one"]);
         assert_eq!(words(&all(&mut history)), ["two", "three", "four", "five"]);
     }
@@ -490,7 +490,7 @@ mod tests {
         let path = rotated_log(room.path());
         let mut history = history(&path, LineSelection::default());
         fs::rename(room.path().join("console.log"), room.path().join("console.log.1")).unwrap();
-        assert!(history.look_on().unwrap_err().to_string().contains("being rotated"));
+        assert!(history.read_appended().unwrap_err().to_string().contains("being rotated"));
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl CaptureLog {
             records: Vec::new(),
             lines,
         };
-        opened.mark = opened.look()?;
+        opened.mark = opened.current_mark()?;
         Ok(opened)
     }
 
@@ -127,7 +127,7 @@ impl CaptureLog {
         };
         let whole = next.filter(|_| found == Recovered::Whole);
         self.encoder.left = whole.unwrap_or(mark).left;
-        self.mark = self.look()?;
+        self.mark = self.current_mark()?;
         Ok(found)
     }
 
@@ -168,7 +168,7 @@ impl CaptureLog {
             tracing::warn!("the {nuls} NUL bytes at the end of the log {path} cannot be removed: {error}");
             return Ok(());
         }
-        self.mark = self.look()?;
+        self.mark = self.current_mark()?;
         tracing::warn!("{nuls} NUL bytes, left by a power failure, removed from the end of the log {path}");
         self.note(&format!("{nuls} NUL bytes removed here: left by a power failure"))
     }
@@ -209,7 +209,7 @@ impl CaptureLog {
             match self.append_batch(&pending[consumed..], times, flush) {
                 Ok(0) => break,
                 Ok(length) => {
-                    self.tell_journal(&pending[consumed..consumed + length]);
+                    self.log_to_journal(&pending[consumed..consumed + length]);
                     consumed += length;
                 }
                 Err(error) if consumed == 0 => return Err(error),
@@ -243,7 +243,7 @@ impl CaptureLog {
     }
 
     /// The file is the record and the journal a convenience: it drops what comes too fast (journald.conf(5)).
-    fn tell_journal(&mut self, logged: &[u8]) {
+    fn log_to_journal(&mut self, logged: &[u8]) {
         if let Some(lines) = &mut self.lines {
             lines.take(logged, |line| {
                 let mut text = Vec::with_capacity(line.len());
@@ -267,7 +267,7 @@ impl CaptureLog {
         let fresh = open_file(&self.directory, &self.name)?;
         self.undo_torn()?;
         self.sync()?;
-        self.go_over(fresh)
+        self.switch_to(fresh)
     }
 
     /// As [`Self::reopen`], for a file that is not reachable any more: if its end cannot be written to the disk, that is reported and the
@@ -279,16 +279,16 @@ impl CaptureLog {
             tracing::error!("the end of the previous log may be missing: {error}");
             self.torn = None;
         }
-        self.go_over(fresh)?;
+        self.switch_to(fresh)?;
         // A file system without stable inodes: its names prove nothing. SIGUSR1 still begins a new file.
         self.nameless = self.displaced().is_some();
         Ok(kept.is_ok())
     }
 
-    fn go_over(&mut self, fresh: File) -> Result<(), CaptureError> {
+    fn switch_to(&mut self, fresh: File) -> Result<(), CaptureError> {
         self.file = Some(fresh);
         self.found = None;
-        self.mark = self.look()?;
+        self.mark = self.current_mark()?;
         self.unread = true;
         self.write_ahead.commit(self.mark, Step::default());
         self.write_ahead.synced(self.mark);
@@ -345,7 +345,7 @@ impl CaptureLog {
         // The size is queried each time, because an administrator may truncate the file.
         let found = match self.found.take() {
             Some(found) => found,
-            None => self.look()?,
+            None => self.current_mark()?,
         };
         let before = Mark { left: self.mark.left, ..found };
         if (self.unread || before.size != self.mark.size) && self.ends_within_a_line(before.size)? {
@@ -384,7 +384,7 @@ impl CaptureLog {
     fn undo_torn(&mut self) -> Result<(), CaptureError> {
         if let Some(size) = self.torn {
             self.found = None;
-            let found = self.look()?;
+            let found = self.current_mark()?;
             if size < found.size {
                 self.cut_to(size)?;
             }
@@ -401,7 +401,7 @@ impl CaptureLog {
     }
 
     /// The file at present.
-    fn look(&self) -> Result<Mark, CaptureError> {
+    fn current_mark(&self) -> Result<Mark, CaptureError> {
         let left = self.encoder.left;
         let Some(file) = &self.file else { return Ok(Mark { left, ..Mark::default() }) };
         let found = file.metadata().map_err(|source| self.failed("examine", source))?;

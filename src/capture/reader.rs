@@ -43,13 +43,13 @@ pub enum ReadError {
 #[derive(Debug)]
 pub struct Reader {
     directory: Client,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
 }
 
 impl Reader {
     /// A reader of the log in this directory.
     pub fn new(directory: Client) -> Self {
-        Self { directory, places: Arc::new(Semaphore::new(1)) }
+        Self { directory, slots: Arc::new(Semaphore::new(1)) }
     }
 
     /// The position where the last `lines` lines begin.
@@ -74,9 +74,9 @@ impl Reader {
     }
 
     /// The next selected lines, perhaps none in this chunk; `None` at the end.
-    pub async fn look_on(&self, mut history: History) -> Result<(History, Option<Vec<u8>>), ReadError> {
+    pub async fn read_appended(&self, mut history: History) -> Result<(History, Option<Vec<u8>>), ReadError> {
         self.on_a_thread(move || {
-            let lines = history.look_on()?;
+            let lines = history.read_appended()?;
             Ok((history, lines))
         })
         .await
@@ -100,7 +100,7 @@ impl Reader {
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let places = self.places.clone();
+        let places = self.slots.clone();
         let done = async move {
             let place = places.acquire_owned().await;
             let done = tokio::task::spawn_blocking(move || {

@@ -85,7 +85,6 @@ pub(super) fn nuls_at_end(file: &File, size: u64) -> io::Result<u64> {
     Ok(nuls)
 }
 
-/// Whether a file of this size ends within a line.
 pub(super) fn ends_within_a_line(file: &File, size: u64) -> io::Result<bool> {
     let mut last = [0];
     if size > 0 {

@@ -46,7 +46,7 @@ pub struct LogConfig {
     pub settings: Log,
     /// Number of times that the file was renamed by a rotation: each time the log continues in a new file.
     pub reopened: u64,
-    /// Everything is to be written and synced; then the writer ends.
+    /// Everything must be written and synced; then the writer ends.
     pub finished: bool,
 }
 
@@ -85,12 +85,12 @@ pub struct Writer {
     retry_after: Duration,
     /// When the first byte that is not in a record yet arrived, and the last.
     pending: Option<(Timestamp, Instant)>,
-    /// Number of bytes after the cursor at the last look.
+    /// Number of bytes after the cursor at the last check.
     seen: usize,
     unsynced_since: Option<Instant>,
     /// Whether there was more than one batch can carry.
     more: bool,
-    /// Whether output has come since the last look.
+    /// Whether output has arrived since the last check.
     heard: bool,
     /// Before that, no batch is made that carries only output of the device.
     paced_until: Instant,
@@ -139,13 +139,13 @@ impl Writer {
     pub async fn run(mut self, mut wanted: watch::Receiver<LogConfig>) {
         // Usually the reply arrives immediately.
         let _ = tokio::time::timeout(HANG_TIMEOUT, self.directory.answered()).await;
-        let mut batch = self.look(false);
+        let mut batch = self.next_batch(false);
         loop {
             // The first batch opens the file, and removes what a killed process wrote beyond its mark, even if the
             // device is silent.
             if !batch.is_empty() || self.log.is_none() {
                 let talking = !batch.bytes.is_empty();
-                if let Err(error) = self.go(batch).await {
+                if let Err(error) = self.write_batch(batch).await {
                     let full = error.is_disk_full();
                     self.report_trouble(error);
                     batch = match self.wait_to_retry(full, &mut wanted).await {
@@ -168,7 +168,7 @@ impl Writer {
 
     /// Waits until a batch is due, possibly an empty one; `None` to end.
     async fn next(&mut self, wanted: &mut watch::Receiver<LogConfig>) -> Option<Batch> {
-        let loss_due = self.tell_loss();
+        let loss_due = self.report_loss();
         let flush_due = self.pending.map(|(_, last)| last + IDLE_FLUSH_DELAY);
         let sync_due = self.unsynced_since.zip(self.settings.sync).map(|(since, sync)| since + sync);
         let batch_due = self.heard.then_some(self.paced_until);
@@ -179,34 +179,35 @@ impl Writer {
                 changed.ok()?;
                 self.obey(wanted).await
             }
-            // A sync finds out about the new directory even if nothing is to be written: the old disk may be about to be unmounted.
-            () = self.directory.changed() => Some(Batch { sync: true, ..self.look(false) }),
+            // A sync finds out about the new directory even if there is nothing to write: the old disk may be
+            // about to be unmounted.
+            () = self.directory.changed() => Some(Batch { sync: true, ..self.next_batch(false) }),
             // Before output of the device: one that never pauses would delay these without limit.
             () = self.alarm.rings() => match Instant::now() {
                 now if sync_due.is_some_and(|due| due <= now) => Some(Batch { sync: true, ..Batch::default() }),
                 now if loss_due.is_some_and(|due| due <= now) => Some(Batch::default()),
-                _ if self.heard => Some(self.look(false)),
-                _ => Some(self.look_after_silence()),
+                _ if self.heard => Some(self.next_batch(false)),
+                _ => Some(self.next_batch_after_silence()),
             },
-            () = std::future::ready(()), if self.more => Some(self.look(false)),
+            () = std::future::ready(()), if self.more => Some(self.next_batch(false)),
             () = self.cursor.heard_more() => {
                 self.heard = true;
                 let due = Instant::now() >= self.paced_until || self.cursor.is_a_quarter_behind();
-                Some(if due { self.look(false) } else { Batch::default() })
+                Some(if due { self.next_batch(false) } else { Batch::default() })
             }
         }
     }
 
     /// The batch to write now, with an unfinished line if no output came since.
-    fn look_after_silence(&mut self) -> Batch {
+    fn next_batch_after_silence(&mut self) -> Batch {
         let seen = self.seen;
-        let mut batch = self.look(false);
+        let mut batch = self.next_batch(false);
         batch.flush |= self.seen == seen;
         batch
     }
 
     /// The batch to write now.
-    fn look(&mut self, flush: bool) -> Batch {
+    fn next_batch(&mut self, flush: bool) -> Batch {
         self.heard = false;
         let mut bytes = Vec::new();
         let gap = self.cursor.peek(&mut bytes, WRITE_BATCH);
@@ -234,7 +235,7 @@ impl Writer {
     }
 
     /// Writes a batch, which records the position of the log.
-    async fn go(&mut self, mut batch: Batch) -> Result<(), CaptureError> {
+    async fn write_batch(&mut self, mut batch: Batch) -> Result<(), CaptureError> {
         let now = Timestamp::now();
         let times = Times { pending_since: self.pending.map_or(now, |(first, _)| first), now };
         batch.sync |= self.must_sync;
@@ -287,7 +288,7 @@ impl Writer {
                     let news = format!("the disk did not store {bytes} bytes: they are written again");
                     tracing::error!("{news}");
                     let offset = self.cursor.position();
-                    notes.insert(0, Note { offset, at: Timestamp::now(), what: Noted::Said(news) });
+                    notes.insert(0, Note { offset, at: Timestamp::now(), what: Noted::Message(news) });
                 }
                 self.hub.note_again(notes);
                 (self.seen, self.pending) = (0, None);
@@ -368,7 +369,7 @@ impl Writer {
         if finished {
             // There is no later message.
             self.told = None;
-            self.tell_loss();
+            self.report_loss();
             return None;
         }
         Some(Batch { reopen, ..Batch::default() })
@@ -378,19 +379,19 @@ impl Writer {
     async fn drain(&mut self) -> Result<(), CaptureError> {
         let (head, _) = self.hub.traffic();
         while self.cursor.position() < head || self.hub.next_note().is_some() {
-            let mut batch = self.look(false);
+            let mut batch = self.next_batch(false);
             batch.flush |= !self.more;
             let (before, last) = (self.cursor.position(), batch.note.is_none());
-            self.go(batch).await?;
+            self.write_batch(batch).await?;
             if last && self.cursor.position() == before && !self.more {
                 break;
             }
         }
-        self.go(Batch { sync: true, ..Batch::default() }).await?;
+        self.write_batch(Batch { sync: true, ..Batch::default() }).await?;
         if self.hub.next_note().is_some() {
             // Only now it is known that the log was removed.
-            let batch = self.look(true);
-            self.go(batch).await?;
+            let batch = self.next_batch(true);
+            self.write_batch(batch).await?;
         }
         Ok(())
     }
@@ -413,17 +414,17 @@ impl Writer {
             }
         };
         tokio::select! {
-            () = self.directory.changed() => Some(self.look(true)),
+            () = self.directory.changed() => Some(self.next_batch(true)),
             changed = wanted.changed() => {
                 changed.ok()?;
                 self.obey(wanted).await
             }
-            () = retry => Some(Batch { sync: self.must_sync, ..self.look(true) }),
+            () = retry => Some(Batch { sync: self.must_sync, ..self.next_batch(true) }),
         }
     }
 
     /// Reports lost bytes to the journal. Returns when to call it again, if it is too early.
-    fn tell_loss(&mut self) -> Option<Instant> {
+    fn report_loss(&mut self) -> Option<Instant> {
         if self.unreported == 0 {
             return None;
         }

@@ -114,7 +114,7 @@ impl Former {
                 pattern.clone().map(|pattern| Box::new(move |line: &[u8]| pattern.is_in(line)) as Matcher);
             let wanted = LineSelection { pattern: matcher, range, as_is };
             let mut history = History::new(&path, kind, wanted).map_err(|error| self.failed(error))?;
-            while let Some(piece) = history.look_on().map_err(|error| self.failed(error))? {
+            while let Some(piece) = history.read_appended().map_err(|error| self.failed(error))? {
                 match &mut last {
                     Some(last) => last.take(&piece),
                     None => shown.write_all(&piece).map_err(FormerError::Output)?,

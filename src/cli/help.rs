@@ -36,7 +36,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("watch", &["watch 'rack1-*'", "watch core edge", "watch"]),
     ("send", &["send ttyUSB0 '\\r'", "send ttyUSB0 'show clock\\r' --expect '[>#] ?$'"]),
     ("expect", &["expect ttyUSB0 'login:' --timeout 120"]),
-    ("break", &["break ttyUSB0", "break ttyUSB0 250", "break ttyUSB0,ttyUSB1"]),
+    ("break", &["break ttyUSB0", "break ttyUSB0 250", "break node17 sysrq"]),
     ("power", &["power core-1 status", "power core-1 cycle", "power core-1,core-2 off --yes"]),
     ("autobaud", &["autobaud ttyUSB0 --set"]),
     (

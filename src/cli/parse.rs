@@ -113,7 +113,7 @@ mod tests {
     use crate::cli::import::ImportOptions;
     use crate::cli::target::{Target, Targets};
     use crate::exec::Lines;
-    use crate::port::PortPattern;
+    use crate::port::{BreakArgument, PortPattern};
     use clap::Parser;
 
     fn p(word: &str) -> PortPattern {
@@ -290,8 +290,11 @@ mod tests {
             ("diff", Command::Diff(Diff { of: vec![], full: false, output: PLAIN })),
             ("diff --json", Command::Diff(Diff { of: vec![], full: false, output: JSON })),
             ("revert", Command::Revert),
-            ("break ttyUSB0", Command::Break(Break { port: usb(), milliseconds: None })),
-            ("break ttyUSB0 250", Command::Break(Break { port: usb(), milliseconds: Some(250) })),
+            ("break ttyUSB0", Command::Break(Break { port: usb(), which: None })),
+            (
+                "break ttyUSB0 250",
+                Command::Break(Break { port: usb(), which: Some(BreakArgument::Length(250)) }),
+            ),
             ("autobaud ttyUSB0", Command::Autobaud(Autobaud { port: usb(), set: false })),
             ("autobaud --set ttyUSB0", Command::Autobaud(Autobaud { port: usb(), set: true })),
             ("learn ttyUSB0", Command::Learn(Learn { port: "ttyUSB0".parse().unwrap(), timeout: 60 })),
@@ -347,7 +350,7 @@ mod tests {
             ("buad ttyUSB0 9600", "unknown command buad: did you mean baud?"),
             ("show 'ttyUSB0", "missing closing quote"),
             ("commit confirm 0", "0 is not in 1..=1440"),
-            ("break ttyUSB0 0", "0 is not in 1..=10000"),
+            ("break ttyUSB0 0", "expected milliseconds from 10 to 10000, or the name of a break of the port"),
             ("commit confirm", "<MINUTES>"),
             ("commit ttyUSB0", "ttyUSB0"),
             ("baud ttyUSB0", "<N>"),

@@ -69,7 +69,7 @@ pub enum Command {
     Learn(Learn),
     /// Rename a port; its sessions, scrollback, log and listener are kept
     Rename(Rename),
-    /// Create a port with the settings of another one, except its SSH port and device
+    /// Create a port with the settings of another one, except its SSH port, device and source
     Copy(Copy),
     /// Remove ports from the configuration
     Remove(Named),

@@ -249,7 +249,6 @@ pub fn fixed(of: &Target, key: &str) -> Vec<&'static str> {
     WORDS.split(' ').filter(is_one).collect()
 }
 
-/// Whether a key accepts this value.
 fn accepts(of: &Target, key: &str, value: &Value) -> bool {
     fn put<T: Default>(table: &'static [Key<T>], key: &str, value: &Value) -> bool {
         keys::find(table, key).is_some_and(|known| known.put(&mut T::default(), value).is_ok())

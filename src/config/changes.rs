@@ -202,7 +202,7 @@ impl Changes {
     }
 
     /// The committed text with these changes; comments and order stay. If a port was created here and exists
-    /// in the text now, somebody added it there in the meantime: its keys stay, since they may restrict
+    /// in the text now, it was added there in the meantime: its keys stay, since they may restrict
     /// access.
     pub fn apply(&self, text: &str) -> Result<String, ChangesError> {
         edit::apply(text, self, |change| change.old.is_some())

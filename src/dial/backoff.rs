@@ -1,17 +1,17 @@
-//! The time between two attempts: doubled each time, with a part by chance, so that two hundred consoles of one terminal server do
-//! not come back in the same moment.
+//! The delay between two attempts: doubled each time and randomized, so that two hundred consoles of one
+//! terminal server do not reconnect at the same time.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(30);
-/// After a unix socket has appeared: bind(2) makes it, and until listen(2) it refuses connections.
+/// Delay after a unix socket has appeared: bind(2) creates it, and connections fail until listen(2).
 const AFTER_ARRIVAL: Duration = Duration::from_millis(5);
-/// A quarter more or less.
+/// The random part of a delay.
 const JITTER: f64 = 0.25;
 
-/// Waits that grow.
+/// Growing delays.
 #[derive(Debug)]
 pub(super) struct Backoff(Duration);
 
@@ -24,11 +24,11 @@ impl Backoff {
         Self(AFTER_ARRIVAL)
     }
 
-    /// The wait before the next attempt.
+    /// The delay before the next attempt.
     pub(super) fn next(&mut self) -> Duration {
         let wait = self.0;
         self.0 = (wait * 2).min(LONGEST);
-        // A hasher's keys are random (std's RandomState), and good enough for this.
+        // The keys of std's RandomState are random enough for this.
         let chance = RandomState::new().hash_one(wait) as f64 / u64::MAX as f64;
         wait.mul_f64(1.0 - JITTER + 2.0 * JITTER * chance)
     }

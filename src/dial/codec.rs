@@ -1,5 +1,5 @@
-//! What stands between the console's bytes and the far end: nothing, or telnet (RFC 854), with the COM port option (RFC 2217) for a
-//! remote serial line.
+//! The protocol between the console's bytes and the far end: none, or telnet (RFC 854), with the COM port
+//! option (RFC 2217) for a remote serial line.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::telnet::{Command, Event, Role, Telnet, control, modem_state};
 /// A protocol to the far end.
 #[derive(Debug)]
 pub enum Codec {
-    /// Plain bytes. A break is this text, if there is one.
+    /// Plain bytes. This text is sent as a break, if there is one.
     Plain(Option<Vec<u8>>),
     /// Telnet.
     Telnet(Box<Remote>),
@@ -22,14 +22,14 @@ pub enum Codec {
 #[derive(Debug)]
 pub struct Remote {
     telnet: Telnet,
-    /// Whether the COM port option is wanted.
+    /// Whether the COM port option is requested.
     com_port: bool,
     request: Request,
-    /// What the server was told last, and has not been reported to differ from.
+    /// The last settings that were requested and for which no difference was reported.
     asked: Option<LineSettings>,
-    /// When a break that has begun is to end.
+    /// When a break in progress must end.
     break_until: Option<Instant>,
-    /// The server has suspended what we send.
+    /// The server has suspended our output.
     suspended: bool,
     /// The server has refused the COM port option.
     refused: bool,
@@ -73,14 +73,14 @@ impl Codec {
         }))
     }
 
-    /// Bytes that are sent first.
+    /// Bytes to send first.
     pub fn begin(&mut self, out: &mut Vec<u8>) {
         if let Self::Telnet(remote) = self {
             remote.telnet.start(out);
         }
     }
 
-    /// What the far end has sent: the console's bytes, an answer to the far end, and what the port is told.
+    /// Decodes input of the far end into console bytes, a reply to the far end, and messages for the port.
     pub fn received(
         &mut self,
         bytes: &[u8],
@@ -94,7 +94,7 @@ impl Codec {
         }
     }
 
-    /// Bytes of the port as the far end gets them.
+    /// Encodes bytes of the port for the far end.
     pub fn typed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::Plain(_) => out.extend_from_slice(bytes),
@@ -102,7 +102,7 @@ impl Codec {
         }
     }
 
-    /// A break. A sentence if there is none.
+    /// Sends a break. The error is a sentence.
     pub fn send_break(&mut self, milliseconds: u32, out: &mut Vec<u8>) -> Result<(), String> {
         match self {
             Self::Plain(Some(text)) => out.extend_from_slice(text),
@@ -113,7 +113,7 @@ impl Codec {
                 remote.telnet.command(&Command::Control(control::BREAK_ON), out);
                 remote.break_until = Some(Instant::now() + Duration::from_millis(milliseconds.into()));
             }
-            // The length is the far end's (RFC 854).
+            // The far end determines the length (RFC 854).
             Self::Telnet(remote) => remote.telnet.send_break(out),
         }
         Ok(())
@@ -136,7 +136,7 @@ impl Codec {
         }
     }
 
-    /// Whether the far end wants nothing for now.
+    /// Whether the far end has suspended output.
     pub fn is_suspended(&self) -> bool {
         match self {
             Self::Plain(_) => false,
@@ -144,7 +144,7 @@ impl Codec {
         }
     }
 
-    /// Other line settings or modem lines than before. A new process of the port is told the modem lines.
+    /// Applies changed line settings or modem lines. A new process of the port gets the modem lines.
     pub fn requested(&mut self, request: &Request, out: &mut Vec<u8>, events: &mut Vec<FromDialer>) {
         if let Self::Telnet(remote) = self {
             let before = std::mem::replace(&mut remote.request, request.clone());
@@ -158,7 +158,7 @@ impl Codec {
         }
     }
 
-    /// DTR or else RTS on or off.
+    /// Sets DTR or RTS.
     pub fn set_modem(&mut self, dtr: bool, on: bool, out: &mut Vec<u8>) {
         if let Self::Telnet(remote) = self
             && remote.telnet.com_port()
@@ -191,14 +191,14 @@ impl Remote {
                 Event::ComPort(true) => {
                     self.refused = false;
                     self.set_line(answer, events);
-                    // The state is notified when it changes; the first is asked for (as pyserial does).
+                    // Changes are notified; the initial state is requested (as by pyserial).
                     self.telnet.command(&Command::ModemStateMask(u8::MAX), answer);
                     self.telnet.command(&Command::ModemState(0), answer);
                     self.set_levels(answer);
                 }
                 Event::ComPort(false) if self.com_port => {
                     self.refused = true;
-                    let remark = "the far end refuses the COM port option (RFC 2217): its line settings stay as they are";
+                    let remark = "the far end rejects the COM port option (RFC 2217): its line settings cannot be changed";
                     events.push(FromDialer::Remark(remark.to_owned()));
                     // A report that is asked for has waited for the negotiation.
                     let number = self.request.report;
@@ -226,7 +226,7 @@ impl Remote {
                 }
                 Event::Command(reply) if self.report.is_some() => events.extend(self.replied(&reply)),
                 Event::Command(reply) => events.extend(self.differs(&reply).map(FromDialer::Remark)),
-                // A terminal server sends none to its clients.
+                // A terminal server does not send these to its clients.
                 Event::Break | Event::ComPort(false) => {}
             }
         }
@@ -289,7 +289,7 @@ impl Remote {
         Some(FromDialer::Line { report: number, line: Some(RemoteLine::from(&set)) })
     }
 
-    /// A reply that is another setting than was asked for: a sentence, once for each request.
+    /// The message about a reply that differs from the request, once for each request.
     fn differs(&mut self, reply: &Command) -> Option<String> {
         let asked = self.asked?;
         let wanted = reply.reply(&asked)?;

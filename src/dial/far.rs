@@ -1,4 +1,4 @@
-//! The far end, as it is connected.
+//! Connects the far end.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,24 +13,26 @@ use super::program::{self, Program};
 use crate::port::{Endpoint, Source};
 use crate::serial::{DeviceWatch, WatchError};
 
-/// For a name to be looked up and a TCP connection to be made: shorter than the kernel's two minutes, longer than three lost SYNs.
+/// For a name lookup and a TCP connection: shorter than the kernel's two minutes, longer than three lost
+/// SYNs.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// An idle TCP connection is probed after so long, in this interval and so often: a far end that has vanished is noticed within a minute.
+/// Keepalive of an idle TCP connection: time until the first probe, interval and number of probes. A far end
+/// that has vanished is detected within a minute.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
-/// Bytes that are not acknowledged for so long end the connection (tcp(7), TCP_USER_TIMEOUT).
+/// The connection is closed if bytes are not acknowledged within this time (tcp(7), TCP_USER_TIMEOUT).
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Anything that carries bytes both ways.
+/// A byte stream in both directions.
 pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
-/// A far end that is connected.
+/// A connected far end.
 pub(super) struct FarEnd {
     pub(super) bytes: Box<dyn Bytes>,
     pub(super) program: Option<Program>,
 }
 
-/// Connects; an error is a sentence.
+/// Connects. The error is a sentence.
 pub(super) async fn connect(options: &Options) -> Result<FarEnd, String> {
     match &options.source {
         Source::Unix(path) => {
@@ -48,8 +50,8 @@ pub(super) async fn connect(options: &Options) -> Result<FarEnd, String> {
 async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, String> {
     let connecting = TcpStream::connect((endpoint.host.as_str(), endpoint.port));
     let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(connected) => connected.map_err(|error| format!("{endpoint} cannot be connected: {error}"))?,
-        Err(_) => return Err(format!("{endpoint} does not answer within {} s", CONNECT_TIMEOUT.as_secs())),
+        Ok(connected) => connected.map_err(|error| format!("cannot connect to {endpoint}: {error}"))?,
+        Err(_) => return Err(format!("no reply from {endpoint} within {} s", CONNECT_TIMEOUT.as_secs())),
     };
     tune(&stream).map_err(|error| format!("{endpoint}: {error}"))?;
     Ok(stream)
@@ -73,7 +75,7 @@ fn unix_failed(path: &Path, error: &io::Error) -> String {
             "no permission for {shown}: give its group to the unit by `systemctl edit console-source@.service`, \
              SupplementaryGroups= in [Service]"
         ),
-        _ => format!("{shown} cannot be connected: {error}"),
+        _ => format!("cannot connect to {shown}: {error}"),
     }
 }
 
@@ -82,7 +84,7 @@ fn report(error: &WatchError) {
     let _ = writeln!(io::stderr(), "{error}; connecting by the back-off alone");
 }
 
-/// A unix socket that is waited for.
+/// Waits for a unix socket to appear.
 pub(super) struct Arrival(Option<DeviceWatch>);
 
 impl Arrival {
@@ -93,7 +95,7 @@ impl Arrival {
         })
     }
 
-    /// Waits until it is there, or has changed. Cancel safe.
+    /// Waits until it exists, or has changed. Cancel safe.
     pub(super) async fn next(&mut self) {
         match &mut self.0 {
             Some(watch) => {

@@ -1,6 +1,7 @@
-//! `console-dial`: connects a port to its far end. It is started by `console-source@PORT.socket` when `console-port` connects there,
-//! holds the connection for as long as the port wants it, and ends with the port. It starts as a user of its own, with network
-//! and without tty, log and configuration: what it connects to is in its command line.
+//! `console-dial`: connects a port to its far end. It is started by `console-source@PORT.socket` when
+//! `console-port` connects there, keeps the connection while the port requests it, and exits with the port.
+//! It runs as its own user, with network access and without access to ttys, logs and configuration: the far
+//! end is in its command line.
 
 mod backoff;
 #[doc(hidden)] // for the fuzz target
@@ -26,27 +27,28 @@ use codec::Codec;
 use far::{Arrival, FarEnd};
 use pump::Ended;
 
-/// A connection that has lasted for so long was a good one: the next attempt does not wait long.
+/// A connection that has lasted this long resets the back-off.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
-/// Refused logins in a row after which the far end is left alone: BMCs lock an account after a few (IPMI 2.0, 22.26: bad password threshold).
+/// Consecutive rejected logins after which the connection is not retried: BMCs lock an account after a few
+/// (IPMI 2.0, 22.26: bad password threshold).
 const MAX_REFUSED: u32 = 3;
-/// An idle blocking thread is given up after this. Only names are looked up there.
+/// An idle blocking thread exits after this time. It only looks up names.
 const BLOCKING_IDLE: Duration = Duration::from_secs(1);
 
-/// What the command line says.
+/// Options of the command line.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The port, by the name of its unit.
+    /// The port, by the instance name of its unit.
     pub port: PortName,
-    /// What to connect to.
+    /// The far end.
     pub source: Source,
     /// The program of [`Source::Unit`] and its arguments.
     pub program: Vec<std::ffi::OsString>,
-    /// What is sent to that program as a break.
+    /// The text that is sent to that program as a break.
     pub break_text: Option<Vec<u8>>,
 }
 
-/// Why the program cannot go on.
+/// Why the program exits.
 #[derive(Debug, Error)]
 pub enum DialError {
     /// Started by hand.
@@ -55,14 +57,15 @@ pub enum DialError {
     /// The port does not follow the protocol.
     #[error("the connection to console-port: {0}")]
     Port(#[from] PacketError),
-    /// The runtime, a socket.
+    /// The runtime or a socket failed.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
 }
 
-/// Serves one process of the port after the other until there is none.
+/// Serves one process of the port after the other until none is connected.
 pub fn run(options: &Options) -> Result<(), DialError> {
-    // All dialers have one uid; without this, a taken-over one could read the secrets of its siblings by /proc.
+    // All dialers have the same uid; without this, a compromised one could read the secrets of the others
+    // through /proc.
     nix::sys::prctl::set_dumpable(false)
         .map_err(|errno| DialError::System("other dialers cannot be kept out of this one", errno.into()))?;
     let listener = crate::system::systemd::only_descriptor()
@@ -81,7 +84,7 @@ pub fn run(options: &Options) -> Result<(), DialError> {
     });
     runtime.shutdown_background();
     match done {
-        // The port ended while it was told something.
+        // The port exited while a message was sent to it.
         Err(DialError::Port(PacketError::Io(error)))
             if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
         {
@@ -91,7 +94,7 @@ pub fn run(options: &Options) -> Result<(), DialError> {
     }
 }
 
-/// The connection of the port. Only it may connect: the socket is its own (`SocketUser=`).
+/// Accepts the connection of the port. Only the port can connect (`SocketUser=`).
 async fn accept(listener: OwnedFd) -> io::Result<Packets> {
     rustix::io::ioctl_fionbio(&listener, true)?;
     let listener = Watched::new(listener, Interest::READABLE)?;
@@ -108,9 +111,9 @@ struct Dial<'a> {
     options: &'a Options,
     packets: Packets,
     request: Request,
-    /// Logins that the far end has refused in a row.
+    /// Consecutive logins that the far end has rejected.
     refused: u32,
-    /// Why there is no connection. A new process of the port is told once more.
+    /// The reason why there is no connection, which is also sent to a new process of the port.
     reason: Option<FromDialer>,
 }
 
@@ -121,7 +124,7 @@ impl Dial<'_> {
     async fn run(mut self) -> Result<(), DialError> {
         let mut backoff = Backoff::new();
         self.send(&FromDialer::Target(self.options.source.to_string()))?;
-        // Armed before each attempt, so that nothing is missed in between.
+        // Armed before each attempt, so that no event in between is missed.
         let mut arrival = Arrival::of(&self.options.source);
         loop {
             if !self.request.connect || self.refused >= MAX_REFUSED {
@@ -176,7 +179,7 @@ impl Dial<'_> {
                         continue;
                     }
                 }
-                // The port wants a new connection, or none.
+                // The port has requested a new connection, or none.
                 Ended::Port => {
                     let why =
                         if self.request.connect { "connecting again" } else { "no session is attached" };
@@ -194,13 +197,13 @@ impl Dial<'_> {
         match gives_up {
             false => why,
             true => format!(
-                "{why}; not tried again after {MAX_REFUSED} refused logins: correct the login, then `consolectl reload {}`",
+                "{why}; not retried after {MAX_REFUSED} rejected logins: correct the login, then `consolectl reload {}`",
                 self.options.port
             ),
         }
     }
 
-    /// Waits until the next attempt.
+    /// Waits for the time of the next attempt.
     async fn pause(
         &mut self,
         backoff: &mut Backoff,
@@ -231,7 +234,7 @@ impl Dial<'_> {
         }
     }
 
-    /// Waits for a request of the port.
+    /// Waits for a request from the port.
     async fn obey(&mut self) -> Result<Result<(), PortClosed>, DialError> {
         match self.packets.receive::<FromPort>().await? {
             None => Ok(Err(PortClosed)),
@@ -255,7 +258,8 @@ impl Dial<'_> {
         self.reason.as_ref().map_or(Ok(()), |reason| self.send(reason))
     }
 
-    /// There is no connection. The same reason again is not sent: the port may be away for a long time.
+    /// Reports that there is no connection. A repeated reason is not sent again, because the port may not
+    /// read for a long time.
     fn disconnected(&mut self, why: String, refused: bool) -> Result<(), PacketError> {
         let reason = FromDialer::Disconnected { why, refused };
         if self.reason.as_ref() != Some(&reason) {
@@ -269,7 +273,7 @@ impl Dial<'_> {
         self.packets.send(message, None)
     }
 
-    /// Hands the port a stream, and carries bytes until one of the ends has had enough.
+    /// Passes a stream to the port, and copies bytes until one end closes.
     async fn serve(&mut self, far: FarEnd) -> Result<Result<Ended, PortClosed>, DialError> {
         let system = |what| move |error: rustix::io::Errno| DialError::System(what, error.into());
         let pair = || {
@@ -283,10 +287,11 @@ impl Dial<'_> {
             drop(theirs);
             let own = tokio::net::UnixStream::from_std(own.into())
                 .map_err(|error| DialError::System("a socket for the port", error))?;
-            // What the far end sends waits in the kernel until the stream is where no kill can reach it.
+            // Output of the far end stays in the kernel until the port has stored the stream, so that a kill
+            // loses none.
             loop {
                 tokio::select! {
-                    // What was typed at once is behind that message.
+                    // Input that follows immediately is behind that message.
                     biased;
                     message = self.packets.receive::<FromPort>() => match message? {
                         None => return Ok(Err(PortClosed)),
@@ -298,7 +303,8 @@ impl Dial<'_> {
                             }
                         }
                     },
-                    // The process that had received it was killed before it stored it. (It has sent nothing: it is not stored.)
+                    // The process that received the stream was killed before it stored it. (Nothing was sent:
+                    // the stream is not stored.)
                     _ = own.readable() => continue 'streams,
                 }
             }

@@ -1,5 +1,5 @@
-//! The far end of `source = "unit"`: a program on a pseudo terminal, as ipmitool, ssh and virsh want one. Its terminal is raw, so that
-//! it carries bytes as they are.
+//! The far end of `source = "unit"`: a program on a pseudo-terminal, which ipmitool, ssh and virsh require.
+//! The terminal is in raw mode, so that bytes pass unchanged.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -24,34 +24,37 @@ use super::far::FarEnd;
 use crate::printable::visible;
 use crate::system::reactor::Watched;
 
-/// For a program to end once its terminal is closed.
+/// For a program to exit after its terminal was closed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes of its last output in which the reason is looked for.
+/// Bytes of its last output that are searched for the reason.
 const MAX_TAIL_BYTES: usize = 512;
-/// Characters of that reason in a sentence.
+/// Limit of characters of that reason.
 const MAX_REASON_CHARS: usize = 160;
 
-/// By which programs report that a login was refused: ssh(1); ipmitool's lanplus (`RAKP 2 HMAC is invalid`, `unauthorized name`,
-/// `invalid role`); libvirt's authentication errors. In lower case.
-const REFUSALS: [&str; 8] = [
+/// By which programs report that a login was refused: ssh(1); ipmitool's lanplus with `-v`, in the words of IPMI 2.0, table 13-15 (a full
+/// session table is no refusal); ipmiconsole(8) of FreeIPMI; libvirt's authentication errors. In lower case.
+const REFUSALS: [&str; 11] = [
     "permission denied",
     "authentication failed",
     "rakp 2 hmac is invalid",
-    "rakp 2 message indicates an error",
     "unauthorized name",
+    "unauthorized role or privilege",
+    "invalid role",
+    "username invalid",
+    "password invalid",
     "invalid password",
     "login incorrect",
     "too many authentication failures",
 ];
 
-/// A program that runs.
+/// A running program.
 pub(super) struct Program {
     name: String,
     child: Child,
     tail: VecDeque<u8>,
 }
 
-/// Starts the program; an error is a sentence.
+/// Starts the program. The error is a sentence.
 pub(super) fn start(options: &Options) -> Result<FarEnd, String> {
     let Some((path, arguments)) = options.program.split_first() else {
         return Err(format!(
@@ -70,7 +73,7 @@ pub(super) fn start(options: &Options) -> Result<FarEnd, String> {
         .stdin(stdio().map_err(failed)?)
         .stdout(stdio().map_err(failed)?)
         .stderr(stdio().map_err(failed)?)
-        // ipmitool and virsh ask termcap for nothing, but pagers and ssh look at it.
+        // ipmitool and virsh do not use TERM, but pagers and ssh do.
         .env("TERM", "dumb")
         .env_remove("LISTEN_FDS")
         .env_remove("LISTEN_FDNAMES")
@@ -105,7 +108,7 @@ fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 impl Program {
-    /// It has printed this.
+    /// Records its output.
     pub(super) fn heard(&mut self, bytes: &[u8]) {
         let fresh = &bytes[bytes.len().saturating_sub(MAX_TAIL_BYTES)..];
         self.tail.extend(fresh);
@@ -113,7 +116,8 @@ impl Program {
         self.tail.drain(..excess);
     }
 
-    /// It has closed its terminal: why, as a sentence, and whether the far end has refused its login.
+    /// It has closed its terminal. Returns the reason, as a sentence, and whether the far end has rejected
+    /// its login.
     pub(super) async fn ended(mut self) -> (String, bool) {
         let name = self.name.rsplit('/').next().unwrap_or(&self.name).to_owned();
         let status = match timeout(EXIT_TIMEOUT, self.child.wait()).await {
@@ -124,13 +128,18 @@ impl Program {
         let tail: Vec<u8> = self.tail.into();
         let text = String::from_utf8_lossy(&tail).into_owned();
         let refused = !status.success() && is_refusal(&text);
-        let last = text.lines().map(str::trim).rfind(|line| !line.is_empty());
-        let said = last.map(|line| {
+        let mut lines = text.lines().map(str::trim);
+        // ipmitool has a last line of its own after it.
+        let reason = match refused {
+            true => lines.rfind(|line| is_refusal(line)),
+            false => lines.rfind(|line| !line.is_empty()),
+        };
+        let said = reason.map(|line| {
             let line: String = visible(line).chars().take(MAX_REASON_CHARS).collect();
             format!(": {line}")
         });
         let verb = match (status.code(), refused) {
-            (_, true) => "the far end refused the login of".to_owned(),
+            (_, true) => "the far end rejected the login of".to_owned(),
             (Some(code), _) => format!("exit status {code} of"),
             (None, _) => "a signal ended".to_owned(),
         };
@@ -143,7 +152,7 @@ fn is_refusal(text: &str) -> bool {
     REFUSALS.iter().any(|refusal| text.contains(refusal))
 }
 
-/// The far side of a program's terminal, for tokio.
+/// The master side of a program's terminal, for tokio.
 struct Terminal(Watched<File>);
 
 impl Terminal {
@@ -201,7 +210,12 @@ mod tests {
         ] {
             assert!(is_refusal(text), "{text}");
         }
-        for text in ["ssh: connect to host bmc port 22: Connection refused", "[Closed by remote host]", ""] {
+        for text in [
+            "RAKP 2 message indicates an error : insufficient resources for session\r\n",
+            "ssh: connect to host bmc port 22: Connection refused",
+            "[Closed by remote host]",
+            "",
+        ] {
             assert!(!is_refusal(text), "{text}");
         }
     }

@@ -1,5 +1,5 @@
-//! Bytes between the port and the far end. Each way has one buffer, which is read into only when it is empty: so whoever does not
-//! read stops the other end by the kernel's own flow control.
+//! Copies bytes between the port and the far end. Each direction has one buffer, which is filled only when it
+//! is empty: so an end that does not read stops the other end by the kernel's flow control.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,15 +18,15 @@ use crate::system::clock::reached;
 
 /// Bytes of one read.
 const READ_CHUNK: usize = 4 * 1024;
-/// Answers to options and breaks that wait because the far end reads nothing. More are not made: one that floods us with options and
-/// does not read is disconnected.
+/// Limit of bytes of replies and breaks that wait because the far end does not read. A far end that sends
+/// options and does not read the replies is disconnected.
 const MAX_PENDING: usize = 256 * 1024;
 
-/// Between two reports of modem lines.
+/// Interval between two reports of modem lines.
 const NEWS_INTERVAL: Duration = Duration::from_millis(100);
-/// After a report that the port has not taken.
+/// Delay after a report that the port has not accepted.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Remarks of one connection: each is a line of the journal and of the log.
+/// Limit of remarks of one connection: each is a line in the journal and in the log.
 const MAX_REMARKS: usize = 8;
 
 /// The port's stream.
@@ -38,16 +38,16 @@ pub(super) enum Ended {
     Far {
         /// A sentence.
         why: String,
-        /// It has refused the login.
+        /// Whether it has rejected the login.
         refused: bool,
-        /// Closed once the port has been told: what it reads then is the reason.
+        /// Closed after the port was notified, so that the reason is the next message that it reads.
         stream: Option<PortStream>,
     },
-    /// By the port, which wants another one or none.
+    /// By the port, which has requested another one or none.
     Port,
 }
 
-/// Bytes on their way, of which the first `sent` have been sent.
+/// Bytes in transit, of which the first `sent` were sent.
 #[derive(Default)]
 struct Buffer {
     bytes: Vec<u8>,
@@ -90,7 +90,7 @@ pub(super) async fn run(
     codec.begin(&mut to_far.bytes);
     loop {
         if to_far.left().len() > MAX_PENDING {
-            let why = "the far end sends options and reads no answers".to_owned();
+            let why = "the far end sends telnet options but does not read the replies".to_owned();
             return Ok(Ok(Ended::Far { why, refused: false, stream: Some((port_in, port_out)) }));
         }
         if let Some(ended) = far_error.as_ref().filter(|_| to_port.is_empty()) {
@@ -124,7 +124,7 @@ pub(super) async fn run(
             },
             written = far_out.write(to_far.left()), if !to_far.is_empty() && far_error.is_none() => match written {
                 Ok(count) => to_far.advance(count),
-                // What it has sent before is still to be read.
+                // Its earlier output must still be read.
                 Err(_) => to_far = Buffer::default(),
             },
             () = reached(codec.break_until()), if codec.break_until().is_some() => codec.end_break(&mut to_far.bytes),
@@ -152,7 +152,8 @@ pub(super) async fn run(
     }
 }
 
-/// What the port is told beside the bytes, in bounds: a far end may report modem lines all the time, and the port may be away.
+/// Messages to the port beside the bytes, with limits: a far end may report modem lines continuously, and the
+/// port may not read.
 #[derive(Default)]
 struct News {
     remarks: VecDeque<FromDialer>,
@@ -183,7 +184,7 @@ impl News {
         self.due = Some(self.due.map_or(earliest, |due| due.min(earliest)));
     }
 
-    /// Sends what there is. What the port does not take now it gets later.
+    /// Sends the waiting messages. Those that the port does not accept now are sent later.
     fn send(&mut self, dial: &Dial<'_>) -> Result<(), PacketError> {
         self.sent = Some(Instant::now());
         self.due = None;

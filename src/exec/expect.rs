@@ -39,80 +39,78 @@ impl Matcher {
     }
 }
 
-impl Task {
-    pub(super) async fn expect<O: Outlet>(
-        &self,
-        pattern: Pattern,
-        timeout: Duration,
-        outlet: &mut O,
-    ) -> ExecResult {
-        if let LineState::Failed(why) | LineState::NotOurs(why) = &*self.console.hub.line().borrow() {
-            return self.failed(why);
-        }
-        let cursor = self.console.hub.cursor_from_now();
-        self.wait_for(cursor, pattern, timeout, outlet).await
+pub(super) async fn expect<O: Outlet>(
+    task: &Task,
+    pattern: Pattern,
+    timeout: Duration,
+    outlet: &mut O,
+) -> ExecResult {
+    if let LineState::Failed(why) | LineState::NotOurs(why) = &*task.console.hub.line().borrow() {
+        return task.failed(why);
     }
+    let cursor = task.console.hub.cursor_from_now();
+    wait_for(task, cursor, pattern, timeout, outlet).await
+}
 
-    /// Prints the output from `cursor` on until it matches.
-    pub(super) async fn wait_for<O: Outlet>(
-        &self,
-        mut cursor: Cursor,
-        pattern: Pattern,
-        timeout: Duration,
-        outlet: &mut O,
-    ) -> ExecResult {
-        let wanted = pattern.to_string();
-        let mut matcher = Matcher::new(pattern);
-        let shown = async {
-            loop {
-                match cursor.pull(READ_CHUNK).await {
-                    Pulled::Bytes(bytes) => {
-                        let (next, bytes, end) = self.find_on_thread(matcher, bytes).await?;
-                        matcher = next;
-                        outlet.send(bytes[..end.unwrap_or(bytes.len())].to_vec()).await?;
-                        if end.is_some() {
-                            return Ok::<_, ExecError>(());
-                        }
-                    }
-                    Pulled::Skipped(count) => {
-                        matcher.window.clear();
-                        outlet.notice(format!("[{count} bytes skipped; see the log]\n")).await?;
+/// Prints the output from `cursor` on until it matches.
+pub(super) async fn wait_for<O: Outlet>(
+    task: &Task,
+    mut cursor: Cursor,
+    pattern: Pattern,
+    timeout: Duration,
+    outlet: &mut O,
+) -> ExecResult {
+    let wanted = pattern.to_string();
+    let mut matcher = Matcher::new(pattern);
+    let shown = async {
+        loop {
+            match cursor.pull(READ_CHUNK).await {
+                Pulled::Bytes(bytes) => {
+                    let (next, bytes, end) = find_on_thread(task, matcher, bytes).await?;
+                    matcher = next;
+                    outlet.send(bytes[..end.unwrap_or(bytes.len())].to_vec()).await?;
+                    if end.is_some() {
+                        return Ok::<_, ExecError>(());
                     }
                 }
-            }
-        };
-        match tokio::time::timeout(timeout, shown).await {
-            Ok(Ok(())) => Ok(EXIT_DONE),
-            Ok(Err(stop)) => Err(stop),
-            Err(_) => {
-                let seconds = timeout.as_secs();
-                outlet.notice(format!("no match for {wanted:?} within {seconds} s\n")).await?;
-                Ok(EXIT_FAILED)
+                Pulled::Skipped(count) => {
+                    matcher.window.clear();
+                    outlet.notice(format!("[{count} bytes skipped; see the log]\n")).await?;
+                }
             }
         }
+    };
+    match tokio::time::timeout(timeout, shown).await {
+        Ok(Ok(())) => Ok(EXIT_DONE),
+        Ok(Err(stop)) => Err(stop),
+        Err(_) => {
+            let seconds = timeout.as_secs();
+            outlet.notice(format!("no match for {wanted:?} within {seconds} s\n")).await?;
+            Ok(EXIT_FAILED)
+        }
     }
+}
 
-    /// Searches on a blocking thread, because a costly pattern takes long and all users of the port share the runtime thread.
-    async fn find_on_thread(
-        &self,
-        mut matcher: Matcher,
-        bytes: Vec<u8>,
-    ) -> ExecResult<(Matcher, Vec<u8>, Option<usize>)> {
-        let permit = self.console.searches.clone().acquire_owned().await;
-        let began = Instant::now();
-        let searched = tokio::task::spawn_blocking(move || {
-            // Held until the search ends, which cannot be cancelled.
-            let _permit = permit;
-            let end = matcher.find(&bytes);
-            (matcher, bytes, end)
-        });
-        let searched = searched.await.or_else(|panicked| self.failed(panicked))?;
-        let took = began.elapsed();
-        if searched.2.is_none() && took > SLOW_MATCH_TIME {
-            sleep(took).await;
-        }
-        Ok(searched)
+/// Searches on a blocking thread, because a costly pattern takes long and all users of the port share the runtime thread.
+async fn find_on_thread(
+    task: &Task,
+    mut matcher: Matcher,
+    bytes: Vec<u8>,
+) -> ExecResult<(Matcher, Vec<u8>, Option<usize>)> {
+    let permit = task.console.searches.clone().acquire_owned().await;
+    let began = Instant::now();
+    let searched = tokio::task::spawn_blocking(move || {
+        // Held until the search ends, which cannot be cancelled.
+        let _permit = permit;
+        let end = matcher.find(&bytes);
+        (matcher, bytes, end)
+    });
+    let searched = searched.await.or_else(|panicked| task.failed(panicked))?;
+    let took = began.elapsed();
+    if searched.2.is_none() && took > SLOW_MATCH_TIME {
+        sleep(took).await;
     }
+    Ok(searched)
 }
 
 #[cfg(test)]

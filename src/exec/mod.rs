@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::TimeRange;
 use crate::hub::LineState;
-use crate::port::Pause;
+use crate::port::{BreakName, Pause};
 use crate::printable::{Visible, visible};
-use crate::session::{AttachedUser, Console, Event, Gone, Outlet, Typed, closed, status_rows};
+use crate::session::{AttachedUser, Console, Event, Gone, Outlet, QueuedInput, closed, status_rows};
 
 pub use foreign::{ForeignCommand, foreign};
 pub use parse::{ParseError, Request, parse};
@@ -96,6 +96,9 @@ pub enum Command {
     Break {
         /// Length of the break.
         milliseconds: u32,
+        /// The break of this name.
+        #[serde(default)]
+        name: Option<BreakName>,
         /// Take over write access.
         force: bool,
     },
@@ -173,17 +176,19 @@ impl Task {
     async fn act<O: Outlet>(&self, command: Command, outlet: &mut O) -> ExecResult {
         match command {
             Command::Log { lines, since, until, follow, raw } => {
-                self.log(lines, TimeRange { since, until }, follow, raw, outlet).await
+                log::log(self, lines, TimeRange { since, until }, follow, raw, outlet).await
             }
             Command::Grep { pattern, since, until, raw } => {
-                self.grep(pattern, TimeRange { since, until }, raw, outlet).await
+                log::grep(self, pattern, TimeRange { since, until }, raw, outlet).await
             }
             Command::Status => self.status(outlet).await,
-            Command::Break { milliseconds, force } => self.send_break(milliseconds, force).await,
-            Command::Send { bytes, force, expected, timeout, typing } => {
-                self.send((bytes, typing), force, expected, timeout, outlet).await
+            Command::Break { milliseconds, name, force } => {
+                send::send_break(self, milliseconds, name, force).await
             }
-            Command::Expect { pattern, timeout } => self.expect(pattern, timeout, outlet).await,
+            Command::Send { bytes, force, expected, timeout, typing } => {
+                send::send(self, (bytes, typing), force, expected, timeout, outlet).await
+            }
+            Command::Expect { pattern, timeout } => expect::expect(self, pattern, timeout, outlet).await,
             Command::Help => {
                 outlet.send(help().into_bytes()).await?;
                 Ok(EXIT_DONE)
@@ -222,7 +227,7 @@ pub async fn run_line<O: Outlet>(
     task: Task,
     command: Result<Command, ParseError>,
     terminal: bool,
-    typed: Typed,
+    typed: QueuedInput,
     outlet: O,
 ) -> Option<u8> {
     let mut outlet = TextOutlet { outlet, terminal: terminal.then(Visible::default) };
@@ -244,7 +249,7 @@ pub async fn run_line<O: Outlet>(
 }
 
 /// Discards input during a command, except for Control-C of a terminal.
-async fn interrupted(mut typed: Typed, terminal: bool) -> Option<u8> {
+async fn interrupted(mut typed: QueuedInput, terminal: bool) -> Option<u8> {
     while let Some(event) = typed.next().await {
         typed.settle(event.weight());
         if let Event::Bytes(bytes) = event

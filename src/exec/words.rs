@@ -164,7 +164,7 @@ fn time(text: &str, now: &Zoned, edge: Edge) -> Option<Timestamp> {
     let of_today = || Some(now.date().to_datetime(text.parse::<Time>().ok().filter(|_| text.contains(':'))?));
     // A time of day comes last, because jiff also finds it in a whole date.
     if let Some(local) = local.or_else(|| text.parse::<DateTime>().ok()).or_else(of_today) {
-        return moment(local, now.time_zone(), edge);
+        return instant_of(local, now.time_zone(), edge);
     }
     let ago = text.parse::<Span>().ok().filter(|ago| !ago.is_negative())?;
     Some(now.checked_sub(ago).ok()?.timestamp())
@@ -172,7 +172,7 @@ fn time(text: &str, now: &Zoned, edge: Edge) -> Option<Timestamp> {
 
 /// The timestamp of a local time. When clocks go back there are two, and a range includes all between them; when they go forward there
 /// is none, and the time of the change is used.
-fn moment(local: DateTime, zone: &TimeZone, edge: Edge) -> Option<Timestamp> {
+fn instant_of(local: DateTime, zone: &TimeZone, edge: Edge) -> Option<Timestamp> {
     let ambiguous = zone.to_ambiguous_zoned(local);
     match (ambiguous.offset(), edge) {
         (AmbiguousOffset::Gap { .. }, _) => {

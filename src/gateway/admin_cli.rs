@@ -13,7 +13,7 @@ use crate::auth::protocol::{Exit, Identity, Line, Run, Target, Terminal, WordErr
 use crate::config::{Config, ConfigError, RootLogin, SshOffer};
 use crate::exec::{ForeignCommand, foreign};
 use crate::port::{PortError, PortName};
-use crate::session::{DRAIN_TIMEOUT, Gone, Outlet, Typed, closed};
+use crate::session::{DRAIN_TIMEOUT, Gone, Outlet, QueuedInput, closed};
 use crate::ssh::{ChannelRequest, Destination, Gatekeeping, Login, Screen, SshOutlet, print_messages};
 use crate::system::systemd;
 
@@ -106,14 +106,14 @@ impl Destination for AdminCli {
     }
 
     /// An invalid port name is reported after the login.
-    fn asks(&self, name: &str) -> (String, Target) {
+    fn login_target(&self, name: &str) -> (String, Target) {
         match split_port(name) {
             (user, None) => (user.to_owned(), Target::Admin),
             (user, Some(port)) => (user.to_owned(), port.parse().map_or(Target::Admin, Target::Port)),
         }
     }
 
-    fn refuses(&self, _: &Identity) -> Option<String> {
+    fn denial(&self, _: &Identity) -> Option<String> {
         None
     }
 
@@ -186,7 +186,7 @@ fn now(screen: &Screen) -> Terminal {
 async fn refuse(
     outlet: &mut SshOutlet,
     terminal: &Option<Screen>,
-    typed: Typed,
+    typed: QueuedInput,
     why: &Rejected,
     status: u8,
 ) -> Result<Exit, Gone> {
@@ -216,10 +216,10 @@ mod tests {
     fn the_port_follows_the_last_colon() {
         let admin_cli = AdminCli::new("/".into());
         let port = |name: &str| Target::Port(name.parse().unwrap());
-        assert_eq!(admin_cli.asks("alice"), ("alice".to_owned(), Target::Admin));
-        assert_eq!(admin_cli.asks("alice:ttyUSB3"), ("alice".to_owned(), port("ttyUSB3")));
-        assert_eq!(admin_cli.asks("a:b:ttyUSB3"), ("a:b".to_owned(), port("ttyUSB3")));
-        assert_eq!(admin_cli.asks("alice:../x"), ("alice".to_owned(), Target::Admin));
+        assert_eq!(admin_cli.login_target("alice"), ("alice".to_owned(), Target::Admin));
+        assert_eq!(admin_cli.login_target("alice:ttyUSB3"), ("alice".to_owned(), port("ttyUSB3")));
+        assert_eq!(admin_cli.login_target("a:b:ttyUSB3"), ("a:b".to_owned(), port("ttyUSB3")));
+        assert_eq!(admin_cli.login_target("alice:../x"), ("alice".to_owned(), Target::Admin));
     }
 
     #[test]

@@ -12,12 +12,12 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::ssh;
 use crate::system::clock::reached;
+use crate::system::exit_signals::ExitSignals;
 use crate::system::outbound;
 use crate::system::systemd::{self, Handed, HandedError, Watchdog};
 use admin_cli::AdminCli;
@@ -50,7 +50,7 @@ pub fn run(root: PathBuf) -> Result<(), GatewayError> {
     let handed = Handed::take()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(system("no runtime"))?.block_on(async {
-        let signals = Signals::new().map_err(system("signals"))?;
+        let signals = ExitSignals::new().map_err(system("signals"))?;
         let mut listeners = Vec::new();
         for listener in handed.ssh {
             listener.set_nonblocking(true).map_err(system("sockets"))?;
@@ -65,27 +65,7 @@ pub fn run(root: PathBuf) -> Result<(), GatewayError> {
     })
 }
 
-/// The signals that end the process.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// Cancel safe.
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-async fn serve(admin_cli: AdminCli, listeners: Vec<TcpListener>, mut signals: Signals) {
+async fn serve(admin_cli: AdminCli, listeners: Vec<TcpListener>, mut signals: ExitSignals) {
     let admin_cli = Arc::new(admin_cli);
     let server = ssh::Server::new(admin_cli.clone(), AdminCli::auth_socket(), "console-cli");
     let mut accepting = JoinSet::new();
@@ -100,9 +80,8 @@ async fn serve(admin_cli: AdminCli, listeners: Vec<TcpListener>, mut signals: Si
     let mut idle_since = Some(Instant::now());
     loop {
         let count = *connections.borrow_and_update();
-        let missing = server.host_keys().borrow().missing.clone();
-        let missing = missing.map(|why| format!("; SSH is not available: {why}")).unwrap_or_default();
-        systemd::notify(&[NotifyState::Status(&format!("{count} connected{missing}"))]);
+        let status = status(count, server.host_keys().borrow().missing.as_deref());
+        systemd::notify(&[NotifyState::Status(&status)]);
         idle_since = (count == 0).then(|| idle_since.unwrap_or_else(Instant::now));
         tokio::select! {
             () = signals.next() => break,
@@ -121,4 +100,25 @@ async fn serve(admin_cli: AdminCli, listeners: Vec<TcpListener>, mut signals: Si
     };
     admin_cli.close(&why);
     let _ = timeout(DRAIN_TIMEOUT, connections.wait_for(|count| *count == 0)).await;
+}
+
+/// The STATUS: the number of connections, and why there are none.
+fn status(connections: usize, missing_host_keys: Option<&str>) -> String {
+    match missing_host_keys {
+        Some(why) => format!("{connections} connected; SSH is not available: {why}"),
+        None => format!("{connections} connected"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_reads_as_in_the_golden_file() {
+        let lines =
+            [status(0, None), status(2, None), status(0, Some("no usable host key in /run/credentials"))];
+        let golden = snapbox::file!["../../tests/golden/gateway/status.txt"];
+        snapbox::assert_data_eq!(lines.join("\n"), golden.raw());
+    }
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::auth::client::{Ends, LoginError, Running};
 use crate::auth::protocol::{Exit, WindowSize};
-use crate::session::{Event, Gone, Outlet, Typed};
+use crate::session::{Event, Gone, Outlet, QueuedInput};
 use crate::ssh::{Screen, SshOutlet};
 use crate::system::reactor::Watched;
 
@@ -32,7 +32,7 @@ pub(super) async fn run(
     ends: Ends,
     mut running: Running,
     screen: &Option<Screen>,
-    typed: Typed,
+    typed: QueuedInput,
     at_console: bool,
     outlet: SshOutlet,
 ) -> Option<Exit> {
@@ -125,7 +125,7 @@ async fn send_output(end: Option<&End>, mut outlet: SshOutlet, stream: Stream) -
 async fn send_input(
     terminal: Option<&End>,
     input: &mut Option<End>,
-    mut typed: Typed,
+    mut typed: QueuedInput,
     at_console: bool,
     mut outlet: SshOutlet,
 ) -> Input {
@@ -174,9 +174,9 @@ async fn send_input(
     }
 }
 
-/// Waits for the program, which may take forever, and receives input in the meantime. Fails when the client has disconnected.
+/// Waits for the program, without limit, and receives input in the meantime. Fails when the client has disconnected.
 async fn while_receiving<T>(
-    typed: &mut Typed,
+    typed: &mut QueuedInput,
     waiting: &mut VecDeque<Event>,
     done: impl Future<Output = T>,
 ) -> Result<T, Gone> {

@@ -27,7 +27,7 @@ impl Machine {
     }
 
     /// Why an address cannot be bound. An address that is assigned later can (`FreeBind=`).
-    pub(super) fn refuses(&self, address: &Address) -> Option<Impossible> {
+    pub(super) fn impossible(&self, address: &Address) -> Option<Impossible> {
         if address.is_ipv4() {
             return None;
         }

@@ -118,9 +118,9 @@ pub fn present(config: &Config) -> Vec<PortName> {
         let clash = record.as_ref().and_then(|record| record.clash.as_deref());
         // An adapter with only the kernel's name is used if the udev rules have not excluded it.
         let by_name = !claim.by_device && is_adapter(claim.port.as_str());
-        let passed_over = by_name && record.as_ref().is_some_and(|record| !record.for_consoles);
+        let is_excluded = by_name && record.as_ref().is_some_and(|record| !record.for_consoles);
         claim.enabled
-            && !passed_over
+            && !is_excluded
             && claims.owner(tty, clash, leads).is_some_and(|owner| owner.port == claim.port)
     };
     claims.iter().filter(is_there).map(|claim| config.instances.of(&claim.port).clone()).collect()

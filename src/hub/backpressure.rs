@@ -185,11 +185,11 @@ mod tests {
     fn no_wait_is_longer_than_the_kernel_can_bridge() {
         for rate in [9600u64, 115_200, 921_600, 4_000_000] {
             let baud = Baud::try_from(rate).unwrap();
-            let meanwhile = |wait: Duration| wait.as_secs_f64() * rate as f64 / 10.0;
-            assert!(meanwhile(wait_limit(Puller::Session, Some(baud))) <= 4096.0 + 1.0);
-            assert!(meanwhile(wait_limit(Puller::Log, Some(baud))) <= 32.0 * 1024.0 + 1.0);
+            let received = |wait: Duration| wait.as_secs_f64() * rate as f64 / 10.0;
+            assert!(received(wait_limit(Puller::Session, Some(baud))) <= 4096.0 + 1.0);
+            assert!(received(wait_limit(Puller::Log, Some(baud))) <= 32.0 * 1024.0 + 1.0);
             assert!(
-                MIN_PROGRESS_BYTES as f64 >= 4.0 * meanwhile(wait_limit(Puller::Session, Some(baud))) - 4.0
+                MIN_PROGRESS_BYTES as f64 >= 4.0 * received(wait_limit(Puller::Session, Some(baud))) - 4.0
             );
         }
     }

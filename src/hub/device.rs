@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::breaks::Sender;
 use super::coalesce::Coalescing;
 use super::identity::{Identity, Still, Verdict};
 use super::line::{Change, LineConfig};
@@ -20,7 +21,7 @@ use super::stream::{Contact, Stream};
 use super::writing::{Gap, Writing};
 use super::{Condition, Control, Hub, LineState, Noted, State};
 use crate::event::Event;
-use crate::port::{LineSettings, PortName};
+use crate::port::{LineSettings, PortName, Sequence};
 use crate::ring::READ_MAX;
 use crate::serial::{Counters, OpenError, ReadOutcome, RejectedSetting, Tty, WriteOutcome};
 use crate::system::failpoint;
@@ -29,12 +30,12 @@ use crate::system::systemd;
 /// Reads in a row before the sessions run.
 const BURST: usize = 8;
 
-/// Bytes in one read from which on it counts as a flood, where more may follow before another task runs: no line brings as many within a
-/// coalescing window (`WINDOW_BYTES`).
+/// A read of this many bytes counts as a flood, and more may be read before another task runs: no line
+/// delivers as many within a coalescing window (`WINDOW_BYTES`).
 const FLOOD: usize = 2048;
 
 /// Bytes that are read from a tty that is closed: what the kernel buffers, with a limit, since the device may go on sending.
-const LAST_WORDS: usize = 64 * 1024;
+const DRAIN_LIMIT: usize = 64 * 1024;
 
 /// Input is logged a line at a time, or this long after its first character: a record for each key would be unreadable.
 const INPUT_NOTE_DELAY: Duration = Duration::from_secs(2);
@@ -63,7 +64,7 @@ pub(super) struct Device {
     quality: Quality,
     refused: Vec<String>,
     sharing: Sharing,
-    /// What another program does with the device, while it does.
+    /// What another program does with the device, if one uses it.
     meddled: Option<String>,
     /// When the driver's counters may be read next.
     look_at: Instant,
@@ -74,6 +75,8 @@ pub(super) struct Device {
     leased: bool,
     /// Why the connection to a source is about to end.
     pub(super) end_reason: Option<String>,
+    /// When a byte has come or gone, or a keepalive was sent.
+    traffic_at: Instant,
 }
 
 /// Result of a read.
@@ -107,6 +110,7 @@ impl Device {
             coalescing: Coalescing::default(),
             leased: false,
             end_reason: None,
+            traffic_at: Instant::now(),
         }
     }
 
@@ -125,7 +129,7 @@ impl Device {
         std::mem::replace(&mut self.wanted, wanted)
     }
 
-    /// Handles a request of a session. Returns whether the line is to be reopened.
+    /// Handles a request of a session. Returns whether the line must be reopened.
     pub(super) fn control(&mut self, control: Control, tty: Option<&Stream>) -> bool {
         match control {
             Control::Reopen => return true,
@@ -178,7 +182,7 @@ impl Device {
                 self.not_ours(why);
                 return None;
             }
-            Verdict::Refused(why) => {
+            Verdict::Rejected(why) => {
                 self.failed(why);
                 return None;
             }
@@ -212,7 +216,7 @@ impl Device {
                 }
                 tracing::info!(message_id = Event::Opened.id(), "{} opened, {settings}", self.name);
                 self.report(refused);
-                self.opened();
+                self.just_opened();
                 return Some(Stream::Tty(tty));
             }
             Err(OpenError::Absent { .. }) => {
@@ -256,7 +260,7 @@ impl Device {
         self.identity.closed(alive);
     }
 
-    /// Why a tty whose path leads nowhere is closed.
+    /// Why a tty whose path no longer exists is closed.
     pub(super) fn nowhere(&self) -> String {
         format!("{} no longer exists, but its device does", self.wanted.path.display())
     }
@@ -276,7 +280,7 @@ impl Device {
         let state = LineState::NotOurs(why);
         if *self.hub.line.borrow() != state {
             tracing::info!("{} is {state}", self.name);
-            self.hub.line.send_replace(state);
+            self.hub.set_line(state);
         }
     }
 
@@ -337,6 +341,9 @@ impl Device {
         self.judge(tty);
         let mut count = 0;
         let heard = self.read_all(tty, contact, &mut count);
+        if count > 0 && self.wanted.keepalive.is_some() {
+            self.traffic_at = Instant::now();
+        }
         if count > 0 && !self.leased {
             self.coalescing.received(count, self.wanted.settings.baud, Instant::now());
         }
@@ -376,7 +383,7 @@ impl Device {
     /// Reads what the kernel holds and would discard with the tty. No reader is waited for: it is told how many bytes it missed, whereas
     /// unread output would be lost without a trace.
     pub(super) fn read_last_words(&self, tty: &Stream) {
-        let mut left = LAST_WORDS;
+        let mut left = DRAIN_LIMIT;
         while left > 0
             && let Ok(Taken { outcome: ReadOutcome::Bytes(count), .. }) = self.hub.take_in(tty, None)
         {
@@ -399,16 +406,16 @@ impl Device {
         self.look_at = now + quality::CHECK_INTERVAL;
         self.look_due = None;
         let counters = tty.counters();
-        self.look_for_others(tty, now, counters);
+        self.check_sharing(tty, now, counters);
         let Some(counters) = counters else { return };
-        for said in self.quality.look(now.into_std(), counters) {
+        for said in self.quality.update(now.into_std(), counters) {
             tracing::warn!("{said}");
             self.hub.note(said);
         }
     }
 
     /// Reports if another program also reads the device, or has taken it: a login prompt, a terminal program of root.
-    fn look_for_others(&mut self, tty: &Tty, now: Instant, counters: Option<Counters>) {
+    fn check_sharing(&mut self, tty: &Tty, now: Instant, counters: Option<Counters>) {
         if !self.sharing.is_due(now.into_std()) {
             return;
         }
@@ -417,7 +424,7 @@ impl Device {
         let Counters { rx, overrun, buffer_overrun, .. } = counters.unwrap_or_default();
         let lost = overrun.wrapping_add(buffer_overrun);
         let here = self.hub.traffic().0 + tty.unread() as u64;
-        let taken = self.sharing.look(now.into_std(), Seen { received: rx, lost, here });
+        let taken = self.sharing.update(now.into_std(), Seen { received: rx, lost, here });
         // With XON/XOFF the driver consumes some bytes itself.
         let taken = taken.filter(|_| !self.wanted.settings.xonxoff).map(|bytes| {
             format!(
@@ -427,15 +434,15 @@ impl Device {
         let meddled =
             Tty::denied(&self.wanted.path).map(|why| format!("{why} (the port still has it open)")).or(taken);
         if let Some(meddled) = meddled.as_ref().filter(|_| self.meddled.is_none()) {
-            self.say(meddled.clone());
+            self.report_message(meddled.clone());
         }
         if meddled != self.meddled {
             self.meddled = meddled;
-            self.tell_trouble();
+            self.publish_rejected_settings();
         }
     }
 
-    fn tell_trouble(&self) {
+    fn publish_rejected_settings(&self) {
         self.hub.refused.send_replace(self.refused.iter().chain(&self.meddled).cloned().collect());
     }
 
@@ -454,7 +461,7 @@ impl Device {
     pub(super) fn note_typed(&mut self) {
         self.typed_due = None;
         if !self.typed.is_empty() {
-            self.hub.note_that(Noted::Typed(std::mem::take(&mut self.typed)));
+            self.hub.note_that(Noted::Input(std::mem::take(&mut self.typed)));
         }
     }
 
@@ -471,7 +478,10 @@ impl Device {
         match written {
             Ok(WriteOutcome::Wrote(count)) => {
                 self.hub.state().ring.count_sent(count);
-                self.was_sent(&bytes[..count]);
+                if !current.is_secret() {
+                    self.was_sent(&bytes[..count]);
+                }
+                self.traffic_at = Instant::now();
                 if count == bytes.len() {
                     gap.begin(Instant::now(), count, pause, &self.wanted.settings);
                 }
@@ -507,7 +517,7 @@ impl Device {
                 let failed = format!("cannot set {settings}: {error}");
                 tracing::error!("{failed}");
                 self.refused = vec![failed.clone()];
-                self.tell_trouble();
+                self.publish_rejected_settings();
                 self.answer(vec![failed]);
             }
         }
@@ -544,15 +554,49 @@ impl Device {
     }
 
     /// Reports to the journal and to the log.
-    pub(super) fn say(&self, what: String) {
+    pub(super) fn report_message(&self, what: String) {
         tracing::warn!("{what}");
         self.hub.note(what);
+    }
+
+    /// What sends a sequence to the line; the input before it is logged first.
+    pub(super) fn sender<'tty>(
+        &mut self,
+        tty: &'tty Stream,
+        sequence: Sequence,
+        length: Duration,
+    ) -> Sender<'tty> {
+        self.note_typed();
+        Sender { tty, hub: self.hub.clone(), sequence, length, log_input: self.wanted.log_input }
+    }
+
+    pub(super) fn keeps_alive(&self) -> bool {
+        self.wanted.keepalive.is_some()
+    }
+
+    /// When a keepalive is due, unless a byte comes or goes before.
+    pub(super) fn keepalive_due(&self) -> Option<Instant> {
+        self.wanted.keepalive.as_ref().map(|(interval, _)| self.traffic_at + *interval)
+    }
+
+    /// The keepalive, if it is due. Bytes may have come since the wait for it began.
+    pub(super) fn keepalive(&mut self, now: Instant) -> Option<Sequence> {
+        self.keepalive_due().filter(|due| *due <= now)?;
+        self.traffic_at = now;
+        self.wanted.keepalive.as_ref().map(|(_, sequence)| sequence.clone())
+    }
+
+    /// Opened or connected, not kept from the process before.
+    pub(super) fn just_opened(&mut self) {
+        self.traffic_at = Instant::now();
+        self.opened();
+        self.hub.has_opened();
     }
 
     pub(super) fn opened(&mut self) {
         self.leased = false;
         self.hub.state().cursors.set_baud(self.wanted.settings.baud);
-        self.hub.line.send_replace(LineState::Open(self.wanted.settings));
+        self.hub.set_line(LineState::Open(self.wanted.settings));
     }
 
     /// Reports what the driver refused to the journal, STATUS and the requester.
@@ -562,7 +606,7 @@ impl Device {
             tracing::warn!("{refused}");
         }
         self.refused.clone_from(&refused);
-        self.tell_trouble();
+        self.publish_rejected_settings();
         self.answer(refused);
     }
 
@@ -570,14 +614,14 @@ impl Device {
         self.gone = true;
         tracing::info!(message_id = Event::Unplugged.id(), "{} unplugged", self.name);
         self.hub.note(format!("{} unplugged", self.name));
-        self.hub.line.send_replace(LineState::Away(Timestamp::now()));
+        self.hub.set_line(LineState::Away(Timestamp::now()));
     }
 
     fn absent(&mut self) {
         self.gone = true;
         let already = matches!(*self.hub.line.borrow(), LineState::Away(_));
         if !already {
-            self.hub.line.send_replace(LineState::Away(Timestamp::now()));
+            self.hub.set_line(LineState::Away(Timestamp::now()));
         }
         self.answer(vec![format!("{} is not plugged in: the settings take effect when it is", self.name)]);
     }
@@ -588,7 +632,7 @@ impl Device {
         let news = *self.hub.line.borrow() != state;
         if news && let LineState::Failed(why) = &state {
             tracing::error!(message_id = Event::NotOpened.id(), "{why}");
-            self.hub.line.send_replace(state);
+            self.hub.set_line(state);
         }
     }
 }
@@ -656,7 +700,7 @@ mod tests {
     use crate::ring::Ring;
 
     #[tokio::test]
-    async fn a_read_that_ends_where_the_ring_begins_anew_is_one() {
+    async fn a_read_that_ends_where_the_ring_wraps_is_one() {
         let pty = openpty(None, None).unwrap();
         let settings = LineSettings::default();
         let path = ttyname(&pty.slave).unwrap();
@@ -669,6 +713,8 @@ mod tests {
             low_latency: false,
             modem: ModemLevels::default(),
             log_input: false,
+            break_sequence: Sequence::default(),
+            keepalive: None,
             source: None,
         };
         let mut device = Device::new("demo".parse().unwrap(), hub.clone(), wanted);

@@ -29,7 +29,7 @@ pub(super) enum Verdict {
     /// It belongs to another port.
     NotOurs(String),
     /// It may not be the intended device.
-    Refused(String),
+    Rejected(String),
 }
 
 /// A tty that may be opened.
@@ -106,7 +106,7 @@ impl Identity {
         };
         let record = match self.machine.readiness(path, tty) {
             Readiness::Ready(record) => record,
-            Readiness::Pending(busy) if self.has_patience(tty, busy) => return Verdict::Pending,
+            Readiness::Pending(busy) if self.may_wait_for_udev(tty, busy) => return Verdict::Pending,
             Readiness::Pending(_) => self.machine.record(tty),
         };
         self.pending = None;
@@ -120,7 +120,7 @@ impl Identity {
         if record.links.iter().any(|link| link == path) {
             let namesakes = self.machine.namesakes(path, tty);
             if !namesakes.is_empty() {
-                return Verdict::Refused(self.ambiguous(path, tty, &record, &namesakes));
+                return Verdict::Rejected(self.ambiguous(path, tty, &record, &namesakes));
             }
         }
         let Record { since, place, .. } = record;
@@ -129,9 +129,9 @@ impl Identity {
             let which = self.called(tty, found.place.as_deref());
             if watched && !self.confirmed {
                 self.asks = true;
-                return Verdict::Refused(format!(
-                    "{} leads to another adapter than before, {which}, which was plugged in beside it; to go on with that one \
-                     open the line anew (escape o) or: consolectl reload {}",
+                return Verdict::Rejected(format!(
+                    "{} points to another adapter than before, {which}, which was plugged in at the same time as the previous \
+                     one; to use it, reopen the tty (escape o), or: consolectl reload {}",
                     path.display(),
                     self.port
                 ));
@@ -181,7 +181,7 @@ impl Identity {
         match leads(path) {
             None => Still::Vanished,
             Some(other) if other != tty => {
-                Still::Moved(format!("{} leads to {} now", path.display(), self.called(other, None)))
+                Still::Moved(format!("{} now points to {}", path.display(), self.called(other, None)))
             }
             Some(_) => match self.not_ours(path, claims, tty, self.machine.record(tty).as_ref()) {
                 Some(why) => Still::Moved(why),
@@ -190,7 +190,7 @@ impl Identity {
         }
     }
 
-    fn has_patience(&mut self, tty: u64, busy: bool) -> bool {
+    fn may_wait_for_udev(&mut self, tty: u64, busy: bool) -> bool {
         let since = match self.pending {
             Some((pending, since)) if pending == tty => since,
             _ => Instant::now(),
@@ -210,15 +210,15 @@ impl Identity {
         Some(match owner {
             Some(owner) => {
                 let (port, device) = (&owner.port, owner.path.display());
-                format!("{kernel} is the device of the port {port} ({device} leads to it)")
+                format!("{kernel} is the device of the port {port} ({device} points to it)")
             }
             None if clash == Some(self.port.as_str()) => format!(
-                "{} leads to {kernel}, a second adapter with the serial number of the one that this port had: \
+                "{} points to {kernel}, a second adapter with the serial number of the one that this port had: \
                  give the port its device by-path{}",
                 path.display(),
                 by_path(record)
             ),
-            None => format!("{} leads to {kernel} no more", path.display()),
+            None => format!("{} no longer points to {kernel}", path.display()),
         })
     }
 
@@ -297,7 +297,7 @@ mod tests {
             !identity.is_another(&found(11, 2000, "usb-1")),
             "the same socket, and we were slow to notice"
         );
-        assert!(!identity.is_another(&found(10, 1000, "usb-1")), "the same tty, hung up by somebody");
+        assert!(!identity.is_another(&found(10, 1000, "usb-1")), "the same tty after a hang-up");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::breaks::{self, BreakDeadline, Pause};
+use super::breaks::{self, BreakDeadline, BreakRequest, Pause};
 use super::device::{Device, ReadStatus};
 use super::identity::Still;
 use super::lease::{self, Lease};
@@ -20,7 +20,7 @@ use super::wake::Wakeups;
 use super::writing::{Gap, Writing};
 use super::{Control, Hub, Inbox, Input, LineState};
 use crate::ownership::Claims;
-use crate::port::{LineSettings, ModemLevels, PortName};
+use crate::port::{LineSettings, ModemLevels, PortName, Sequence};
 use crate::serial::{DeviceWatch, WatchError, WriteOutcome};
 use crate::system::clock::reached;
 use crate::system::systemd;
@@ -38,6 +38,9 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// For a device to accept the last output before its tty is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Length of a serial break in a keepalive that states none.
+const KEEPALIVE_BREAK: Duration = Duration::from_millis(super::DEFAULT_BREAK_MS as u64);
+
 /// The configuration of a line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LineConfig {
@@ -53,6 +56,10 @@ pub struct LineConfig {
     pub modem: ModemLevels,
     /// Whether input is logged.
     pub log_input: bool,
+    /// What a break is.
+    pub break_sequence: Sequence,
+    /// What is sent when no byte has come or gone for this time.
+    pub keepalive: Option<(Duration, Sequence)>,
     /// What is connected to in place of a device.
     pub source: Option<SourceConfig>,
 }
@@ -78,14 +85,14 @@ pub struct Line {
     break_deadline: BreakDeadline,
     /// The dialer of a source.
     pub(super) link: SourceLink,
-    /// Resolves when the line is to end.
+    /// Resolves when the line must end.
     pub(super) end: oneshot::Receiver<()>,
 }
 
 /// Why a line is no longer served.
 enum Lost {
     HungUp,
-    /// The device is now another one, or the same one, and not all output has reached it.
+    /// The device was replaced or reopened, and not all output was sent to it.
     Moved,
     /// The tty no longer belongs to this port, and why.
     Displaced(String),
@@ -237,7 +244,7 @@ impl Line {
     fn discard_input(&mut self, writing: Option<Writing>) {
         let mut unsent = self.break_deadline.over() + left_of(writing);
         while let Ok(input) = self.inbox.input.try_recv() {
-            if let Input::Bytes(bytes) | Input::Paced { bytes, .. } = input {
+            if let Input::Bytes(bytes) | Input::Paced { bytes, .. } | Input::Secret { bytes, .. } = input {
                 unsent += bytes.len();
             }
         }
@@ -340,10 +347,19 @@ impl Line {
                     }
                 },
                 () = reached(lease_due) => link.not_confirmed(),
+                () = reached(device.keepalive_due()), if phase == Phase::Idle && device.keeps_alive() => {
+                    if let Some(sequence) = device.keepalive(Instant::now()) {
+                        output.release();
+                        let sender = device.sender(tty, sequence, KEEPALIVE_BREAK);
+                        pause = Some(Pause::of_break(breaks::send_keepalive(sender)));
+                    }
+                }
                 () = reached(device.typed_due) => device.note_typed(),
                 () = reached(device.look_due) => device.judge(tty),
                 Some(input) = inbox.recv(), if phase.takes_input() => match input {
-                    Input::Bytes(bytes) | Input::Paced { bytes, .. } if break_deadline.has_given_up() => {
+                    Input::Bytes(bytes) | Input::Paced { bytes, .. } | Input::Secret { bytes, .. }
+                        if break_deadline.has_given_up() =>
+                    {
                         break_deadline.give_up(bytes.len());
                     }
                     Input::Bytes(bytes) => {
@@ -359,18 +375,27 @@ impl Line {
                             return Lost::Moved;
                         }
                     }
+                    Input::Secret { bytes, pacing, written } => {
+                        *writing = Some(Writing::secret(bytes, pacing, written));
+                        if wakeups.wake().is_err() {
+                            return Lost::Moved;
+                        }
+                    }
                     Input::Break { awaited, .. } if awaited.is_given_up() => {}
-                    Input::Break { length, user, mut awaited } => {
+                    Input::Break { what: BreakRequest { length, sequence }, user, mut awaited } => {
                         awaited.taken();
                         report_discarded(break_deadline.over());
-                        pause = Some(Pause::of_break(breaks::send(tty, length, user, awaited)));
+                        let sequence = sequence.unwrap_or_else(|| device.wanted.break_sequence.clone());
+                        output.release();
+                        let sender = device.sender(tty, sequence, length);
+                        pause = Some(Pause::of_break(breaks::send(sender, user, awaited)));
                     }
                     // Dropped: the input before it was discarded.
                     Input::Mark(_) if break_deadline.has_given_up() => {}
                     // The requester may have given up.
                     Input::Mark(told) => drop(told.send(())),
                 },
-                () = break_deadline.changed() => report_discarded(break_deadline.look()),
+                () = break_deadline.changed() => report_discarded(break_deadline.check_input()),
                 () = reached(stuck_at), if matches!(phase, Phase::Writing | Phase::Pacing) => {
                     break_deadline.give_up(left_of(writing.take()));
                 }
@@ -379,11 +404,11 @@ impl Line {
                     match (over, reopens) {
                         (Ok(0), true) => return Lost::Reopened,
                         (Ok(held_back), true) => {
-                            device.say(format!("{held_back} bytes held back by flow control were discarded"));
+                            device.report_message(format!("{held_back} bytes held back by flow control were discarded"));
                             return Lost::Moved;
                         }
                         (Err(error), true) => {
-                            device.say(format!("the last output may be lost: it cannot be drained ({error})"));
+                            device.report_message(format!("the last output may be lost: it cannot be drained ({error})"));
                             return Lost::Moved;
                         }
                         (Ok(held_back), false) => report_discarded(held_back),
@@ -391,7 +416,7 @@ impl Line {
                         (Err(_), false) => {}
                     }
                 }
-                () = reached(gap.due()), if phase == Phase::Pacing => gap.look(Instant::now(), tty.unsent()),
+                () = reached(gap.due()), if phase == Phase::Pacing => gap.update_unsent(Instant::now(), tty.unsent()),
                 written = write_next(&mut output, writing.as_ref()), if phase == Phase::Writing => {
                     // Progress of a paced paste does not extend the time that a break waits.
                     let is_paced = writing.as_ref().is_some_and(Writing::is_paced);
@@ -429,7 +454,7 @@ enum Phase {
     Pacing,
     /// A break or a drain is in progress.
     Paused,
-    /// A client has set the line otherwise; input is sent meanwhile only if its lease `sends`.
+    /// A client has changed the line settings; until it is done, input is sent only if its lease `sends`.
     Leased { sends: bool },
 }
 

@@ -50,9 +50,9 @@ impl Notes {
     }
 
     fn joins_the_last(&mut self, note: &Note) -> bool {
-        let (Noted::Typed(more), Some(last)) = (&note.what, self.0.back_mut()) else { return false };
+        let (Noted::Input(more), Some(last)) = (&note.what, self.0.back_mut()) else { return false };
         match &mut last.what {
-            Noted::Typed(bytes) if last.offset == note.offset && bytes.len() + more.len() <= TYPED_MAX => {
+            Noted::Input(bytes) if last.offset == note.offset && bytes.len() + more.len() <= TYPED_MAX => {
                 bytes.extend_from_slice(more);
                 true
             }
@@ -73,8 +73,8 @@ impl Notes {
 /// How many notes a note stands for, and bytes of input in them.
 fn size(what: &Noted) -> (u64, u64) {
     match what {
-        Noted::Said(_) => (1, 0),
-        Noted::Typed(bytes) => (1, bytes.len() as u64),
+        Noted::Message(_) => (1, 0),
+        Noted::Input(bytes) => (1, bytes.len() as u64),
         Noted::Lost { notes, typed } => (*notes, *typed),
     }
 }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     fn typed(text: &str) -> Noted {
-        Noted::Typed(text.as_bytes().to_vec())
+        Noted::Input(text.as_bytes().to_vec())
     }
 
     fn all(mut notes: Notes) -> Vec<Noted> {
@@ -136,6 +136,6 @@ mod tests {
         let bytes: usize = all.iter().map(|what| size(what).1 as usize).sum();
         assert_eq!(bytes, 5000);
         assert!(all.len() <= MANY + 2, "{}", all.len());
-        assert!(all.iter().all(|what| matches!(what, Noted::Typed(_))));
+        assert!(all.iter().all(|what| matches!(what, Noted::Input(_))));
     }
 }

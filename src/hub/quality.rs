@@ -29,7 +29,7 @@ struct Burst {
 }
 
 impl Burst {
-    /// Counts `more`. Returns the size of the burst when it is to be reported, which happens once.
+    /// Counts `more`. Returns the size of the burst when it must be reported, once per burst.
     fn grow(&mut self, more: u32, enough: u32, now: Instant) -> Option<u32> {
         if self.last.is_some_and(|last| now.duration_since(last) >= BURST_END_TIME) {
             *self = Self::default();
@@ -47,7 +47,7 @@ impl Burst {
 
 impl Quality {
     /// What to report about the current counters.
-    pub(super) fn look(&mut self, now: Instant, counters: Counters) -> Vec<String> {
+    pub(super) fn update(&mut self, now: Instant, counters: Counters) -> Vec<String> {
         let Some(before) = self.before.replace(counters) else { return Vec::new() };
         let since = |field: fn(&Counters) -> u32| field(&counters).wrapping_sub(field(&before));
         let mut said = Vec::new();
@@ -81,23 +81,23 @@ mod tests {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let framing = |frame| Counters { frame, ..Counters::default() };
-        assert!(quality.look(at(0), framing(100)).is_empty(), "what was before us is not news");
-        assert!(quality.look(at(1), framing(102)).is_empty(), "a plug pushed in");
+        assert!(quality.update(at(0), framing(100)).is_empty(), "what was before us is not news");
+        assert!(quality.update(at(1), framing(102)).is_empty(), "a plug pushed in");
         let told = ["line errors: wrong baud rate? (50 framing and parity errors)"];
-        assert_eq!(quality.look(at(2), framing(150)), told);
-        assert!(quality.look(at(3), framing(900)).is_empty());
-        assert!(quality.look(at(20), framing(900)).is_empty());
-        assert_eq!(quality.look(at(21), framing(950)), told);
+        assert_eq!(quality.update(at(2), framing(150)), told);
+        assert!(quality.update(at(3), framing(900)).is_empty());
+        assert!(quality.update(at(20), framing(900)).is_empty());
+        assert_eq!(quality.update(at(21), framing(950)), told);
     }
 
     #[test]
     fn breaks_and_overruns_are_reported_and_counters_may_wrap() {
         let mut quality = Quality::default();
         let now = Instant::now();
-        quality.look(now, Counters { breaks: u32::MAX, ..Counters::default() });
+        quality.update(now, Counters { breaks: u32::MAX, ..Counters::default() });
         let counters = Counters { breaks: 0, overrun: 3, ..Counters::default() };
         assert_eq!(
-            quality.look(now, counters),
+            quality.update(now, counters),
             ["1 break received", "the device sends faster than this machine reads: 3 overruns"]
         );
     }

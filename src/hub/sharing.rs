@@ -37,7 +37,7 @@ impl Sharing {
     }
 
     /// How many bytes another program has taken, while it does.
-    pub(super) fn look(&mut self, now: Instant, seen: Seen) -> Option<u64> {
+    pub(super) fn update(&mut self, now: Instant, seen: Seen) -> Option<u64> {
         if let Some((_, before)) = self.before.replace((now, seen)) {
             let more = i64::from(seen.received.wrapping_sub(before.received))
                 - i64::from(seen.lost.wrapping_sub(before.lost))
@@ -58,10 +58,10 @@ impl Sharing {
 mod tests {
     use super::*;
 
-    /// Looks a second apart: what the driver has received, and what was here then.
+    /// Checks one second apart: the bytes that the driver has received, and those that have arrived here.
     fn looks(sharing: &mut Sharing, began: Instant, seen: &[(u64, u32, u64)]) -> Vec<Option<u64>> {
         let look = |(second, received, here): &(u64, u32, u64)| {
-            sharing.look(
+            sharing.update(
                 began + Duration::from_secs(*second),
                 Seen { received: *received, lost: 0, here: *here },
             )
@@ -73,10 +73,10 @@ mod tests {
     fn bytes_taken_by_another_program_are_reported_until_a_minute_after_the_last() {
         let mut sharing = Sharing::default();
         let began = Instant::now();
-        // Half of what comes goes elsewhere; at each look a second's worth is not sure yet.
+        // The other program takes half of the bytes; at each check the last second is uncertain.
         let seen = [(0, u32::MAX - 99, 5000), (1, 100, 5100), (2, 300, 5200), (3, 500, 5300)];
         assert_eq!(looks(&mut sharing, began, &seen), [None, None, Some(100), Some(200)]);
-        // It has gone.
+        // The other program has exited.
         let seen = [(4, 700, 5500), (63, 900, 5700), (65, 900, 5700)];
         assert_eq!(looks(&mut sharing, began, &seen), [Some(300), Some(300), None]);
     }
@@ -92,7 +92,7 @@ mod tests {
         let mut lossy = Sharing::default();
         for second in 0..5u32 {
             let seen = Seen { received: second * 2000, lost: second * 1000, here: u64::from(second) * 1000 };
-            assert_eq!(lossy.look(began + Duration::from_secs(second.into()), seen), None);
+            assert_eq!(lossy.update(began + Duration::from_secs(second.into()), seen), None);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A line whose far end `console-dial` has connected: a port without a tty.
+//! The line of a port without a tty, whose far end is connected by `console-dial`.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -22,11 +22,11 @@ use crate::source::{
 };
 use crate::system::systemd;
 
-/// Between two attempts to reach the dialer: at first, and at most. It does its own back-off for the far end; this one is for a unit
-/// that cannot be started.
+/// First and longest delay between two attempts to start the dialer, for a unit that cannot be started. The
+/// dialer has its own back-off for the far end.
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
-/// With `on_demand`, the connection stays for so long after the last session has ended: a client that reconnects finds it.
+/// With `on_demand`, how long the connection is kept after the last session has ended, for a client that reconnects.
 const LINGER: Duration = Duration::from_secs(10);
 
 /// For a far end to reply to the settings of a lease. Shorter than the 3 s that pyserial waits for the reply to its own command.
@@ -35,17 +35,18 @@ const LEASE_TIMEOUT: Duration = Duration::from_millis(2500);
 /// The source of a port.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceConfig {
-    /// What it is.
+    /// Its kind and address.
     pub source: Source,
-    /// Where the socket of its dialer is.
+    /// The socket of its dialer.
     pub socket: PathBuf,
-    /// Instance of the units.
+    /// Instance name of the units.
     pub unit: String,
     /// Connect only while a session is attached.
     pub on_demand: bool,
 }
 
-/// What an earlier process left in the FD store of a line: a tty, or the connection to the dialer and its stream.
+/// The descriptors that the previous process has left in the FD store: a tty, or the connection to the dialer
+/// and its stream.
 #[derive(Debug, Default)]
 pub struct StoredLine {
     /// The tty.
@@ -59,7 +60,7 @@ pub struct StoredLine {
 }
 
 impl StoredLine {
-    /// Whether there is an open line in it.
+    /// Whether it contains an open line.
     pub fn is_open(&self) -> bool {
         self.tty.is_some() || self.stream.is_some()
     }
@@ -83,14 +84,14 @@ impl StoredLine {
 #[derive(Debug)]
 pub(super) struct SourceLink {
     dialer: Option<Arc<Dialer>>,
-    /// How many sessions are attached.
+    /// Number of attached sessions.
     attached: watch::Receiver<usize>,
-    /// How many there were at the last request.
+    /// The number at the last request.
     users: usize,
-    /// When the dialer is tried again, and after how long the next time.
+    /// Time of the next attempt, and the delay after it.
     retry: Option<Instant>,
     retry_after: Duration,
-    /// With `on_demand`: when the connection is ended.
+    /// With `on_demand`: when the connection is closed.
     linger_until: Option<Instant>,
     /// Connect without waiting for the back-off.
     at_once: bool,
@@ -190,12 +191,13 @@ impl SourceLink {
         }
     }
 
-    /// The user wants the connection made again, now.
+    /// A user has requested an immediate reconnect.
     pub(super) fn reconnect(&mut self) {
         (self.at_once, self.retry) = (true, None);
     }
 
-    /// Sends the dialer what the connection is to be, if that has changed. One that does not take it is given up.
+    /// Sends the dialer the requested state of the connection, if it has changed. A dialer that does not
+    /// accept it is closed.
     pub(super) fn request(&mut self, wanted: &LineConfig) {
         let (Some(dialer), Some(config)) = (&self.dialer, &wanted.source) else { return };
         let users = *self.attached.borrow_and_update();
@@ -223,7 +225,8 @@ impl SourceLink {
         }
     }
 
-    /// Waits for an event of the dialer; `None` if a session has come or gone, or an unused connection is to end. Cancel safe.
+    /// Waits for an event of the dialer; `None` if a session has attached or detached, or an unused
+    /// connection must be closed. Cancel safe.
     pub(super) async fn event(&mut self) -> Option<Result<DialerEvent, DialerError>> {
         let Self { dialer, attached, linger_until, .. } = self;
         let event = async {
@@ -245,7 +248,8 @@ impl SourceLink {
         }
     }
 
-    /// An event while the far end is connected. Its end is reported by the stream, after the last byte.
+    /// Handles an event while the far end is connected. The stream reports the end of the connection, after
+    /// the last byte.
     pub(super) fn served(
         &mut self,
         event: Option<Result<DialerEvent, DialerError>>,
@@ -256,7 +260,7 @@ impl SourceLink {
             None => self.request(&device.wanted),
             Some(Ok(DialerEvent::Other(FromDialer::Modem(modem)))) => connection.set_modem(modem),
             Some(Ok(DialerEvent::Other(FromDialer::Line { report, line }))) => self.confirmed(report, line),
-            Some(Ok(DialerEvent::Other(FromDialer::Remark(remark)))) => device.say(remark),
+            Some(Ok(DialerEvent::Other(FromDialer::Remark(remark)))) => device.report_message(remark),
             Some(Ok(DialerEvent::Disconnected { why, .. })) => device.disconnected_because(why),
             Some(Ok(DialerEvent::Connected(_) | DialerEvent::Other(_))) => {}
             Some(Err(error)) => {
@@ -281,7 +285,7 @@ fn differences(asked: &LineSettings, set: &LineSettings) -> Vec<&'static str> {
 }
 
 impl Line {
-    /// Goes on with what the process before has left.
+    /// Resumes with the descriptors of the previous process.
     pub(super) fn adopt(&mut self, mut stored: StoredLine) -> Option<Stream> {
         let Some(config) = self.device.wanted.source.clone() else {
             let (tty, levels) = (stored.tty.take(), stored.levels.take());
@@ -308,12 +312,12 @@ impl Line {
             }
         };
         self.link.dialer = Some(dialer.clone());
-        // Sessions that ended with the process before come back.
+        // Clients of the previous process reconnect.
         self.link.linger_until = Some(Instant::now() + LINGER);
         self.link.request(&self.device.wanted);
         match Connection::new(stored.stream.take()?, dialer) {
             Ok(connection) => {
-                // The process before may have been killed before it said so.
+                // The previous process may have been killed before it reported this.
                 if let Err(error) = connection.dialer().stored() {
                     tracing::warn!("{error}");
                 }
@@ -331,7 +335,7 @@ impl Line {
         }
     }
 
-    /// Ends the lease of a client of the process before.
+    /// Ends the lease of a client of the previous process.
     fn restore_levels(&self, stored: Option<OwnedFd>, stream: Option<&Stream>) {
         let Some(stored) = stored else { return };
         match (Levels::read(stored), stream) {
@@ -342,7 +346,7 @@ impl Line {
         systemd::forget(LEVELS_STORED_AS);
     }
 
-    /// Waits for the far end. `None` if the line is to end; `Some(None)` if the configuration has changed.
+    /// Waits for the far end. `None` if the line must end; `Some(None)` if the configuration has changed.
     pub(super) async fn connect(&mut self, config: &SourceConfig) -> Option<Option<Stream>> {
         loop {
             self.reach_dialer(config);
@@ -379,7 +383,7 @@ impl Line {
         }
     }
 
-    /// Connects to the dialer, unless there is one or it is not time yet.
+    /// Connects to the dialer, unless it is connected or the delay has not passed.
     fn reach_dialer(&mut self, config: &SourceConfig) {
         let link = &mut self.link;
         if link.dialer.as_ref().is_some_and(|dialer| *dialer.source() != config.source) {
@@ -407,7 +411,7 @@ impl Line {
         self.device.failed(error.to_string());
     }
 
-    /// An event while the far end is not connected.
+    /// Handles an event while the far end is not connected.
     fn connecting(&mut self, event: Result<DialerEvent, DialerError>) -> Option<Stream> {
         match event {
             Ok(DialerEvent::Connected(connection)) => return self.connected(connection),
@@ -422,7 +426,7 @@ impl Line {
         None
     }
 
-    /// Has systemd keep the stream, and only then lets the dialer send: what it has sent is lost to no kill.
+    /// Stores the stream in the FD store before the dialer may send, so that a kill loses none of its bytes.
     fn connected(&mut self, connection: Connection) -> Option<Stream> {
         systemd::store_unpolled(STREAM_STORED_AS, connection.as_fd());
         if let Err(error) = connection.dialer().stored() {
@@ -435,7 +439,7 @@ impl Line {
         Some(Stream::Source(connection))
     }
 
-    /// The far end has gone.
+    /// The far end has disconnected.
     pub(super) fn disconnected(&mut self) {
         let reported = self.device.end_reason.take();
         let reported = reported.or_else(|| self.link.dialer.as_ref().and_then(Dialer::reason));
@@ -452,10 +456,10 @@ impl Device {
         }
         tracing::info!(message_id = Event::Opened.id(), "{} connected to {source}", self.name);
         self.answer(Vec::new());
-        self.opened();
+        self.just_opened();
     }
 
-    /// Why the connection that is open still is about to end.
+    /// The reason for the end of a connection that is still open.
     fn disconnected_because(&mut self, why: String) {
         self.end_reason = Some(why);
     }
@@ -465,10 +469,10 @@ impl Device {
         let why = reported.unwrap_or_else(|| "console-dial has ended".to_owned());
         tracing::info!(message_id = Event::Unplugged.id(), "{} disconnected: {why}", self.name);
         self.hub.note(format!("{} disconnected: {why}", self.name));
-        self.hub.line.send_replace(LineState::Disconnected(Timestamp::now(), why));
+        self.hub.set_line(LineState::Disconnected(Timestamp::now(), why));
     }
 
-    /// An attempt has failed. The first reason is in the log already.
+    /// An attempt has failed. The log contains the first reason already.
     fn not_connected(&mut self, why: String) {
         self.gone = true;
         self.answer(vec![why.clone()]);
@@ -479,6 +483,6 @@ impl Device {
             _ => Timestamp::now(),
         };
         tracing::info!("{} is not connected: {why}", self.name);
-        self.hub.line.send_replace(LineState::Disconnected(since, why));
+        self.hub.set_line(LineState::Disconnected(since, why));
     }
 }

@@ -1,4 +1,4 @@
-//! What a line reads and writes: a tty, or the stream of a source.
+//! The byte stream of a line: a tty, or the stream of a source.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,7 +19,7 @@ use crate::system::systemd;
 pub(super) enum Stream {
     /// A serial device.
     Tty(Tty),
-    /// A far end, reached by `console-dial`.
+    /// The stream of a far end that `console-dial` has connected.
     Source(Connection),
 }
 
@@ -113,7 +113,7 @@ impl Stream {
         self.tty().and_then(Tty::counters)
     }
 
-    /// The modem lines; `None` if there are none. DTR and RTS of a far end that does not report them are shown as on.
+    /// The modem lines; `None` if there are none. DTR and RTS of a far end that does not report them are on.
     pub(super) fn modem_lines(&self) -> io::Result<Option<ModemLines>> {
         match self {
             Self::Tty(tty) => tty.modem_lines(),
@@ -147,7 +147,7 @@ impl Stream {
         self.tty().map(|tty| tty.set_low_latency(wanted, asked).into_iter().collect()).unwrap_or_default()
     }
 
-    /// Sets the line. That of a source is a part of the request to its dialer.
+    /// Applies line settings. Those of a source are part of the request to its dialer.
     pub(super) fn apply(&self, line: &LineSettings) -> io::Result<Vec<RejectedSetting>> {
         match self {
             Self::Tty(tty) => tty.apply(line),
@@ -169,7 +169,7 @@ impl AsFd for Stream {
     }
 }
 
-/// A line that the runtime watches: whatever comes wakes the process.
+/// A line that the runtime watches: each arrival of input wakes the process.
 #[derive(Debug)]
 pub(super) enum Contact<'stream> {
     Tty(serial::Contact<'stream>),
@@ -191,7 +191,8 @@ impl Contact<'_> {
         }
     }
 
-    /// See [`serial::Contact::emptied`]. A stream socket may have come to its end in between, which only the next read reports.
+    /// See [`serial::Contact::emptied`]. A stream socket may have been closed in between, which only the next
+    /// read reports.
     pub(super) fn emptied(&self) {
         if let Self::Tty(contact) = self {
             contact.emptied();

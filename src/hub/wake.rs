@@ -24,7 +24,7 @@ impl<'tty> Wakeups<'tty> {
         Ok(Self { tty, contact: Some(tty.contact()?), alarm: Alarm::new() })
     }
 
-    /// The tty as the runtime watches it, unless output is coalesced.
+    /// The tty registered with the runtime, unless output is coalesced.
     pub(super) fn contact(&self) -> Option<&Contact<'tty>> {
         self.contact.as_ref()
     }

@@ -18,16 +18,26 @@ pub(super) struct Writing {
     done: usize,
     pacing: Pacing,
     written: Option<oneshot::Sender<()>>,
+    is_secret: bool,
 }
 
 impl Writing {
     pub(super) fn plain(bytes: Vec<u8>) -> Self {
-        Self { bytes, done: 0, pacing: Pacing::default(), written: None }
+        Self { bytes, done: 0, pacing: Pacing::default(), written: None, is_secret: false }
     }
 
     /// With pauses; `written` receives when the last byte is written.
     pub(super) fn paced(bytes: Vec<u8>, pacing: Pacing, written: oneshot::Sender<()>) -> Self {
-        Self { bytes, done: 0, pacing, written: Some(written) }
+        Self { bytes, done: 0, pacing, written: Some(written), is_secret: false }
+    }
+
+    /// The same, of bytes that are not logged.
+    pub(super) fn secret(bytes: Vec<u8>, pacing: Pacing, written: oneshot::Sender<()>) -> Self {
+        Self { is_secret: true, ..Self::paced(bytes, pacing, written) }
+    }
+
+    pub(super) fn is_secret(&self) -> bool {
+        self.is_secret
     }
 
     pub(super) fn is_paced(&self) -> bool {
@@ -85,7 +95,7 @@ impl Gap {
 
     /// The pause is over, and this many bytes are still unsent. If flow control has held them back, the pause is still to
     /// come: otherwise a device that resumes would receive the collected bytes in one burst.
-    pub(super) fn look(&mut self, now: Instant, unsent: usize) {
+    pub(super) fn update_unsent(&mut self, now: Instant, unsent: usize) {
         self.due = match (unsent, self.held) {
             (0, None) => None,
             (0, Some(_)) => {
@@ -120,19 +130,19 @@ mod tests {
         assert_eq!(gap.due(), None, "nothing to wait for, and nothing that would wake the port");
         gap.begin(now, 48, Duration::from_secs(1), &line);
         assert_eq!(after(&gap, now), Some(1050), "48 characters at 9600 baud, and the pause");
-        gap.look(now, 0);
+        gap.update_unsent(now, 0);
         assert_eq!(gap.due(), None);
 
         gap.begin(now, 48, Duration::from_secs(1), &line);
         let mut looks = Vec::new();
         for _ in 0..7 {
-            gap.look(now, 1);
+            gap.update_unsent(now, 1);
             looks.push(after(&gap, now).unwrap());
         }
         assert_eq!(looks, [5, 10, 20, 40, 80, 100, 100]);
-        gap.look(now, 0);
+        gap.update_unsent(now, 0);
         assert_eq!(after(&gap, now), Some(1000), "it has only just been sent");
-        gap.look(now, 0);
+        gap.update_unsent(now, 0);
         assert_eq!(gap.due(), None);
     }
 

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, watch};
 
-use super::{Current, Identity, LogDirectory, NoLogDirectory, Told};
+use super::{Current, DirectoryReply, Identity, LogDirectory, NoLogDirectory};
 use crate::system::message::{self, MessageError};
 
 /// Between two connections: an upgrade restarts `console-logs`.
@@ -154,11 +154,11 @@ async fn listen(
         let mut message = first.as_slice().chain(&mut from);
         let Some(told) = message::receive_async(&mut message).await? else { return Ok(()) };
         match told {
-            Told::Unavailable { why } => {
+            DirectoryReply::Unavailable { why } => {
                 slot.clear()?;
                 drop(current.send_replace(Err(NoLogDirectory::Unavailable(why))));
             }
-            Told::Directory { path, identity } => {
+            DirectoryReply::Directory { path, identity } => {
                 let stream: &UnixStream = from.as_ref();
                 let received =
                     stream.async_io(Interest::READABLE, || message::receive_descriptors(stream)).await?;

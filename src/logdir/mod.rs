@@ -28,7 +28,7 @@ pub type Identity = (u64, u64, bool);
 
 /// A message of `console-logs`. A [`Told::Directory`] is followed by one byte with the descriptor (SCM_RIGHTS).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Told {
+pub enum DirectoryReply {
     /// The directory follows.
     Directory {
         /// Its path on the machine, for messages.

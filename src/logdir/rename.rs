@@ -60,7 +60,7 @@ pub enum RenameError {
     Message(#[from] MessageError),
     /// The reason that it sent.
     #[error("{0}")]
-    Refused(String),
+    Rejected(String),
 }
 
 /// No port's directory is looked up while this lives.
@@ -77,7 +77,7 @@ pub async fn rename(socket: &Path, moves: Vec<Move>, link: bool) -> Result<Held,
     let reply = timeout(REPLY_TIMEOUT, asked).await.map_err(|_| RenameError::Silent)??;
     match reply {
         Some(Reply { failed: None }) => Ok(Held(stream)),
-        Some(Reply { failed: Some(why) }) => Err(RenameError::Refused(why)),
+        Some(Reply { failed: Some(why) }) => Err(RenameError::Rejected(why)),
         None => Err(MessageError::Io(io::ErrorKind::UnexpectedEof.into()).into()),
     }
 }
@@ -132,7 +132,7 @@ pub(super) fn rename_all(base: &Path, Request { moves, link }: &Request) -> Resu
                     tracing::error!("{}/{to} cannot be renamed back to {from}: {errno}", base.display());
                 }
             }
-            return Err(refusal(base, from, to, errno));
+            return Err(rename_error(base, from, to, errno));
         }
     }
     for Move { from, to } in moves {
@@ -168,7 +168,7 @@ fn relink(above: &OwnedFd, from: &PortName, to: &PortName, link: bool) -> Result
     if link { symlinkat(to.as_str(), above, from.as_str()) } else { Ok(()) }
 }
 
-fn refusal(base: &Path, from: &str, to: &str, errno: Errno) -> String {
+fn rename_error(base: &Path, from: &str, to: &str, errno: Errno) -> String {
     let base = base.display();
     match errno {
         Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR => format!(
@@ -200,7 +200,7 @@ mod tests {
         rename_all(room.path(), &Request { moves: moves.iter().map(step).collect(), link })
     }
 
-    /// Whose log is there, and whether by a link.
+    /// The port to which the log belongs, and whether the entry is a link.
     fn log(room: &tempfile::TempDir, port: &str) -> Option<(String, bool)> {
         let path: PathBuf = room.path().join(port);
         let is_link = fs::symlink_metadata(&path).ok()?.is_symlink();

@@ -17,16 +17,16 @@ use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::watch::PathWatch;
-use super::{Identity, Told, detached, peer, rename};
+use super::{DirectoryReply, Identity, detached, peer, rename};
 use crate::config::Instances;
 use crate::port::PortName;
 use crate::system::accepting::Failing;
+use crate::system::exit_signals::ExitSignals;
 use crate::system::message;
 use crate::system::systemd;
 
@@ -121,28 +121,22 @@ pub fn run(options: Options) -> Result<(), ServerError> {
 
 async fn serve(server: Arc<Server>, listener: UnixListener, mut watch: PathWatch) -> Result<(), ServerError> {
     let system = |what| move |error| ServerError::System(what, error);
-    let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
+    let mut signals = ExitSignals::new().map_err(system("signals"))?;
     let changes = watch::Sender::new(());
     let mut ports = JoinSet::new();
     let mut failing = Failing::default();
     systemd::notify(&[NotifyState::Ready]);
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            () = signals.next() => return Ok(()),
             changed = watch.changed() => {
                 changed.map_err(system("watch"))?;
                 changes.send_replace(());
             }
-            accepted = listener.accept(), if ports.len() < CONNECTIONS_MAX => match accepted {
-                Ok((stream, _)) => {
-                    failing.is_over();
-                    let (server, changes) = (server.clone(), changes.subscribe());
-                    ports.spawn(async move { server.attend(stream, changes).await });
-                }
-                Err(error) => failing.goes_on("port", error).await,
-            },
+            (stream, _) = failing.accept("port", || listener.accept()), if ports.len() < CONNECTIONS_MAX => {
+                let (server, changes) = (server.clone(), changes.subscribe());
+                ports.spawn(async move { server.attend(stream, changes).await });
+            }
             Some(_) = ports.join_next(), if !ports.is_empty() => {}
         }
     }
@@ -172,7 +166,7 @@ impl Server {
             Ok(peer::Peer::Port(port)) => port,
             Ok(peer::Peer::Admin) => return self.rename(stream).await,
             Err(error) => {
-                tracing::warn!("a connection that is not from a port: {error}");
+                tracing::warn!("connection rejected: it is not from a port: {error}");
                 // The reply is for the STATUS of the peer; a peer that does not read it needs no report.
                 let _ = timeout(SEND_TIMEOUT, send(&mut stream, Err(error.into()))).await;
                 return;
@@ -182,7 +176,7 @@ impl Server {
             tracing::warn!(console_port = %port, "{port} has {PORT_CONNECTIONS_MAX} connections already");
             return;
         }
-        self.tell(&port, stream, changes).await;
+        self.send_directories(&port, stream, changes).await;
         self.discount(&port);
     }
 
@@ -233,7 +227,12 @@ impl Server {
     }
 
     /// Sends a port its directory, and again whenever it changes or the port requests it.
-    async fn tell(&self, port: &PortName, mut stream: UnixStream, mut changes: watch::Receiver<()>) {
+    async fn send_directories(
+        &self,
+        port: &PortName,
+        mut stream: UnixStream,
+        mut changes: watch::Receiver<()>,
+    ) {
         let mut known = None;
         let mut asked = true;
         loop {
@@ -315,8 +314,8 @@ struct Found {
 
 async fn send(stream: &mut UnixStream, found: Result<Found, OpenError>) -> io::Result<()> {
     let told = match &found {
-        Ok(found) => Told::Directory { path: found.path.clone(), identity: found.identity },
-        Err(error) => Told::Unavailable { why: error.to_string() },
+        Ok(found) => DirectoryReply::Directory { path: found.path.clone(), identity: found.identity },
+        Err(error) => DirectoryReply::Unavailable { why: error.to_string() },
     };
     stream.write_all(&message::encode(&told).map_err(io::Error::other)?).await?;
     if let Ok(found) = &found {

@@ -1,7 +1,7 @@
-//! The plain listeners of a port: `rfc2217` and `raw`. There is no login and no encryption, so the
-//! configuration keeps them to this machine unless a key says otherwise. A client here has write access or is
-//! refused with a sentence, as by ser2net: a program that uses a serial line cannot do anything with one that
-//! it may only read, and is not told that by a notice.
+//! The plain listeners of a port: `rfc2217` and `raw`. They have no login and no encryption, so the
+//! configuration restricts them to loopback addresses unless a key allows others. A client gets write access,
+//! or is rejected with a message, as by ser2net: a program that expects a serial line cannot use a read-only
+//! one, and does not understand notices.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,33 +19,35 @@ use crate::config::{Right, Writers};
 use crate::event::Event as LogEvent;
 use crate::rfc2217;
 use crate::session::{
-    AttachedUser, Console, Escape, Event, Feeder, Gone, Options, Outlet, SessionEnd, SessionId, run, typed,
+    AttachedUser, Console, Escape, Event, Feeder, Gone, Options, Outlet, SessionEnd, SessionId, input_queue,
+    run,
 };
 use crate::ssh::peer_dead;
 use crate::ssh::tune;
 use crate::system::accepting::Failing;
 
-/// Clients of a port's plain listeners at once: one, unless the port is shared, and then no more than share a
-/// console by hand.
+/// Limit of clients of a port's plain listeners: more than write to one console in practice. Unless the port
+/// is shared, there is one.
 const MAX_CLIENTS: usize = 8;
-/// Clients that are being told why they are refused. Further ones are closed without a word.
+/// Limit of rejected clients that are sent the reason. Further ones are closed without a message.
 const MAX_REFUSED: usize = 8;
-/// For a refused client to read why, and to close. Closed with bytes of it unread, it would be sent a reset,
-/// and might not see the sentence.
+/// For a rejected client to read the reason and close. If the connection were closed with unread input, the
+/// client would get a reset and might lose the message.
 const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bytes that such a client may send meanwhile.
+/// Bytes of input that are read from such a client.
 const REFUSED_BYTES: u64 = 64 * 1024;
-/// For the line to take the input of a client that has closed its connection. A slower line loses the rest.
+/// For the device to accept the remaining input of a client that has closed its connection; then the rest is
+/// discarded.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes read at once.
 const READ_CHUNK: usize = 4096;
 
-/// What a listener speaks.
+/// Protocol of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// Telnet with the COM port control option.
     Rfc2217,
-    /// The bytes of the line, and nothing else.
+    /// The bytes of the line only.
     Raw,
 }
 
@@ -63,7 +65,7 @@ impl Protocol {
 #[derive(Debug)]
 pub struct Server {
     console: Arc<Console>,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     refused: Arc<Semaphore>,
     clients: watch::Sender<usize>,
 }
@@ -73,7 +75,7 @@ impl Server {
     pub fn new(console: Arc<Console>) -> Arc<Self> {
         let (places, refused) =
             (Arc::new(Semaphore::new(MAX_CLIENTS)), Arc::new(Semaphore::new(MAX_REFUSED)));
-        Arc::new(Self { console, places, refused, clients: watch::Sender::new(0) })
+        Arc::new(Self { console, slots: places, refused, clients: watch::Sender::new(0) })
     }
 
     /// How many clients there are.
@@ -81,22 +83,17 @@ impl Server {
         self.clients.subscribe()
     }
 
-    /// Accepts without end.
+    /// Accepts connections until it is dropped.
     pub async fn accept(self: Arc<Self>, listener: TcpListener, protocol: Protocol) {
         let mut failing = Failing::default();
         loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    failing.is_over();
-                    self.clone().admit(stream, peer, protocol);
-                }
-                Err(error) => failing.goes_on("plain connection", error).await,
-            }
+            let (stream, peer) = failing.accept("plain connection", || listener.accept()).await;
+            self.clone().admit(stream, peer, protocol);
         }
     }
 
     fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, protocol: Protocol) {
-        let place = self.places.clone().try_acquire_owned();
+        let place = self.slots.clone().try_acquire_owned();
         let (Ok(place), None) = (place, self.taken()) else {
             return self.refuse(stream, peer, protocol);
         };
@@ -111,7 +108,7 @@ impl Server {
         });
     }
 
-    /// Why no further client can write, if so.
+    /// The reason why another client cannot get write access, if there is one.
     fn taken(&self) -> Option<String> {
         if self.console.settings().write == Writers::Shared {
             return None;
@@ -126,14 +123,14 @@ impl Server {
         let Ok(place) = self.refused.clone().try_acquire_owned() else { return };
         let full = || format!("{} is in use by {MAX_CLIENTS} clients", self.console.name());
         let why = self.taken().unwrap_or_else(full);
-        info!(message_id = LogEvent::Refused.id(), "{} client from {peer} refused: {why}", protocol.key());
+        info!(message_id = LogEvent::Denied.id(), "{} client from {peer} rejected: {why}", protocol.key());
         tokio::spawn(async move {
             let told = async {
                 stream.write_all(format!("{why}\r\n").as_bytes()).await?;
                 stream.shutdown().await?;
                 tokio::io::copy(&mut stream.take(REFUSED_BYTES), &mut tokio::io::sink()).await
             };
-            // A client that does not read why has closed itself.
+            // A client that does not read the reason has closed the connection.
             let _ = timeout(REFUSE_TIMEOUT, told).await;
             drop(place);
         });
@@ -155,7 +152,7 @@ impl Server {
             written: written.clone(),
             member: OnceLock::new(),
         };
-        let (feeder, input) = typed();
+        let (feeder, input) = input_queue();
         let session = async {
             match protocol {
                 Protocol::Rfc2217 => rfc2217::serve(self.console.clone(), client, input, outlet).await,
@@ -173,8 +170,8 @@ impl Server {
     }
 }
 
-/// Feeds what the client sends to its session, no faster than the line takes it. The end of its input is the
-/// end of the client, as with ser2net: a program that has closed the line may open it again at once.
+/// Passes the client's input to its session, at the rate at which the device accepts it. The end of input
+/// ends the session, as with ser2net: a program that closes the line may reopen it immediately.
 async fn feed(mut reader: OwnedReadHalf, feeder: &Feeder) -> SessionEnd {
     let mut buffer = [0; READ_CHUNK];
     loop {
@@ -204,8 +201,8 @@ impl Outlet for PlainOutlet {
         self.writer.write_all(&bytes).await.map_err(|_| Gone)
     }
 
-    /// There is nothing beside the bytes of the line. A client that has lost its write access is
-    /// disconnected, and is told that.
+    /// There is no channel for notices. A client that has lost write access gets the notice and is
+    /// disconnected.
     async fn notice(&mut self, text: String) -> Result<(), Gone> {
         let writes = self.member.get().is_none_or(|member| self.console.roster().writes(*member));
         if writes {
@@ -217,7 +214,7 @@ impl Outlet for PlainOutlet {
     }
 
     fn attached(&mut self, id: SessionId) {
-        // Said once.
+        // Set once.
         let _ = self.member.set(id);
     }
 }

@@ -1,7 +1,7 @@
-//! What a client of RFC 2217 sets of a line, and what it is told of it. A client sets something only if it
-//! has write access and the port has `remote_settings`; otherwise, and where the driver refuses, the reply
-//! has what is in effect. Settings, DTR and RTS are on a lease, which ends when the client goes, and when it
-//! loses its write access.
+//! The line settings of an RFC 2217 client, and the replies to it. A client can change settings only if it
+//! has write access and the port has `remote_settings`; otherwise, and if the driver rejects a setting, the
+//! reply contains the settings in effect. Settings, DTR and RTS are on a lease, which ends when the client
+//! disconnects or loses write access.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,21 +14,21 @@ use crate::serial::{Counters, ModemLine, ModemLines};
 use crate::session::{Console, Event, Feeder, SessionId};
 use crate::telnet::{Command, control, line_state, modem_state};
 
-/// For the line to take settings.
+/// For the line to apply settings.
 const LINE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The line, as one client has it.
+/// The line from the view of one client.
 pub(super) struct BorrowedLine {
     console: Arc<Console>,
     member: SessionId,
-    /// What the client has set, once it has set anything.
+    /// The settings of the client, once it has changed any.
     wanted: Option<LineSettings>,
-    /// Dropped, it gives the line back.
+    /// Restores the line when it is dropped.
     lease: Option<oneshot::Sender<()>>,
     /// DTR and RTS, where the client has set them.
     levels: [Option<bool>; 2],
-    /// DTR and RTS of a line without modem lines: nothing is there to be set, and clients want their word
-    /// back.
+    /// DTR and RTS of a device without modem lines: nothing can be set, and clients expect the values that
+    /// they have sent.
     imagined: (bool, bool),
     breaking_since: Option<Instant>,
     modem_mask: u8,
@@ -55,10 +55,10 @@ impl BorrowedLine {
         }
     }
 
-    /// Does a command: the reply, if it has one.
+    /// Runs a command. Returns the reply, if it has one.
     pub(super) async fn command(&mut self, command: Command, feeder: &Feeder) -> Vec<Command> {
         let reply = match command {
-            // With a text it is the client's own signature.
+            // With a text it is the signature of the client.
             Command::Signature(text) if !text.is_empty() => return Vec::new(),
             Command::Signature(_) => {
                 let name = self.console.name();
@@ -78,8 +78,8 @@ impl BorrowedLine {
             }
             Command::ModemState(_) => return self.modem_state().await.into_iter().collect(),
             Command::LineState(_) => Command::LineState(0),
-            // Nothing is kept here that could be discarded: what the device sent before the client came is
-            // not sent to it, and what the client has sent is on its way to the device.
+            // Nothing is buffered here that could be discarded: earlier output of the device is not sent to
+            // the client, and the client's input is already queued for the device.
             Command::Purge(_) => command,
             _ => {
                 if let Some(wanted) = command.apply(self.current()) {
@@ -94,7 +94,7 @@ impl BorrowedLine {
         vec![reply]
     }
 
-    /// Whether the client may set anything now.
+    /// Whether the client may change settings now.
     fn may_set(&self) -> bool {
         self.console.settings().remote_settings && self.console.roster().writes(self.member)
     }
@@ -103,7 +103,6 @@ impl BorrowedLine {
         self.lease.as_ref().is_some_and(|lease| !lease.is_closed())
     }
 
-    /// How the line is set.
     fn current(&self) -> LineSettings {
         match self.wanted {
             Some(wanted) if self.is_leased() => wanted,
@@ -111,19 +110,20 @@ impl BorrowedLine {
         }
     }
 
-    /// Sets the line, if the client may and the driver can. A line that is set so already is not touched.
+    /// Sets the line, if the client is allowed to and the driver supports it. A line with these settings is
+    /// left as it is.
     async fn set(&mut self, wanted: LineSettings) {
         let before = self.current();
         if wanted == before || !self.may_set() {
             return;
         }
         if !self.apply(wanted).await && self.is_leased() {
-            // The driver may have set something else than either.
+            // The driver may have applied other settings than both.
             self.apply(before).await;
         }
     }
 
-    /// Whether the line is set just so now.
+    /// Whether the line has exactly these settings now.
     async fn apply(&mut self, wanted: LineSettings) -> bool {
         let mut ends = None;
         if !self.is_leased() {
@@ -167,7 +167,7 @@ impl BorrowedLine {
                 None if line == ModemLine::Dtr => self.imagined.0 = on,
                 None => self.imagined.1 = on,
                 Some(is_on) if is_on == on => {}
-                // The lease gives DTR and RTS back, so there is one before either is set.
+                // The lease restores DTR and RTS, so it must exist before either is set.
                 Some(_) if self.is_leased() || self.apply(self.current()).await => {
                     self.set_level(line, on).await;
                     is = self.condition().await.modem.map(of);
@@ -197,8 +197,8 @@ impl BorrowedLine {
         }
     }
 
-    /// A break is sent once its client has ended it, as long as it was: so it stands behind what was sent
-    /// before, and a client that goes away does not leave the line in break.
+    /// A break is sent when its client ends it, with the same length: it is in order with the preceding
+    /// input, and a client that disconnects cannot leave the line in the break state.
     fn line_break(&mut self, value: u8, feeder: &Feeder) -> Command {
         match value {
             control::BREAK_ON => {
@@ -228,12 +228,12 @@ impl BorrowedLine {
         Some(Command::ModemState(state | deltas))
     }
 
-    /// Keeps the lease as it has to be, and tells what has changed since the last time.
+    /// Renews or ends the lease, and returns the changes since the last call.
     pub(super) async fn look(&mut self) -> Vec<Command> {
         if self.lease.is_some() && !self.may_set() {
             (self.lease, self.wanted, self.levels) = (None, None, [None; 2]);
         }
-        // An adapter that was unplugged is set again as its client had it.
+        // An adapter that was plugged in again gets the settings of the client.
         if let Some(wanted) = self.wanted.filter(|_| !self.is_leased())
             && matches!(*self.console.hub.line().borrow(), LineState::Open(_))
         {
@@ -260,8 +260,8 @@ impl BorrowedLine {
     }
 }
 
-/// Modem lines as a 16550 has them. A line without any is always ready: a client that waits for CTS would
-/// wait without limit.
+/// The modem lines as bits of a 16550. A device without modem lines is reported as ready, because a client
+/// would wait for CTS without limit.
 fn bits(lines: Option<ModemLines>) -> u8 {
     let Some(ModemLines { cts, dsr, dcd, ri, .. }) = lines else {
         return modem_state::CLEAR_TO_SEND | modem_state::DATA_SET_READY | modem_state::CARRIER_DETECT;
@@ -277,7 +277,7 @@ fn bits(lines: Option<ModemLines>) -> u8 {
     .fold(0, |all, bit| all | bit)
 }
 
-/// The bits of what has changed; of the ring indicator, only that it has ended.
+/// The bits of the lines that have changed; for the ring indicator, only its end.
 fn deltas(before: Option<u8>, now: u8) -> u8 {
     let Some(before) = before else { return 0 };
     let ring_ended = (before & !now & modem_state::RING_INDICATOR) >> 4;

@@ -1,7 +1,7 @@
-//! RFC 2217 at a port: a session whose transport speaks telnet with the COM port control option, for programs
-//! that want a serial line (pyserial, labgrid, COM port redirectors). It is a session as any other: one
-//! client writes, the log has it, an administrator may end it. What the client sets of the line is on a
-//! lease, which ends with the client ([`line`]).
+//! RFC 2217 at a port: a session over telnet with the COM port control option, for programs that expect a
+//! serial line (pyserial, labgrid, COM port redirectors). It is an ordinary session: it competes for write
+//! access, is noted in the log, and can be disconnected by an administrator. The settings of the client are
+//! on a lease that ends with the client ([`line`]).
 
 mod line;
 
@@ -14,25 +14,26 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::session::{
-    AttachedUser, Console, Escape, Event, Feeder, Gone, Options, Outlet, SessionEnd, SessionId, Typed, run,
-    typed,
+    AttachedUser, Console, Escape, Event, Feeder, Gone, Options, Outlet, QueuedInput, SessionEnd, SessionId,
+    input_queue, run,
 };
 use crate::telnet::{self, Command, Role, Telnet};
 use line::BorrowedLine;
 
-/// How often the modem lines and the error counters are looked at for a client: the kernel's notification of
-/// a change (TIOCMIWAIT) would need a thread for each client.
+/// Interval at which the modem lines and error counters are polled for a client: the kernel's notification of
+/// changes (TIOCMIWAIT) would need one thread per client.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// For the line to take the input of a client that has closed its connection. A slower line loses the rest.
+/// For the device to accept the remaining input of a client that has closed its connection; then the rest is
+/// discarded.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves a client until it is gone or the port ends its session. `typed` is what it sends, and `outlet` is
-/// where telnet goes.
+/// Serves a client until it disconnects or the port ends its session. `typed` is its input, and `outlet` its
+/// output, both encoded as telnet.
 pub async fn serve<O: Outlet + Send + 'static>(
     console: Arc<Console>,
     client: AttachedUser,
-    typed_bytes: Typed,
+    typed_bytes: QueuedInput,
     outlet: O,
 ) -> SessionEnd {
     let transport = Arc::new(Transport {
@@ -47,23 +48,23 @@ pub async fn serve<O: Outlet + Send + 'static>(
     if transport.send(requests).await.is_err() {
         return SessionEnd::Gone;
     }
-    let (feeder, input) = typed();
+    let (feeder, input) = input_queue();
     let options = Options { escape: Escape::Off, ..Options::default() };
     let session = run(console.clone(), client, false, options, input, TelnetOutlet(transport.clone()));
     tokio::select! {
-        // First, so that it has joined the port before anything of the client is looked at.
+        // First, so that the session is attached before input of the client is processed.
         biased;
         ended = session => ended,
         ended = pump(console, &transport, typed_bytes, &feeder) => ended,
     }
 }
 
-/// The client's connection, as both directions use it.
+/// The client's connection, shared by both directions.
 struct Transport<O> {
     telnet: Mutex<Telnet>,
-    /// Held for a whole piece, so that a reply does not stand between the bytes of an escaped one.
+    /// Held for a whole chunk, so that a reply is not inserted between the two bytes of an escaped one.
     outlet: tokio::sync::Mutex<O>,
-    /// The client takes no data for now.
+    /// The client has suspended the output.
     suspended: watch::Sender<bool>,
     member: OnceLock<SessionId>,
     moves_at: Option<IpAddr>,
@@ -83,12 +84,13 @@ impl<O: Outlet> Transport<O> {
     }
 }
 
-/// Where the session's words go.
+/// The output of the session.
 struct TelnetOutlet<O>(Arc<Transport<O>>);
 
 impl<O: Outlet> Outlet for TelnetOutlet<O> {
     async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
-        // The sender lives in the transport. A client that never resumes is a reader that falls behind.
+        // The sender is in the transport, which outlives this. A client that does not resume falls behind
+        // like any slow reader.
         let _ = self.0.suspended.subscribe().wait_for(|suspended| !suspended).await;
         let mut outlet = self.0.outlet.lock().await;
         let mut wire = Vec::new();
@@ -101,7 +103,7 @@ impl<O: Outlet> Outlet for TelnetOutlet<O> {
     }
 
     fn attached(&mut self, id: SessionId) {
-        // Said once.
+        // Reported once.
         let _ = self.0.member.set(id);
         if let Ok(mut outlet) = self.0.outlet.try_lock() {
             outlet.attached(id);
@@ -113,11 +115,11 @@ impl<O: Outlet> Outlet for TelnetOutlet<O> {
     }
 }
 
-/// Takes what the client sends, no faster than the line does, until the client is gone.
+/// Reads the client's input, at the rate at which the device accepts it, until the client disconnects.
 async fn pump<O: Outlet>(
     console: Arc<Console>,
     transport: &Transport<O>,
-    mut typed: Typed,
+    mut typed: QueuedInput,
     feeder: &Feeder,
 ) -> SessionEnd {
     let Some(member) = transport.member.get().copied() else { return SessionEnd::Gone };
@@ -137,7 +139,8 @@ async fn pump<O: Outlet>(
                 match event {
                     Event::Bytes(bytes) => receive(transport, &mut line, &bytes, feeder, &mut out).await,
                     Event::End => {
-                        // What the client has sent is sent. Telnet has no half of a connection.
+                        // All input of the client was sent to the device. Telnet has no half-closed
+                        // connections.
                         let _ = timeout(DRAIN_TIMEOUT, feeder.drained()).await;
                         return SessionEnd::Detached(None);
                     }

@@ -45,7 +45,11 @@ impl Intake {
             && fcntl(&file, FcntlArg::F_GETFL).is_ok_and(|flags| {
                 OFlag::from_bits_truncate(flags).contains(OFlag::O_RDWR | OFlag::O_NONBLOCK)
             });
-        if is_ours { Ok(Self(file)) } else { Err(RingError::Foreign("its pipe is not one of this program")) }
+        if is_ours {
+            Ok(Self(file))
+        } else {
+            Err(RingError::Foreign("its pipe was not created by this program"))
+        }
     }
 
     pub(super) fn try_clone(&self) -> Result<Self, RingError> {

@@ -47,7 +47,6 @@ struct IcounterStruct {
     reserved: [c_int; 9],
 }
 
-/// `struct serial_struct`.
 #[repr(C)]
 struct SerialStruct {
     kind: c_int,

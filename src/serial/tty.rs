@@ -187,7 +187,7 @@ impl Tty {
         refused
     }
 
-    /// Has the runtime watch it while the returned value lives.
+    /// Registers it with the runtime until the returned value is dropped.
     pub fn contact(&self) -> io::Result<Contact<'_>> {
         Contact::new(self)
     }

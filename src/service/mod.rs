@@ -17,6 +17,7 @@ use crate::config::{Config, ConfigError};
 use crate::hub::StoredLine;
 use crate::port::PortName;
 use crate::ring::RingError;
+use crate::system::exit_signals::ExitSignals;
 use crate::system::memory;
 use crate::system::outbound;
 use crate::system::systemd::{self, Handed, HandedError};
@@ -136,7 +137,7 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
         if let Some(waiting) = administrator.take() {
             let reply = match &prepared {
                 Ok(_) => Reply::Applied(Vec::new()),
-                Err(error) => Reply::Refused(format!("{} cannot be served: {error}", options.port)),
+                Err(error) => Reply::Rejected(format!("{} cannot be served: {error}", options.port)),
             };
             tokio::spawn(attach::server::answer(waiting, reply));
         }
@@ -210,11 +211,9 @@ fn listeners(handed: Handed) -> std::io::Result<(Listeners, Stored)> {
 pub(crate) struct Signals {
     apply: Signal,
     reopen: Signal,
-    terminate: Signal,
-    interrupt: Signal,
+    exit: ExitSignals,
 }
 
-/// The request of a signal.
 pub(crate) enum SignalRequest {
     Apply,
     ReopenLog,
@@ -226,8 +225,7 @@ impl Signals {
         Ok(Self {
             apply: signal(SignalKind::hangup())?,
             reopen: signal(SignalKind::user_defined1())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            exit: ExitSignals::new()?,
         })
     }
 
@@ -236,8 +234,7 @@ impl Signals {
         tokio::select! {
             _ = self.apply.recv() => SignalRequest::Apply,
             _ = self.reopen.recv() => SignalRequest::ReopenLog,
-            _ = self.terminate.recv() => SignalRequest::Leave,
-            _ = self.interrupt.recv() => SignalRequest::Leave,
+            () = self.exit.next() => SignalRequest::Leave,
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::system::journal;
 use crate::system::memory;
 use crate::system::systemd::Watchdog;
 use crate::trigger::{notifier, watcher};
-use crate::{attach, ssh, system::systemd};
+use crate::{attach, initial, ssh, system::systemd};
 
 /// For the sessions to report why they end.
 const SESSIONS_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -57,6 +57,8 @@ pub(super) struct PortService {
     watcher: JoinHandle<()>,
     /// Whether a trigger waits for silence.
     silence: watch::Receiver<bool>,
+    /// Runs the `initial` steps.
+    initial: JoinHandle<()>,
     line_orders: mpsc::Sender<Change>,
     line: JoinHandle<()>,
     end_line: oneshot::Sender<()>,
@@ -66,7 +68,7 @@ pub(super) struct PortService {
     /// Requests of administrators to apply the configuration.
     applies: mpsc::Receiver<Apply>,
     /// Dropped first when the process exits, and with it every accept loop: clients that connect later are for the next process.
-    doors: JoinSet<()>,
+    accept_loops: JoinSet<()>,
 }
 
 impl PortService {
@@ -96,6 +98,7 @@ impl PortService {
         let console = Console::new(name.clone(), hub.clone(), Reader::new(log_directory), port);
         let wanted = wanted(&config, &name, &options.port);
         let line = Line::new(name.clone(), hub.clone(), inbox, wanted, line_inbox, console.attached(), end);
+        let initial = tokio::spawn(initial::run(hub.clone(), console.watch_settings()));
         let took_over = stored.is_open();
         let line = tokio::spawn(line.run(stored));
         let notifier = options.bus.then(|| notifier::begin(console.watch_name()));
@@ -119,19 +122,19 @@ impl PortService {
             async move { options.load().await.ok().map(|(config, ..)| neighbours(&config)) }
         }));
         let auth_socket = access.borrow().gatekeeping.auth_socket.clone();
-        let door = Arc::new(ConsoleChannel::new(console.clone(), access.subscribe()));
+        let channel = Arc::new(ConsoleChannel::new(console.clone(), access.subscribe()));
         let unit = format!("console@{}", options.port);
         console.set_unit(unit.clone());
-        let ssh = ssh::Server::new(door, auth_socket, &unit);
-        let mut doors = JoinSet::new();
+        let ssh = ssh::Server::new(channel, auth_socket, &unit);
+        let mut accept_loops = JoinSet::new();
         let plaintext = plaintext::Server::new(console.clone());
         let mut has_ssh = false;
         for listener in listeners.ssh {
             match plain_protocol(&console.settings(), &listener) {
-                Some(protocol) => drop(doors.spawn(plaintext.clone().accept(listener, protocol))),
+                Some(protocol) => drop(accept_loops.spawn(plaintext.clone().accept(listener, protocol))),
                 None => {
                     has_ssh = true;
-                    doors.spawn(ssh.clone().accept(listener));
+                    accept_loops.spawn(ssh.clone().accept(listener));
                 }
             }
         }
@@ -141,7 +144,7 @@ impl PortService {
         let (apply, applies) = mpsc::channel(MAX_QUEUED_ORDERS);
         let attach = attach::server::Server::new(console.clone(), rules.subscribe(), health.clone(), apply);
         for listener in listeners.attach {
-            doors.spawn(attach.clone().accept(listener));
+            accept_loops.spawn(attach.clone().accept(listener));
         }
         Self {
             options,
@@ -155,6 +158,7 @@ impl PortService {
             triggers,
             watcher,
             silence,
+            initial,
             line_orders,
             line,
             end_line,
@@ -162,7 +166,7 @@ impl PortService {
             log,
             health,
             applies,
-            doors,
+            accept_loops,
         }
     }
 
@@ -176,14 +180,15 @@ impl PortService {
         let mut plain_clients = self.plaintext.clients();
         let mut health = self.health.clone();
         let mut refused = self.console.hub.refused();
+        let mut initial = self.console.hub.initial_failure();
         let mut silence = self.silence.clone();
         let mut host_keys = self.ssh.host_keys();
         let mut idle_since = Some(Instant::now());
         let mut visited = true;
         loop {
-            self.tell_status();
+            self.report_status();
             // The configuration has been read, or the last connection has ended.
-            if std::mem::replace(&mut visited, self.visited()) && !visited {
+            if std::mem::replace(&mut visited, self.has_clients()) && !visited {
                 memory::give_back();
             }
             idle_since = self.idle().then(|| idle_since.unwrap_or_else(Instant::now));
@@ -203,15 +208,17 @@ impl PortService {
                 _ = health.changed() => {}
                 _ = host_keys.changed() => {}
                 _ = refused.changed() => {}
+                _ = initial.changed() => {}
                 Ok(()) = silence.changed() => {}
                 () = reached(idle_since.map(|since| since + UNPLUGGED_EXIT_DELAY)) => {
                     if self.idle() {
                         let why = format!("{} has no device", self.unit());
-                        return self.leave(&why).await;
+                        return self.exit(&why).await;
                     }
                 }
                 ended = &mut self.line => return Err(panicked("the line", ended)),
                 ended = &mut self.watcher => return Err(panicked("the watcher of triggers", ended)),
+                ended = &mut self.initial => return Err(panicked("the initial steps", ended)),
                 ended = &mut self.log => return Err(panicked("the log", ended)),
             }
         }
@@ -223,10 +230,10 @@ impl PortService {
         matches!(*self.console.hub.line().borrow(), LineState::Away(_) | LineState::NotOurs(_))
             && self.health.borrow().trouble.is_none()
             && !*self.silence.borrow()
-            && !self.visited()
+            && !self.has_clients()
     }
 
-    fn visited(&self) -> bool {
+    fn has_clients(&self) -> bool {
         *self.ssh.connections().borrow() > 0
             || *self.attach.clients().borrow() > 0
             || *self.plaintext.clients().borrow() > 0
@@ -299,18 +306,20 @@ impl PortService {
     /// Exits because of SIGTERM. systemd is asked for the reason only if there is a session that shows it, and never for the
     /// foreground program (`--bus`).
     async fn stop(self) -> Result<(), ServiceError> {
-        let why = match self.options.bus && self.visited() {
+        let why = match self.options.bus && self.has_clients() {
             true => systemd::farewell(&self.unit()).await,
             false => format!("{} is stopping", self.unit()),
         };
-        self.leave(&why).await
+        self.exit(&why).await
     }
 
     /// Notifies the sessions, flushes the log, and ends.
-    async fn leave(self, why: &str) -> Result<(), ServiceError> {
+    async fn exit(self, why: &str) -> Result<(), ServiceError> {
         systemd::notify(&[NotifyState::Stopping]);
-        let Self { console, ssh, attach, plaintext, mut line, end_line, wanted_log, log, doors, .. } = self;
-        drop(doors);
+        let Self {
+            console, ssh, attach, plaintext, mut line, end_line, wanted_log, log, accept_loops, ..
+        } = self;
+        drop(accept_loops);
         console.close(why);
         let (mut attached, mut connections, mut clients) =
             (console.attached(), ssh.connections(), attach.clients());
@@ -338,7 +347,7 @@ impl PortService {
         Ok(())
     }
 
-    fn tell_status(&self) {
+    fn report_status(&self) {
         let console = &self.console;
         let (received, sent) = console.hub.traffic();
         let state = match &*console.hub.line().borrow() {
@@ -363,6 +372,9 @@ impl PortService {
         if matches!(*console.hub.line().borrow(), LineState::Open(_)) {
             for refused in console.hub.refused().borrow().iter() {
                 status.push_str(&format!("; {refused}"));
+            }
+            if let Some(failure) = &*console.hub.initial_failure().borrow() {
+                status.push_str(&format!("; {failure}"));
             }
         }
         if let LineState::Disconnected(_, why) = &*console.hub.line().borrow() {
@@ -413,6 +425,8 @@ fn wanted(config: &Config, name: &PortName, unit: &PortName) -> LineConfig {
         low_latency: port.low_latency,
         modem: port.modem,
         log_input: port.log.input,
+        break_sequence: port.break_sequence.clone(),
+        keepalive: port.keepalive.interval.map(|interval| (interval, port.keepalive.text.clone())),
         source,
     }
 }

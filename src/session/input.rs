@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::commands::{Outcome, act, break_of, break_of_length};
 use super::escape::EscapeMachine;
-use super::input_queue::{Event, Typed};
+use super::input_queue::{Event, QueuedInput};
 use super::{Context, Reply, SessionEnd};
 use crate::config::{self, EscapePrefix};
 use crate::hub::{BreakEvent, Input, LineState};
@@ -37,7 +37,7 @@ type Queue = VecDeque<(Input, usize)>;
 /// Runs until the user detaches or the client disconnects.
 pub(super) async fn run(
     here: &Context,
-    mut typed: Typed,
+    mut typed: QueuedInput,
     mut breaks: mpsc::Receiver<BreakEvent>,
 ) -> SessionEnd {
     let mut settings = here.console.watch_settings();
@@ -312,7 +312,7 @@ impl<'h> InputState<'h> {
 
     /// Discards waiting input, because another session took over and two users' lines must not mix, or because the device was
     /// unplugged and a paste must not continue after a gap.
-    fn drop_waiting(&mut self, typed: &Typed) {
+    fn drop_waiting(&mut self, typed: &QueuedInput) {
         let mut bytes = 0;
         for (input, weight) in self.waiting.drain(..) {
             bytes += length(&input);
@@ -388,7 +388,7 @@ fn shrink(waiting: &mut Queue) {
 
 fn length(input: &Input) -> usize {
     match input {
-        Input::Bytes(bytes) | Input::Paced { bytes, .. } => bytes.len(),
+        Input::Bytes(bytes) | Input::Paced { bytes, .. } | Input::Secret { bytes, .. } => bytes.len(),
         Input::Break { .. } | Input::Mark(_) => 0,
     }
 }

@@ -29,7 +29,7 @@ use crate::system::clock::clock;
 
 pub use console::{Console, DRAIN_TIMEOUT, Directory, PortList, SessionGuard, closed};
 pub use info::status_rows;
-pub use input_queue::{Event, Feeder, Typed, WINDOW_GRANT_BYTES, typed, typed_by_grants};
+pub use input_queue::{Event, Feeder, QueuedInput, WINDOW_GRANT_BYTES, input_queue, input_queue_by_grants};
 pub use options::{Escape, Options};
 pub use output::notify;
 pub use roster::{AttachedSession, AttachedUser, Notifications, SessionId, plain};
@@ -187,7 +187,7 @@ pub async fn run<O: Outlet>(
     mut client: AttachedUser,
     terminal: bool,
     options: Options,
-    typed: Typed,
+    typed: QueuedInput,
     mut outlet: O,
 ) -> SessionEnd {
     if options.watch {

@@ -85,16 +85,16 @@ impl Roster {
         self.next += 1;
         let (notices, inbox) = mpsc::channel(NOTICES_MAX);
         let (dismissal, dismissed) = oneshot::channel();
-        let member =
+        let attached =
             AttachedSession { client, since: Timestamp::now(), writes, notices, disconnect: Some(dismissal) };
-        self.sessions.insert(id, member);
+        self.sessions.insert(id, attached);
         (id, Notifications { notices: inbox, disconnect: dismissed })
     }
 
     /// Asks all sessions of a user to end, with a reason. Returns their number. They detach themselves.
     pub fn disconnect(&mut self, user: &str, why: &str) -> usize {
-        let dismissals = self.sessions.values_mut().filter(|member| member.client.user == user);
-        let dismissals = dismissals.filter_map(|member| member.disconnect.take());
+        let dismissals = self.sessions.values_mut().filter(|attached| attached.client.user == user);
+        let dismissals = dismissals.filter_map(|attached| attached.disconnect.take());
         dismissals.filter_map(|dismissal| dismissal.send(why.to_owned()).ok()).count()
     }
 
@@ -118,17 +118,17 @@ impl Roster {
 
     /// Whether this session has write access.
     pub fn writes(&self, id: SessionId) -> bool {
-        self.sessions.get(&id).is_some_and(|member| member.writes)
+        self.sessions.get(&id).is_some_and(|attached| attached.writes)
     }
 
     /// The session with write access, or the first of them.
     pub fn writer(&self) -> Option<&AttachedSession> {
-        self.sessions.values().find(|member| member.writes)
+        self.sessions.values().find(|attached| attached.writes)
     }
 
     /// All sessions, in the order in which they attached.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionId, &AttachedSession)> {
-        self.sessions.iter().map(|(id, member)| (*id, member))
+        self.sessions.iter().map(|(id, attached)| (*id, attached))
     }
 
     /// Gives `id` write access if it is free.
@@ -148,13 +148,13 @@ impl Roster {
     /// Makes `id` the only writer, and notifies the sessions that lose write access.
     pub fn take_over(&mut self, id: SessionId) -> Result<(), WriteDenied> {
         self.may_write(id)?;
-        let Some(taker) = self.sessions.get(&id).map(|member| member.client.to_string()) else {
+        let Some(taker) = self.sessions.get(&id).map(|attached| attached.client.to_string()) else {
             return Ok(());
         };
-        for (other, member) in &mut self.sessions {
-            if member.writes && *other != id {
-                member.writes = false;
-                notify(member, format!("{taker} took over; you are now read-only"));
+        for (other, attached) in &mut self.sessions {
+            if attached.writes && *other != id {
+                attached.writes = false;
+                notify(attached, format!("{taker} took over; you are now read-only"));
             }
         }
         self.grant_write(id);
@@ -163,41 +163,41 @@ impl Roster {
 
     fn may_write(&self, id: SessionId) -> Result<(), WriteDenied> {
         match self.sessions.get(&id) {
-            Some(member) if member.client.right == Right::Watch => Err(WriteDenied::ReadOnly),
+            Some(attached) if attached.client.right == Right::Watch => Err(WriteDenied::ReadOnly),
             _ => Ok(()),
         }
     }
 
     /// Makes `id` read-only.
     pub fn release_write(&mut self, id: SessionId) {
-        let Some(member) = self.sessions.get_mut(&id) else { return };
-        if std::mem::take(&mut member.writes) {
-            let text = format!("{} is now read-only; no client has write access", member.client);
+        let Some(attached) = self.sessions.get_mut(&id) else { return };
+        if std::mem::take(&mut attached.writes) {
+            let text = format!("{} is now read-only; no client has write access", attached.client);
             self.notify_all(Some(id), &text);
         }
     }
 
     fn grant_write(&mut self, id: SessionId) {
-        let Some(member) = self.sessions.get_mut(&id) else { return };
-        if !std::mem::replace(&mut member.writes, true) {
-            let text = format!("{} now has write access", member.client);
+        let Some(attached) = self.sessions.get_mut(&id) else { return };
+        if !std::mem::replace(&mut attached.writes, true) {
+            let text = format!("{} now has write access", attached.client);
             self.notify_all(Some(id), &text);
         }
     }
 
     /// Sends a notice to all sessions but `except`.
     pub fn notify_all(&mut self, except: Option<SessionId>, text: &str) {
-        for (id, member) in &self.sessions {
+        for (id, attached) in &self.sessions {
             if Some(*id) != except {
-                notify(member, text.to_owned());
+                notify(attached, text.to_owned());
             }
         }
     }
 }
 
-fn notify(member: &AttachedSession, text: String) {
+fn notify(attached: &AttachedSession, text: String) {
     // Full: see NOTICES_MAX. Closed: the session is ending.
-    let _ = member.notices.try_send(text);
+    let _ = attached.notices.try_send(text);
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The stream that carries the console's bytes between `console-port` and `console-dial`. It is read as a tty is: spliced into the
-//! pipe in front of the ring, so that a kill loses no byte.
+//! The stream of console bytes between `console-port` and `console-dial`. It is read like a tty: spliced into
+//! the pipe in front of the ring, so that a kill loses no byte.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -19,10 +19,10 @@ use super::message::{FromPort, PacketError, RemoteModem};
 use crate::serial::{BreakError, ReadOutcome, STUCK_AFTER, WriteOutcome};
 use crate::system::reactor::Watched;
 
-/// Between two looks whether the dialer has read all that was written: the kernel does not report it.
+/// Interval at which it is checked whether the dialer has read everything: the kernel does not notify of it.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// An open stream, and the dialer that carries its bytes on.
+/// An open stream, and the dialer at its other end.
 #[derive(Debug)]
 pub struct Connection {
     stream: File,
@@ -31,7 +31,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The stream that came with [`super::FromDialer::Connected`], or that an earlier process of this port has stored.
+    /// The stream of [`super::FromDialer::Connected`], or the one that the previous process of this port has
+    /// stored.
     pub fn new(stream: OwnedFd, dialer: Arc<Dialer>) -> io::Result<Self> {
         let is_unix = getsockname(&stream)?.address_family() == AddressFamily::UNIX;
         if !is_unix || socket_type(&stream)? != SocketType::STREAM {
@@ -41,7 +42,7 @@ impl Connection {
         Ok(Self { stream: stream.into(), dialer, modem: Mutex::default() })
     }
 
-    /// Has the runtime watch it, for as long as what is returned lives.
+    /// Registers it with the runtime until the result is dropped.
     pub fn contact(&self) -> io::Result<Contact<'_>> {
         let watched = Watched::new(self.stream.as_fd(), Interest::READABLE | Interest::WRITABLE)?;
         Ok(Contact { connection: self, watched })
@@ -52,19 +53,19 @@ impl Connection {
         &self.dialer
     }
 
-    /// Bytes that wait to be read.
+    /// Number of bytes that can be read.
     pub fn unread(&self) -> usize {
         rustix::io::ioctl_fionread(&self.stream).map_or(0, |count| count as usize)
     }
 
-    /// Not 0 for as long as the dialer has not read all that was written. The kernel counts memory here, not bytes
+    /// Not 0 until the dialer has read everything that was written. The kernel counts memory here, not bytes
     /// (`unix_outq_len()`).
     pub fn unsent(&self) -> usize {
         crate::serial::unsent(&self.stream).unwrap_or(0)
     }
 
-    /// Moves at most `most` bytes into a pipe which has room for them. The kernel moves its buffers from the socket into the pipe within
-    /// the call, so a kill loses none (`unix_stream_splice_read()`).
+    /// Moves at most `most` bytes into a pipe that has room for them. The kernel moves its buffers from the
+    /// socket into the pipe within the call, so a kill loses none (`unix_stream_splice_read()`).
     pub fn try_splice(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<ReadOutcome> {
         match splice(&self.stream, None, pipe, None, most, SpliceFFlags::SPLICE_F_NONBLOCK) {
             Ok(0) | Err(Errno::ECONNRESET) => Ok(ReadOutcome::HungUp),
@@ -74,12 +75,12 @@ impl Connection {
         }
     }
 
-    /// Writes as much as there is room for; without any, the error is `WouldBlock`.
+    /// Writes as much as fits; if nothing fits, the error is `WouldBlock`.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<WriteOutcome> {
         match (&self.stream).write(bytes) {
             Ok(length) => Ok(WriteOutcome::Wrote(length)),
             Err(error) => match error.kind() {
-                // What the far end has sent last is still to be read: the read reports the end.
+                // The last output of the far end must still be read: the read reports the end.
                 io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Ok(WriteOutcome::HungUp),
                 io::ErrorKind::Interrupted => Err(io::ErrorKind::WouldBlock.into()),
                 _ => Err(error),
@@ -87,19 +88,21 @@ impl Connection {
         }
     }
 
-    /// Sends a break after what was written before it, where the far end has breaks. `begun` is called once the dialer has been asked.
+    /// Sends a break after the preceding output, if the far end supports breaks. `begun` is called when the
+    /// request was sent to the dialer.
     pub async fn send_break(&self, length: Duration, begun: impl FnOnce()) -> Result<(), BreakError> {
         if let Some(target) = self.dialer.target_without_break() {
             return Err(BreakError::NoBreak(target));
         }
-        // A far end that takes nothing keeps the dialer from reading: the break is asked for all the same.
+        // If the far end accepts nothing, the dialer does not read: the break is requested anyway.
         self.drained(STUCK_AFTER).await;
         let milliseconds = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
         self.dialer
             .send(&FromPort::Break { milliseconds })
             .map_err(|error| BreakError::Begin(io::Error::other(error)))?;
         begun();
-        // Elsewhere it has no length: a program gets a text, and the break of telnet is as long as the far end makes it.
+        // Otherwise it has no length: a program gets a text, and the far end determines the length of a
+        // telnet break.
         if self.dialer.source().has_line() {
             sleep(length).await;
         }

@@ -42,14 +42,14 @@ pub enum DialerError {
     OtherTarget {
         /// Instance of the units.
         unit: String,
-        /// What it connects to.
+        /// The far end to which the dialer connects.
         target: String,
-        /// What the configuration has.
+        /// The far end in the configuration.
         wanted: String,
     },
 }
 
-/// What the dialer reports.
+/// An event of the dialer.
 #[derive(Debug)]
 pub enum DialerEvent {
     /// Connected.
@@ -58,10 +58,10 @@ pub enum DialerEvent {
     Disconnected {
         /// Why.
         why: String,
-        /// The login was refused.
+        /// Whether the login was rejected.
         refused: bool,
     },
-    /// Anything else.
+    /// Another message.
     Other(FromDialer),
 }
 
@@ -89,13 +89,13 @@ impl Dialer {
         Ok(socket)
     }
 
-    /// The connection that an earlier process of this port has stored.
+    /// The connection that the previous process of this port has stored.
     pub fn adopt(socket: OwnedFd, unit: &str, source: &Source) -> io::Result<Self> {
         let packets = Packets::new(socket)?;
         Ok(Self { packets, unit: unit.to_owned(), source: source.clone(), requested: Mutex::default() })
     }
 
-    /// Requests something else than before; the same once more is not sent.
+    /// Sends a request, unless it is equal to the previous one.
     pub fn request(&self, request: Request) -> Result<(), DialerError> {
         let mut requested = self.requested.lock().unwrap_or_else(PoisonError::into_inner);
         if requested.as_ref() == Some(&request) {
@@ -110,12 +110,12 @@ impl Dialer {
         self.packets.send(message, None)
     }
 
-    /// The stream of a new connection is stored.
+    /// Reports that the stream of a new connection is stored.
     pub fn stored(&self) -> Result<(), DialerError> {
         self.send(&FromPort::Stored).map_err(|error| self.failed(error.to_string()))
     }
 
-    /// Waits for what the dialer reports. Cancel safe.
+    /// Waits for an event of the dialer. Cancel safe.
     pub async fn event(self: &Arc<Self>) -> Result<DialerEvent, DialerError> {
         loop {
             let received = self.packets.receive().await;
@@ -125,7 +125,8 @@ impl Dialer {
         }
     }
 
-    /// Why the connection has ended, if the dialer has reported it already. It does so before it closes the stream.
+    /// The reason for the end of the connection, if the dialer has reported it already. It does so before it
+    /// closes the stream.
     pub fn reason(self: &Arc<Self>) -> Option<String> {
         while let Ok(Some((message, _))) = self.packets.try_receive::<FromDialer>() {
             if let FromDialer::Disconnected { why, .. } = message {
@@ -163,7 +164,7 @@ impl Dialer {
         DialerError::Failed { unit: self.unit.clone(), why }
     }
 
-    /// What it is connected to, if that has no breaks.
+    /// The far end, if it does not support breaks.
     pub(super) fn target_without_break(&self) -> Option<String> {
         match self.source {
             Source::Telnet(_) | Source::Rfc2217(_) | Source::Unit => None,
@@ -171,7 +172,7 @@ impl Dialer {
         }
     }
 
-    /// What it connects to.
+    /// The far end to which the dialer connects.
     pub fn source(&self) -> &Source {
         &self.source
     }
@@ -183,8 +184,8 @@ impl AsFd for Dialer {
     }
 }
 
-/// Where the socket of an instance's dialer is, below the directory of sockets. In a directory of its own, which is the only one that
-/// the sandbox of the port shows to it.
+/// Path of the socket of an instance's dialer, below the directory of sockets. It has its own directory, the
+/// only one that is visible in the port's sandbox.
 pub fn socket_path(runtime: &Path, unit: &str) -> PathBuf {
     runtime.join("source").join(unit).join("socket")
 }

@@ -1,4 +1,5 @@
-//! What `console-port` and `console-dial` send each other: a JSON value in a packet of its own, and with one of them a descriptor.
+//! The messages between `console-port` and `console-dial`: one JSON value per packet, one of them with a
+//! descriptor.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -16,19 +17,19 @@ use tokio::io::Interest;
 use crate::port::LineSettings;
 use crate::system::reactor::Watched;
 
-/// Bytes of the longest packet: the reason of a failure with a host name in it, and no more.
+/// Limit of bytes of a packet; the longest contains the reason of a failure with a host name.
 const MAX_PACKET_BYTES: usize = 4096;
 
 /// A message of the port.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromPort {
-    /// What the connection is to be from now on. Sent first, and again by each new process of the port.
+    /// The requested state of the connection. Sent first, and again by each new process of the port.
     Request(Request),
     /// The stream of [`FromDialer::Connected`] is in the FD store: bytes may be sent.
     Stored,
     /// Send a break.
     Break {
-        /// Its length, where the far end can be told one.
+        /// Its length, if the far end supports one.
         milliseconds: u32,
     },
     /// Set a modem control line.
@@ -40,25 +41,25 @@ pub enum FromPort {
     },
 }
 
-/// What the connection is to be.
+/// The requested state of the connection.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Request {
     /// Connect, and reconnect; otherwise disconnect.
     pub connect: bool,
-    /// Connect at once: without waiting for the back-off, and also after a refused login.
+    /// Connect immediately: without the back-off delay, and also after a rejected login.
     pub at_once: bool,
-    /// How the remote line is to be set (RFC 2217).
+    /// Settings of the remote line (RFC 2217).
     pub line: Option<RemoteLine>,
-    /// DTR and RTS of the remote line, where they are to be set.
+    /// DTR of the remote line; `None` to leave it unchanged.
     pub dtr: Option<bool>,
-    /// See `dtr`.
+    /// RTS, likewise.
     pub rts: Option<bool>,
     /// Set `line` also if it is the same as before, and report by [`FromDialer::Line`] with this number what the far end has set.
     #[serde(default)]
     pub report: Option<u32>,
 }
 
-/// Line settings at the far end.
+/// Line settings of the far end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteLine {
     /// Bits per second.
@@ -89,7 +90,7 @@ impl From<&LineSettings> for RemoteLine {
 }
 
 impl RemoteLine {
-    /// As they are set here; `None` if there are no such settings.
+    /// As settings of a port; `None` if a value is not valid.
     pub fn settings(&self) -> Option<LineSettings> {
         Some(LineSettings {
             baud: u64::from(self.baud).try_into().ok()?,
@@ -102,7 +103,7 @@ impl RemoteLine {
     }
 }
 
-/// Modem lines at the far end.
+/// Modem lines of the far end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RemoteModem {
     /// Clear To Send.
@@ -124,18 +125,18 @@ pub struct RemoteModem {
 /// A message of the dialer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromDialer {
-    /// What it connects to. Sent first, and again after each [`Request`].
+    /// The far end. Sent first, and again after each [`Request`].
     Target(String),
-    /// Connected. The stream comes with the packet.
+    /// Connected. The packet carries the stream.
     Connected,
-    /// The connection has ended, or could not be made: a sentence.
+    /// The connection has ended, or could not be established.
     Disconnected {
         /// Why.
         why: String,
-        /// The far end has refused the login: not tried again before the port asks for it.
+        /// The far end has rejected the login: not retried until the port requests it.
         refused: bool,
     },
-    /// The far end has not done what was asked: a sentence.
+    /// The far end has not followed a request: a sentence.
     Remark(String),
     /// Modem lines of the far end.
     Modem(RemoteModem),
@@ -158,23 +159,24 @@ pub enum PacketError {
     /// Not JSON, or not of this protocol.
     #[error("a message that this protocol does not have: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// Longer than [`MAX_PACKET_BYTES`].
+    /// A message longer than [`MAX_PACKET_BYTES`].
     #[error("a message of more than {MAX_PACKET_BYTES} bytes")]
     TooLong,
 }
 
-/// One end of a `SOCK_SEQPACKET` connection, watched by the runtime. Nothing here waits but [`Self::receive`].
+/// One end of a `SOCK_SEQPACKET` connection, registered with the runtime. Only [`Self::receive`] waits.
 #[derive(Debug)]
 pub struct Packets(Watched<OwnedFd>);
 
 impl Packets {
-    /// A connected socket, which becomes non-blocking.
+    /// Takes a connected socket and makes it non-blocking.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         Ok(Self(Watched::new(socket, Interest::READABLE)?))
     }
 
-    /// Sends a message, and with it a descriptor. A queue that is full is an error: the peer does not read.
+    /// Sends a message, with or without a descriptor. A full queue is an error, because the peer does not
+    /// read.
     pub fn send<T: Serialize>(
         &self,
         message: &T,
@@ -207,7 +209,7 @@ impl Packets {
         }
     }
 
-    /// [`Self::receive`] of what is there already.
+    /// [`Self::receive`] without waiting.
     pub fn try_receive<T: DeserializeOwned>(&self) -> Result<Option<(T, Option<OwnedFd>)>, PacketError> {
         match receive(self.0.get_ref()) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -222,7 +224,7 @@ impl AsFd for Packets {
     }
 }
 
-/// A packet as it came: `None` at the end of the connection.
+/// A received packet; `None` at the end of the connection.
 type Received = Option<(Vec<u8>, Option<OwnedFd>)>;
 
 fn receive(socket: &OwnedFd) -> io::Result<Received> {

@@ -20,7 +20,7 @@ use super::throttle::{Pace, Turn};
 
 /// Unauthenticated connections of one port: where sshd refuses all (`MaxStartups`). The longest packets of so many are 25 MB.
 const MAX_UNAUTHENTICATED_PER_PORT: usize = 100;
-/// Of those, from one address (an IPv6 /64 is one): everybody behind a bastion at once, and room for others.
+/// Of those, from one address (an IPv6 /64 is one): all users behind a bastion host, with room for others.
 const MAX_UNAUTHENTICATED_PER_SOURCE: usize = 80;
 /// Bytes of a version line (RFC 4253, section 4.2). A genuine client sends it at once; one that sends a byte a second does not.
 const VERSION_BYTES: usize = 16;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::auth::protocol::{Term, WindowSize};
 use crate::seats::{Full, Seat};
-use crate::session::{Event, Feeder, Typed, typed_by_grants};
+use crate::session::{Event, Feeder, QueuedInput, input_queue_by_grants};
 
 /// Channels of one connection at once (`MaxSessions`, `man sshd_config`).
 const MAX_SESSIONS: usize = 10;
@@ -45,7 +45,6 @@ struct Open {
     seats: Vec<Seat>,
 }
 
-/// One channel.
 #[derive(Debug)]
 struct ChannelState {
     feeder: Feeder,
@@ -57,7 +56,7 @@ struct ChannelState {
 /// The parts of a channel for its session.
 #[derive(Debug)]
 pub(super) struct SessionParts {
-    pub(super) typed: Typed,
+    pub(super) typed: QueuedInput,
     pub(super) out: ChannelWriteHalf<Msg>,
     /// The type and the size of its terminal, if it has one.
     pub(super) terminal: Option<(Term, watch::Receiver<WindowSize>)>,
@@ -84,7 +83,7 @@ impl Channels {
         }
         open.ever += 1;
         let id = channel.id();
-        let (feeder, typed) = typed_by_grants(move |bytes| {
+        let (feeder, typed) = input_queue_by_grants(move |bytes| {
             // Fails if the connection has ended.
             let _ = handle.grant_window(id, u32::try_from(bytes).unwrap_or(u32::MAX));
         });

@@ -61,11 +61,11 @@ impl Destination for ConsoleChannel {
         self.access.borrow().offer.clone()
     }
 
-    fn asks(&self, name: &str) -> (String, Target) {
+    fn login_target(&self, name: &str) -> (String, Target) {
         (name.to_owned(), Target::Port(self.console.name()))
     }
 
-    fn refuses(&self, identity: &Identity) -> Option<String> {
+    fn denial(&self, identity: &Identity) -> Option<String> {
         match self.right(identity) {
             Some(_) => None,
             None => Some(self.denied()),
@@ -78,7 +78,7 @@ impl Destination for ConsoleChannel {
             // The rules have become stricter since the login.
             let (user, why) = (identity.name, self.denied());
             tracing::warn!(
-                message_id = Event::Refused.id(),
+                message_id = Event::Denied.id(),
                 console_user = user,
                 "{user} from {from} denied: {why}"
             );

@@ -12,7 +12,7 @@ use super::outlet::SshOutlet;
 use crate::auth::client::Granted;
 use crate::auth::protocol::{Exit, Identity, Target, Term, WindowSize};
 use crate::config::{RootLogin, SshOffer};
-use crate::session::Typed;
+use crate::session::QueuedInput;
 
 /// What a listener serves.
 pub trait Destination: Send + Sync + 'static {
@@ -26,10 +26,10 @@ pub trait Destination: Send + Sync + 'static {
     fn ssh_offer(&self) -> impl Future<Output = SshOffer> + Send;
 
     /// The user and the target that this user name of a client means.
-    fn asks(&self, name: &str) -> (String, Target);
+    fn login_target(&self, name: &str) -> (String, Target);
 
     /// Why an authenticated user is denied.
-    fn refuses(&self, identity: &Identity) -> Option<String>;
+    fn denial(&self, identity: &Identity) -> Option<String>;
 
     /// Serves one session. Returns its exit status, or `None` if the client has disconnected.
     fn serve(self: Arc<Self>, session_login: Login) -> impl Future<Output = Option<Exit>> + Send;
@@ -65,7 +65,7 @@ pub struct Login {
     /// The client's terminal.
     pub terminal: Option<Screen>,
     /// The client's input.
-    pub typed: Typed,
+    pub typed: QueuedInput,
     /// The client's output.
     pub outlet: SshOutlet,
 }

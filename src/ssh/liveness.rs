@@ -14,7 +14,6 @@ use tokio::sync::Notify;
 
 /// A client that acknowledges nothing for this long is dead, and its write access is freed: with the check interval, before 30 s.
 const DEAD_AFTER: Duration = Duration::from_secs(24);
-/// Interval of the checks.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Unanswered window probes in a row. The kernel sends them up to 120 s apart, so the answer to the last one may still be on its way.
 const MAX_UNANSWERED_PROBES: u8 = 2;
@@ -153,7 +152,7 @@ mod tests {
     async fn a_disconnected_client_is_dead_after_a_write() {
         let (ours, client) = connection();
         pull_the_cable_of(&client);
-        ours.send(b"anybody there?").unwrap();
+        ours.send(b"keepalive").unwrap();
         assert!(dies(&ours, TEST_TIMEOUT).await);
     }
 

@@ -244,13 +244,13 @@ impl<D: Destination> Server<D> {
         let (reason, text, why) = tokio::select! {
             () = seat.lost() => {
                 // Users cannot fill the journal with this, since each line needs a login.
-                tracing::info!("connection from {} closed: idle, and another login needs its place", peer.ip().to_canonical());
+                tracing::info!("connection from {} closed: idle, and its slot is needed for another login", peer.ip().to_canonical());
                 (
                     Disconnect::TooManyConnections,
                     format!(
-                        "{name}: connection closed: it has no session, and another login needs its place"
+                        "{name}: connection closed: it has no session, and its slot is needed for another login"
                     ),
-                    "gave its seat to another login",
+                    "disconnected in favour of another login",
                 )
             }
             why = closed(&mut closing) => {

@@ -1,7 +1,6 @@
 //! A listener that cannot accept, usually for lack of descriptors or memory: other tasks need time to release some, so it retries
 //! after a pause. It keeps listening, and the failure is logged once.
 
-use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
@@ -18,7 +17,8 @@ pub async fn pause() {
 pub struct Failing(bool);
 
 impl Failing {
-    /// The next connection of a listener. Cancel safe if `accept` is.
+    /// The next connection of a listener. The first failure is logged, and retried after [`pause`]. Cancel safe if
+    /// `accept` is.
     pub async fn accept<T, F>(&mut self, whom: &str, mut accept: impl FnMut() -> F) -> T
     where
         F: Future<Output = io::Result<T>>,
@@ -26,24 +26,16 @@ impl Failing {
         loop {
             match accept().await {
                 Ok(connection) => {
-                    self.is_over();
+                    self.0 = false;
                     return connection;
                 }
-                Err(error) => self.goes_on(whom, error).await,
+                Err(error) => {
+                    if !std::mem::replace(&mut self.0, true) {
+                        tracing::warn!("cannot accept {whom}: {error}");
+                    }
+                    pause().await;
+                }
             }
         }
-    }
-
-    /// An accept has succeeded.
-    pub fn is_over(&mut self) {
-        self.0 = false;
-    }
-
-    /// Reports that no `whom` can be accepted, if that is new, and waits as [`pause`].
-    pub async fn goes_on(&mut self, whom: &str, error: impl Display) {
-        if !std::mem::replace(&mut self.0, true) {
-            tracing::warn!("cannot accept {whom}: {error}");
-        }
-        pause().await;
     }
 }

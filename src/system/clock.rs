@@ -56,7 +56,7 @@ impl SystemZone {
             return None;
         }
         self.looked = std::time::Instant::now();
-        self.look().then(|| {
+        self.update().then(|| {
             // jiff keeps what it has read.
             jiff::tz::db().reset();
             self.zone = TimeZone::system();
@@ -64,7 +64,7 @@ impl SystemZone {
         })
     }
 
-    fn look(&mut self) -> bool {
+    fn update(&mut self) -> bool {
         let before = std::mem::replace(&mut self.seen, seen(&self.path));
         before != self.seen
     }
@@ -99,16 +99,16 @@ mod tests {
         symlink("Berlin", at("localtime")).unwrap();
         let path = at("localtime");
         let mut zone = SystemZone { seen: seen(&path), path, ..SystemZone::default() };
-        assert!(!zone.look());
+        assert!(!zone.update());
         // As timedatectl does.
         symlink("Tokyo", at("new")).unwrap();
         fs::rename(at("new"), at("localtime")).unwrap();
-        assert!(zone.look() && !zone.look());
+        assert!(zone.update() && !zone.update());
         // As dpkg does.
         fs::write(at("newer"), "3").unwrap();
         fs::rename(at("newer"), at("Tokyo")).unwrap();
-        assert!(zone.look() && !zone.look());
+        assert!(zone.update() && !zone.update());
         fs::remove_file(at("localtime")).unwrap();
-        assert!(zone.look() && !zone.look());
+        assert!(zone.update() && !zone.update());
     }
 }

@@ -2,6 +2,7 @@
 //! on unix sockets, the journal, and systemd's sockets, FD store and status. Each module does one thing for the rooms below.
 
 pub mod clock;
+pub mod exit_signals;
 pub mod failpoint;
 pub mod memory;
 pub mod outbound;

@@ -57,7 +57,7 @@ impl AsRawFd for Notifier {
 pub struct Watched<T: AsRawFd>(AsyncFd<T>);
 
 impl<T: Steady> Watched<T> {
-    /// Has the runtime watch it for this interest.
+    /// Registers it with the runtime for this interest.
     pub fn new(owner: T, interest: Interest) -> io::Result<Self> {
         // SAFETY: a Steady owner's descriptor is open and stays the same one, and no `&mut` to it leaves this room.
         let watched = unsafe { AsyncFd::register_with_interest(owner, interest) };

@@ -90,7 +90,7 @@ pub fn only_descriptor() -> io::Result<Option<OwnedFd>> {
     if fds.len() == 1 { take_raw(&mut fds, 0) } else { Ok(None) }
 }
 
-/// A descriptor of no kind that listenfd knows; it is not inherited.
+/// A descriptor of a kind that listenfd does not support. It is not inherited.
 fn take_raw(fds: &mut ListenFd, index: usize) -> io::Result<Option<OwnedFd>> {
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};
     let Some(fd) = fds.take_raw_fd(index)? else { return Ok(None) };

@@ -1,12 +1,12 @@
-//! The commands of the COM port control option (RFC 2217). A server answers with the same command, its code
-//! greater by 100, and with the value that is in effect.
+//! The commands of the COM port control option (RFC 2217). A server replies with the same command, whose code
+//! is greater by 100, and the value that is in effect.
 
 use super::option::COM_PORT;
 use super::parser::{SB, SE};
 use super::{IAC, Role};
 use crate::port::{Baud, ByteSize, LineSettings, Parity, StopBits};
 
-/// A server's code is the client's and this.
+/// The code of a server's reply is the client's code plus this.
 const SERVER: u8 = 100;
 
 /// Values of [`Command::Control`].
@@ -67,7 +67,7 @@ pub mod purge {
 /// A command. A client sends 0 to query a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Text about the sender; empty to query it. Of a peer, any bytes.
+    /// A text about the sender; empty to query it. From a peer, any bytes.
     Signature(Vec<u8>),
     /// Bits per second.
     Baud(u32),
@@ -79,26 +79,26 @@ pub enum Command {
     StopSize(u8),
     /// Flow control, break, DTR, RTS: see [`control`].
     Control(u8),
-    /// Of a server: errors and breaks of the line, see [`line_state`]. Of a client: a query, which is not in
-    /// the RFC.
+    /// From a server: errors and breaks of the line, see [`line_state`]. From a client: a query, which is not
+    /// in the RFC.
     LineState(u8),
-    /// Of a server: the lines of the modem, see [`modem_state`]. Of a client: a query, which is not in the
-    /// RFC (pyserial's `poll_modem`).
+    /// From a server: the modem lines, see [`modem_state`]. From a client: a query, which is not in the RFC
+    /// (pyserial's `poll_modem`).
     ModemState(u8),
-    /// The peer is to stop sending data.
+    /// The peer must stop sending data.
     Suspend,
-    /// It may send again.
+    /// The peer may send again.
     Resume,
-    /// Which bits of the line's state are notified. Initially none.
+    /// The bits of the line state that are notified; initially none.
     LineStateMask(u8),
-    /// Which bits of the modem's state are notified. Initially all.
+    /// The bits of the modem state that are notified; initially all.
     ModemStateMask(u8),
-    /// Which buffers are discarded, see [`purge`].
+    /// The buffers to discard, see [`purge`].
     Purge(u8),
 }
 
 impl Command {
-    /// Reads a subnegotiation; `None` if it is of another option, unknown, or cut short.
+    /// Parses a subnegotiation; `None` if it belongs to another option, is unknown or truncated.
     pub(super) fn decode(sender: Role, bytes: &[u8]) -> Option<Self> {
         let (&[option, code], value) = bytes.split_first_chunk::<2>()?;
         let code = match sender {
@@ -155,8 +155,8 @@ impl Command {
         out.extend([IAC, SE]);
     }
 
-    /// The commands that set a line, or that tell how it is set. Their replies are equal to them if the
-    /// server has done it.
+    /// The commands that set or report the line settings. The reply is equal to the command if the server has
+    /// applied it.
     pub fn of_settings(settings: &LineSettings) -> [Self; 5] {
         let LineSettings { baud, bytesize, parity, stopbits, .. } = settings;
         let parity = match parity {
@@ -175,8 +175,8 @@ impl Command {
         ]
     }
 
-    /// The settings of a line with those that this command sets. `None` if it queries, is none of a setting,
-    /// or sets what no line has.
+    /// The line settings with the ones that this command sets. `None` if it is a query, is not about a
+    /// setting, or has a value that no line supports.
     pub fn apply(&self, mut settings: LineSettings) -> Option<LineSettings> {
         match *self {
             Self::Baud(rate) => settings.baud = Baud::try_from(u64::from(rate)).ok()?,

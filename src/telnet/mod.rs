@@ -6,7 +6,7 @@
 //! [`MAX_SUBNEGOTIATION_BYTES`]. A caller writes the replies of one [`Telnet::receive`] before it reads
 //! again, so a peer that does not read its replies is not read from either.
 //!
-//! A client:
+//! Use by a client:
 //!
 //! ```
 //! use consoleserver::telnet::{Command, Event, Role, Telnet};
@@ -29,7 +29,8 @@ pub use com_port::{Command, control, line_state, modem_state, purge};
 use option::{Options, Side};
 use parser::{Parser, Token};
 
-/// Bytes of a subnegotiation. The longest that is used is the text of a signature; a longer one is discarded.
+/// Limit of bytes of a subnegotiation; a longer one is discarded. The longest in use is the text of a
+/// signature.
 pub const MAX_SUBNEGOTIATION_BYTES: usize = 256;
 
 /// Interpret as command (RFC 854).
@@ -37,10 +38,10 @@ const IAC: u8 = 255;
 /// Break.
 const BRK: u8 = 243;
 
-/// Which end of the connection this is.
+/// The role of this end of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It has connected, and uses a serial line of the peer.
+    /// It has connected to the peer and uses the peer's serial line.
     Client,
     /// It owns a serial line, which the peer uses.
     Server,
@@ -55,14 +56,14 @@ impl Role {
     }
 }
 
-/// What the peer has sent.
+/// An event from the peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Bytes of the serial line.
     Data(Vec<u8>),
     /// IAC BRK: a break, of no particular length.
     Break,
-    /// Whether both ends use the COM port control option from now on. `false` is also the peer's refusal.
+    /// Whether both ends use the COM port control option from now on. `false` also if the peer rejects it.
     ComPort(bool),
     /// A command of a client, or the reply or the notification of a server.
     Command(Command),
@@ -77,17 +78,17 @@ pub struct Telnet {
 }
 
 impl Telnet {
-    /// An end that negotiates the COM port control option, or refuses it.
+    /// A connection that negotiates the COM port control option, or rejects it.
     pub fn new(role: Role, com_port: bool) -> Self {
         Self { role, parser: Parser::default(), options: Options::new(role, com_port) }
     }
 
-    /// Requests the options, at the begin of a connection.
+    /// Requests the options, at the start of a connection.
     pub fn start(&mut self, out: &mut Vec<u8>) {
         self.options.start(out);
     }
 
-    /// Takes bytes from the peer, however they are split. Replies to negotiations are appended to `out`.
+    /// Processes bytes from the peer, in pieces of any size. Replies to negotiations are appended to `out`.
     pub fn receive(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Vec<Event> {
         let mut events = Vec::new();
         let mut rest = bytes;
@@ -102,8 +103,8 @@ impl Telnet {
                     _ => events.push(Event::Data(data.to_vec())),
                 },
                 Some(Token::Command(BRK)) => events.push(Event::Break),
-                // The others are about a terminal's user: interrupt, erase line, go ahead. A serial line has
-                // none of them.
+                // The other commands are for the user of a terminal: interrupt, erase line, go ahead. A
+                // serial line has none of them.
                 Some(Token::Command(_)) => {}
                 Some(Token::Negotiation(verb, option)) => {
                     let before = self.com_port();
@@ -132,7 +133,7 @@ impl Telnet {
         self.options.is_binary(Side::Us) && self.options.is_binary(Side::Peer)
     }
 
-    /// Appends bytes of the serial line as they are sent to the peer.
+    /// Appends bytes of the serial line, encoded for the peer.
     pub fn data(&self, bytes: &[u8], out: &mut Vec<u8>) {
         let binary = self.options.is_binary(Side::Us);
         out.reserve(bytes.len());
@@ -153,8 +154,8 @@ impl Telnet {
         out.extend([IAC, BRK]);
     }
 
-    /// Appends a command of a client, or a reply or notification of a server. It is for the caller to wait
-    /// for [`Event::ComPort`].
+    /// Appends a command of a client, or a reply or notification of a server. The caller must wait for
+    /// [`Event::ComPort`].
     pub fn command(&self, command: &Command, out: &mut Vec<u8>) {
         command.encode(self.role, out);
     }

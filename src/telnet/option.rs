@@ -1,5 +1,5 @@
-//! Negotiation of options without loops: the Q method (RFC 1143). Options are requested once, at the begin,
-//! and never given up by this side, so that of its six states three are left, and no request is ever queued.
+//! Negotiation of options without loops: the Q method (RFC 1143). Options are requested once, at the start,
+//! and never disabled by this side, so only three of its six states remain, and no request is queued.
 
 use super::{IAC, Role};
 
@@ -8,7 +8,7 @@ const ECHO: u8 = 1;
 const SUPPRESS_GO_AHEAD: u8 = 3;
 pub(super) const COM_PORT: u8 = 44;
 
-/// A negotiation's verb (RFC 854).
+/// A negotiation command (RFC 854).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
     Will,
@@ -39,7 +39,7 @@ impl Verb {
     }
 }
 
-/// Whose use of an option: of BINARY for example, whether this end or the peer sends binary data.
+/// The side that uses an option: for BINARY, whether this end or the peer sends binary data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Us,
@@ -47,7 +47,7 @@ pub(super) enum Side {
 }
 
 impl Side {
-    /// Asks for an option, or agrees to it; asks for its end, or refuses it.
+    /// Requests or accepts an option, or disables or rejects it.
     fn verb(self, on: bool) -> Verb {
         match (self, on) {
             (Self::Us, true) => Verb::Will,
@@ -70,18 +70,18 @@ enum State {
 struct Negotiated {
     option: u8,
     side: Side,
-    /// Requested at the begin; otherwise only agreed to.
+    /// Whether it is requested at the start; otherwise it is only accepted.
     request: bool,
     state: State,
 }
 
-/// The options that are used. All others are refused.
+/// The supported options. All others are rejected.
 #[derive(Debug)]
 pub(super) struct Options(Vec<Negotiated>);
 
 impl Options {
     pub(super) fn new(role: Role, com_port: bool) -> Self {
-        // The server echoes, which is: the device does, and a client does not echo locally.
+        // The server echoes: the device does, and the client must not echo locally.
         let (echo, com_port_side) = match role {
             Role::Client => (Side::Peer, Side::Us),
             Role::Server => (Side::Us, Side::Peer),
@@ -95,8 +95,8 @@ impl Options {
             entry(ECHO, echo, role == Role::Server),
         ];
         if com_port {
-            // RFC 2217: the client sends WILL and the server DO. pyserial's client asks for DO and WILL, and
-            // takes either.
+            // RFC 2217: the client sends WILL and the server DO. pyserial's client requests both and accepts
+            // either.
             options.push(entry(COM_PORT, com_port_side, true));
             let other = if com_port_side == Side::Us { Side::Peer } else { Side::Us };
             options.push(entry(COM_PORT, other, false));
@@ -111,8 +111,8 @@ impl Options {
         }
     }
 
-    /// Takes a negotiation, and appends the answer that it needs. Whether the peer has refused the COM port
-    /// control option.
+    /// Processes a negotiation and appends the reply, if it needs one. Returns whether the peer has rejected
+    /// the COM port control option.
     pub(super) fn receive(&mut self, verb: Verb, option: u8, out: &mut Vec<u8>) -> bool {
         let (side, on) = match verb {
             Verb::Will => (Side::Peer, true),
@@ -128,8 +128,8 @@ impl Options {
         };
         let before = entry.state;
         entry.state = if on { State::Yes } else { State::No };
-        // An answer to a request is not answered, nor is what is so already: this is what keeps two ends from
-        // a loop.
+        // A reply to a request is not replied to, nor is a request for the present state: this prevents
+        // loops.
         if (before == State::No && on) || (before == State::Yes && !on) {
             side.verb(on).encode(option, out);
         }

@@ -3,7 +3,7 @@
 use super::option::Verb;
 use super::{IAC, MAX_SUBNEGOTIATION_BYTES};
 
-/// Subnegotiation, and its end.
+/// Begin and end of a subnegotiation.
 pub(super) const SB: u8 = 250;
 pub(super) const SE: u8 = 240;
 
@@ -31,12 +31,12 @@ enum State {
 #[derive(Debug, Default)]
 pub(super) struct Parser {
     state: State,
-    /// Bytes of the subnegotiation; one more than [`MAX_SUBNEGOTIATION_BYTES`] if it is too long.
+    /// The bytes of the subnegotiation; one more than [`MAX_SUBNEGOTIATION_BYTES`] if it is too long.
     subnegotiation: Vec<u8>,
 }
 
 impl Parser {
-    /// The first part of some bytes, and how many of them it takes: at least one.
+    /// The first part of `bytes`, and its length: at least one byte.
     pub(super) fn next<'b>(&mut self, bytes: &'b [u8], binary: bool) -> (usize, Option<Token<'b>>) {
         let byte = bytes[0];
         match self.state {
@@ -78,7 +78,7 @@ impl Parser {
                     let whole = kept.len() <= MAX_SUBNEGOTIATION_BYTES;
                     (1, whole.then_some(Token::Subnegotiation(kept)))
                 }
-                // Its end was lost, or never sent.
+                // The end of the subnegotiation was lost or not sent.
                 _ => self.command(bytes),
             },
         }

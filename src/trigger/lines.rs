@@ -36,7 +36,7 @@ impl Perform for Text {
 
 /// A line, or as much of it as has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece<'l> {
+pub struct LinePart<'l> {
     /// The text; its first part may have been checked before.
     pub text: &'l str,
     /// Length of that part: 0 at the beginning of a line.
@@ -47,7 +47,7 @@ pub struct Piece<'l> {
 
 impl Lines {
     /// Adds bytes, and passes each line that ends in them, or is too long, to `found`, but no empty lines.
-    pub fn feed(&mut self, bytes: &[u8], mut found: impl FnMut(Piece<'_>)) {
+    pub fn feed(&mut self, bytes: &[u8], mut found: impl FnMut(LinePart<'_>)) {
         for &byte in bytes {
             if matches!(byte, b'\n' | b'\r') {
                 self.end(&mut found);
@@ -76,7 +76,7 @@ impl Lines {
         }
     }
 
-    fn end(&mut self, found: &mut impl FnMut(Piece<'_>)) {
+    fn end(&mut self, found: &mut impl FnMut(LinePart<'_>)) {
         if !self.text.0.is_empty() {
             found(self.piece(false));
         }
@@ -84,7 +84,7 @@ impl Lines {
     }
 
     /// The unfinished line, such as a prompt.
-    pub fn so_far(&self) -> Option<Piece<'_>> {
+    pub fn so_far(&self) -> Option<LinePart<'_>> {
         (!self.text.0.is_empty()).then(|| self.piece(false))
     }
 
@@ -97,8 +97,8 @@ impl Lines {
         self.hidden = 0;
     }
 
-    fn piece(&self, cut: bool) -> Piece<'_> {
-        Piece { text: &self.text.0, seen: self.seen, cut }
+    fn piece(&self, cut: bool) -> LinePart<'_> {
+        LinePart { text: &self.text.0, seen: self.seen, cut }
     }
 }
 

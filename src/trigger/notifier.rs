@@ -37,7 +37,7 @@ pub fn begin(port: watch::Receiver<PortName>) -> mpsc::Sender<Fired> {
 async fn run(port: watch::Receiver<PortName>, mut news: mpsc::Receiver<Fired>) {
     while let Some(first) = news.recv().await {
         let port = port.borrow().clone();
-        let told = tokio::time::timeout(CALL_TIMEOUT, tell(&port, first, &mut news)).await;
+        let told = tokio::time::timeout(CALL_TIMEOUT, notify_admin(&port, first, &mut news)).await;
         let why = match told {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => error.to_string(),
@@ -48,7 +48,7 @@ async fn run(port: watch::Receiver<PortName>, mut news: mpsc::Receiver<Fired>) {
 }
 
 /// Sends over one connection, which ends when the queue is empty.
-async fn tell(port: &PortName, first: Fired, more: &mut mpsc::Receiver<Fired>) -> zbus::Result<()> {
+async fn notify_admin(port: &PortName, first: Fired, more: &mut mpsc::Receiver<Fired>) -> zbus::Result<()> {
     let bus = zbus::Connection::system().await?;
     let mut next = Some(first);
     while let Some(Fired { rule, line }) = next {

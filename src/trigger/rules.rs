@@ -6,7 +6,7 @@ use std::time::Duration;
 use regex_automata::{Input, meta};
 use tokio::time::Instant;
 
-use super::lines::{Lines, Piece};
+use super::lines::{LinePart, Lines};
 use crate::capture::escape;
 use crate::config::{Trigger, TriggerName, Triggers};
 
@@ -15,7 +15,7 @@ const IDLE_LINE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happening {
+pub enum TriggerEvent {
     /// A rule fires.
     Fired {
         /// Its name.
@@ -26,13 +26,13 @@ pub enum Happening {
         start: bool,
     },
     /// The cooldown of a rule is over, and matches were suppressed in it.
-    PassedOver {
+    Suppressed {
         /// Its name.
         rule: TriggerName,
         /// Number of matches.
         count: u64,
         /// Length of the cooldown.
-        rest: Duration,
+        cooldown: Duration,
         /// The last line, printable.
         line: String,
     },
@@ -47,8 +47,8 @@ struct Watched {
     met: bool,
     /// The current silence has fired it.
     silent: bool,
-    rests_until: Option<Instant>,
-    passed_over: u64,
+    cooldown_until: Option<Instant>,
+    suppressed: u64,
     last: String,
 }
 
@@ -81,7 +81,7 @@ impl Rules {
     }
 
     /// Output of the device.
-    pub fn hear(&mut self, bytes: &[u8], now: Instant) -> Vec<Happening> {
+    pub fn feed(&mut self, bytes: &[u8], now: Instant) -> Vec<TriggerEvent> {
         self.heard = now;
         let mut happenings = Vec::new();
         for rule in &mut self.watched {
@@ -91,7 +91,7 @@ impl Rules {
             return happenings;
         }
         let Self { watched, lines, .. } = self;
-        lines.feed(bytes, |piece| look(watched, piece, !piece.cut, now, &mut happenings));
+        lines.feed(bytes, |piece| match_rules(watched, piece, !piece.cut, now, &mut happenings));
         self.pause = self.lines.so_far().map(|_| now + IDLE_LINE_TIMEOUT);
         happenings
     }
@@ -108,7 +108,10 @@ impl Rules {
 
     /// When to call again without output.
     pub fn due(&self) -> Option<Instant> {
-        let of_rules = self.watched.iter().flat_map(|rule| [rule.silence_ends(self.heard), rule.told_at()]);
+        let of_rules = self
+            .watched
+            .iter()
+            .flat_map(|rule| [rule.silence_ends(self.heard), rule.suppressed_report_due()]);
         of_rules.chain([self.pause]).flatten().min()
     }
 
@@ -118,12 +121,12 @@ impl Rules {
     }
 
     /// The time is `now`.
-    pub fn tick(&mut self, now: Instant) -> Vec<Happening> {
+    pub fn tick(&mut self, now: Instant) -> Vec<TriggerEvent> {
         let mut happenings = Vec::new();
         if self.pause.is_some_and(|pause| pause <= now) {
             self.pause = None;
             if let Some(piece) = self.lines.so_far() {
-                look(&mut self.watched, piece, false, now, &mut happenings);
+                match_rules(&mut self.watched, piece, false, now, &mut happenings);
             }
         }
         for rule in &mut self.watched {
@@ -133,19 +136,19 @@ impl Rules {
                 rule.silent = true;
                 rule.fire(&format!("no output for {}", people(silence)), now, &mut happenings);
             }
-            rule.tell_what_was_passed_over(now, &mut happenings);
+            rule.report_suppressed(now, &mut happenings);
         }
         happenings
     }
 }
 
-/// Checks every rule against a piece of a line, after which the line `ends` or continues.
-fn look(
+/// Matches every rule against a part of a line, after which the line `ends` or continues.
+fn match_rules(
     watched: &mut [Watched],
-    piece: Piece<'_>,
+    piece: LinePart<'_>,
     ends: bool,
     now: Instant,
-    happenings: &mut Vec<Happening>,
+    happenings: &mut Vec<TriggerEvent>,
 ) {
     for rule in watched {
         if rule.is_in(piece) {
@@ -154,7 +157,7 @@ fn look(
             rule.fire(&String::from_utf8_lossy(&line), now, happenings);
             rule.met = true;
         } else if piece.cut {
-            // Each piece of a line that never ends may fire it again.
+            // Each part of a line that does not end may fire it again.
             rule.met = false;
         }
         if ends {
@@ -172,13 +175,13 @@ impl Watched {
             pattern,
             met: false,
             silent: false,
-            rests_until: None,
-            passed_over: 0,
+            cooldown_until: None,
+            suppressed: 0,
             last: String::new(),
         }
     }
 
-    fn is_in(&self, piece: Piece<'_>) -> bool {
+    fn is_in(&self, piece: LinePart<'_>) -> bool {
         let Some(pattern) = &self.pattern else { return false };
         let text = piece.text;
         let first = text.chars().next().map_or(0, char::len_utf8);
@@ -196,32 +199,36 @@ impl Watched {
         start <= end && pattern.is_match(Input::new(text).range(start..end).earliest(true))
     }
 
-    fn fire(&mut self, line: &str, now: Instant, happenings: &mut Vec<Happening>) {
-        if self.rests_until.is_some_and(|until| now < until) {
-            self.passed_over += 1;
+    fn fire(&mut self, line: &str, now: Instant, happenings: &mut Vec<TriggerEvent>) {
+        if self.cooldown_until.is_some_and(|until| now < until) {
+            self.suppressed += 1;
             line.clone_into(&mut self.last);
             return;
         }
-        self.tell_what_was_passed_over(now, happenings);
-        self.rests_until = Some(now + self.trigger.cooldown);
+        self.report_suppressed(now, happenings);
+        self.cooldown_until = Some(now + self.trigger.cooldown);
         let Self { name, trigger, .. } = self;
-        happenings.push(Happening::Fired { rule: name.clone(), line: line.to_owned(), start: trigger.start });
+        happenings.push(TriggerEvent::Fired {
+            rule: name.clone(),
+            line: line.to_owned(),
+            start: trigger.start,
+        });
     }
 
-    fn tell_what_was_passed_over(&mut self, now: Instant, happenings: &mut Vec<Happening>) {
-        if self.told_at().is_some_and(|at| at <= now) {
-            happenings.push(Happening::PassedOver {
+    fn report_suppressed(&mut self, now: Instant, happenings: &mut Vec<TriggerEvent>) {
+        if self.suppressed_report_due().is_some_and(|at| at <= now) {
+            happenings.push(TriggerEvent::Suppressed {
                 rule: self.name.clone(),
-                count: std::mem::take(&mut self.passed_over),
-                rest: self.trigger.cooldown,
+                count: std::mem::take(&mut self.suppressed),
+                cooldown: self.trigger.cooldown,
                 line: std::mem::take(&mut self.last),
             });
         }
     }
 
     /// When its cooldown is over, if suppressed matches are to be reported then.
-    fn told_at(&self) -> Option<Instant> {
-        self.rests_until.filter(|_| self.passed_over > 0)
+    fn suppressed_report_due(&self) -> Option<Instant> {
+        self.cooldown_until.filter(|_| self.suppressed > 0)
     }
 
     fn silence_ends(&self, heard: Instant) -> Option<Instant> {
@@ -257,15 +264,15 @@ mod tests {
         }
     }
 
-    fn fired<'h>(happenings: &'h [Happening]) -> Vec<&'h str> {
-        let line = |happening: &'h Happening| match happening {
-            Happening::Fired { line, .. } => Some(line.as_str()),
-            Happening::PassedOver { .. } => None,
+    fn fired<'h>(happenings: &'h [TriggerEvent]) -> Vec<&'h str> {
+        let line = |happening: &'h TriggerEvent| match happening {
+            TriggerEvent::Fired { line, .. } => Some(line.as_str()),
+            TriggerEvent::Suppressed { .. } => None,
         };
         happenings.iter().filter_map(line).collect()
     }
 
-    /// How often each of these patterns fires or is passed over.
+    /// How often each of these patterns fires or is suppressed.
     fn counted(patterns: &[&str], pieces: &[&[u8]]) -> Vec<u64> {
         let now = Instant::now();
         let names: Vec<String> = (0..patterns.len()).map(|n| format!("r{n:02}")).collect();
@@ -274,12 +281,12 @@ mod tests {
         let mut rules = Rules::new(&triggers(&rules), now);
         let mut counts = vec![0; patterns.len()];
         for piece in pieces {
-            for happening in rules.hear(piece, now) {
-                let Happening::Fired { rule, .. } = happening else { panic!("nothing is told so early") };
+            for happening in rules.feed(piece, now) {
+                let TriggerEvent::Fired { rule, .. } = happening else { panic!("nothing is told so early") };
                 counts[names.iter().position(|name| *name == rule.as_str()).unwrap()] += 1;
             }
         }
-        counts.iter().zip(&rules.watched).map(|(count, rule)| count + rule.passed_over).collect()
+        counts.iter().zip(&rules.watched).map(|(count, rule)| count + rule.suppressed).collect()
     }
 
     const PATTERNS: [&str; 7] =
@@ -327,11 +334,11 @@ mod tests {
         let start = Instant::now();
         let mut rules = Rules::new(&triggers(&[("login", matching("login: $"))]), start);
         assert_eq!(rules.due(), None, "nothing to wait for before anything was said");
-        assert!(rules.hear(b"host login: ", start).is_empty());
+        assert!(rules.feed(b"host login: ", start).is_empty());
         assert_eq!(rules.due(), Some(start + IDLE_LINE_TIMEOUT));
         assert_eq!(fired(&rules.tick(start + IDLE_LINE_TIMEOUT)), ["host login: "]);
         assert_eq!(rules.due(), None);
-        assert!(rules.hear(b"\r\n", start + IDLE_LINE_TIMEOUT).is_empty());
+        assert!(rules.feed(b"\r\n", start + IDLE_LINE_TIMEOUT).is_empty());
         assert_eq!(rules.due(), None);
     }
 
@@ -349,7 +356,7 @@ mod tests {
         assert_eq!(fired(&rules.tick(end)), ["no output for 5 min"]);
         assert_eq!(rules.due(), None, "no wake-up while it goes on");
         let later = end + Duration::from_secs(3600);
-        assert!(rules.hear(b"x", later).is_empty());
+        assert!(rules.feed(b"x", later).is_empty());
         assert_eq!(rules.due(), Some(later + Duration::from_secs(300)), "and no other one while it talks");
     }
 
@@ -361,14 +368,14 @@ mod tests {
         for second in 0..12 {
             let now = start + Duration::from_secs(second);
             told.extend(rules.tick(now));
-            told.extend(rules.hear("kernel panic\n".repeat(1000).as_bytes(), now));
+            told.extend(rules.feed("kernel panic\n".repeat(1000).as_bytes(), now));
         }
         told.extend(rules.tick(start + Duration::from_secs(60)));
         let short: Vec<String> = told
             .iter()
             .map(|happening| match happening {
-                Happening::Fired { .. } => "fired".to_owned(),
-                Happening::PassedOver { count, line, .. } => format!("{count} {line}"),
+                TriggerEvent::Fired { .. } => "fired".to_owned(),
+                TriggerEvent::Suppressed { count, line, .. } => format!("{count} {line}"),
             })
             .collect();
         assert_eq!(
@@ -382,17 +389,17 @@ mod tests {
     fn unchanged_rules_keep_their_state_when_others_change() {
         let now = Instant::now();
         let mut rules = Rules::new(&triggers(&[("a", matching("x")), ("b", matching("y"))]), now);
-        assert_eq!(rules.hear(b"x\n", now).len(), 1);
+        assert_eq!(rules.feed(b"x\n", now).len(), 1);
         rules.replace(&triggers(&[("a", matching("x")), ("c", matching("x"))]));
-        assert_eq!(rules.hear(b"x\n", now).len(), 1, "a rests still, c is new");
-        assert!(rules.hear(b"y\n", now).is_empty());
+        assert_eq!(rules.feed(b"x\n", now).len(), 1, "a rests still, c is new");
+        assert!(rules.feed(b"y\n", now).is_empty());
     }
 
     #[test]
     fn a_reported_line_contains_no_control_characters() {
         let now = Instant::now();
         let mut rules = Rules::new(&triggers(&[("a", matching("x"))]), now);
-        assert_eq!(fired(&rules.hear("x\u{202e}\\\u{9b}\x08\n".as_bytes(), now)), [r"x\u{202e}\\\u{9b}"]);
+        assert_eq!(fired(&rules.feed("x\u{202e}\\\u{9b}\x08\n".as_bytes(), now)), [r"x\u{202e}\\\u{9b}"]);
     }
 
     /// The worst that a pattern of the permitted size can do, in the time of one core.
@@ -417,7 +424,7 @@ mod tests {
                 .collect();
             let begun = std::time::Instant::now();
             for _ in 0..100 {
-                rules.hear(&line, Instant::now());
+                rules.feed(&line, Instant::now());
             }
             let each = begun.elapsed() / 100;
             eprintln!("{bomb}: {each:?} a line");

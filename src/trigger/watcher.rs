@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::notifier::Fired;
-use super::rules::{Happening, Rules, people};
+use super::rules::{Rules, TriggerEvent, people};
 use crate::config::Triggers;
 use crate::event::Event;
 use crate::hub::{Cursor, Hub, Pulled};
@@ -34,6 +34,7 @@ pub async fn run(
         let wanted = triggers.borrow_and_update().clone();
         if !wanted.is_empty() {
             let watch = Watch {
+                hub: &hub,
                 cursor: hub.trigger_cursor(from),
                 rules: Rules::new(&wanted, Instant::now()),
                 notifier: notifier.as_ref(),
@@ -53,6 +54,7 @@ pub async fn run(
 }
 
 struct Watch<'h> {
+    hub: &'h Hub,
     cursor: Cursor,
     rules: Rules,
     notifier: Option<&'h mpsc::Sender<Fired>>,
@@ -79,7 +81,7 @@ impl Watch<'_> {
                     Vec::new()
                 }
                 pulled = self.cursor.pull(READ_CHUNK) => match pulled {
-                    Pulled::Bytes(bytes) => self.rules.hear(&bytes, Instant::now()),
+                    Pulled::Bytes(bytes) => self.rules.feed(&bytes, Instant::now()),
                     Pulled::Skipped(count) => {
                         self.missed += count;
                         self.rules.miss(Instant::now());
@@ -88,17 +90,18 @@ impl Watch<'_> {
                 },
                 () = reached(self.rules.due()) => self.rules.tick(Instant::now()),
             };
-            self.say_missed();
+            self.report_missed();
             for happening in happenings {
-                self.tell(happening);
+                self.report(happening);
             }
             tokio::task::yield_now().await;
         }
     }
 
-    fn tell(&self, happening: Happening) {
+    fn report(&self, happening: TriggerEvent) {
         match happening {
-            Happening::Fired { rule, line, start } => {
+            TriggerEvent::Fired { rule, line, start } => {
+                self.hub.count_trigger();
                 tracing::warn!(
                     message_id = Event::Triggered.id(),
                     console_trigger = rule.as_str(),
@@ -113,9 +116,9 @@ impl Watch<'_> {
                     );
                 }
             }
-            Happening::PassedOver { rule, count, rest, line } => {
+            TriggerEvent::Suppressed { rule, count, cooldown: rest, line } => {
                 tracing::warn!(
-                    message_id = Event::PassedOver.id(),
+                    message_id = Event::TriggerSuppressed.id(),
                     console_trigger = rule.as_str(),
                     console_line = line,
                     console_count = count,
@@ -127,7 +130,7 @@ impl Watch<'_> {
     }
 
     /// Reports a device that sends faster than its patterns can be matched.
-    fn say_missed(&mut self) {
+    fn report_missed(&mut self) {
         if self.missed > 0 && self.said.is_none_or(|said| said + MISSED_REPORT_INTERVAL <= Instant::now()) {
             tracing::warn!("triggers did not check {} bytes that came too fast", self.missed);
             self.missed = 0;

@@ -122,7 +122,8 @@ fn several_are_run_for_one_login_and_each_ends_alone_and_all_with_the_login() {
     assert_eq!(message::receive(&mut ended).unwrap(), Some(Reply::Exited(Exit::Status(0))));
     let (left, ends) = sessions.remove(0);
     drop(left);
-    let mut output = File::from(ends.into_iter().nth(1).unwrap());
+    // Its input stays open: it is ended by the hang-up, and not by the end of its input.
+    let mut output = File::from(ends[1].try_clone().unwrap());
     assert_eq!(output.read(&mut [0]).unwrap(), 0, "it was hung up");
 
     let (mut input, mut output) = {

@@ -117,3 +117,71 @@ fn descriptions_of_completions() {
     }
     assert_data_eq!(all, file!["../golden/cli/completions.txt"].raw());
 }
+
+/// A text without times and the version.
+fn stable(text: &str) -> String {
+    let is_time = |word: &str| {
+        let parts: Vec<_> = word.split(':').collect();
+        parts.len() == 3 && parts.iter().all(|part| part.len() == 2 && part.parse::<u8>().is_ok())
+    };
+    let mut stable = String::new();
+    for word in text.split_inclusive([' ', '\n', '.', ';']) {
+        let bare = word.trim_end_matches([' ', '\n', '.', ';']);
+        stable.push_str(&if is_time(bare) { word.replace(bare, "HH:MM:SS") } else { word.to_owned() });
+    }
+    stable
+}
+
+#[test]
+fn answers_to_changes_and_their_journal() {
+    let bus = Bus::new();
+    let mut all = String::new();
+    for line in [
+        "baud ttyUSB0 115200",
+        "baud ttyUSB0 115200",
+        "baud ttyUSB0 fast",
+        "set ttyUSB[0-1] parity=even bytesize=7",
+        "set ttyUSB0 ssh_port=8024",
+        "unset ttyUSB1 parity",
+        "describe ttyUSB0 core switch",
+        "timeout ttyUSB9 5",
+        "show ttyUSB1",
+        "diff",
+        "reload ttyUSB0",
+        "reload ttyUSB0",
+        "commit confirm 5",
+        "commit confirm 5",
+        "commit",
+        "confirm",
+        "confirm",
+        "commit",
+        "stopbits ttyUSB0 2",
+        "commit confirm 5",
+        "revert",
+        "stopbits ttyUSB0 2",
+        "revert ttyUSB1",
+        "revert ttyUSB0",
+        "revert",
+        "create core",
+        "create core",
+        "remove core",
+        "remove ttyUSB9",
+        "create rack-[01-20]",
+        "revert",
+        "rollback",
+        "rollback 1",
+        "commit",
+    ] {
+        let words = shlex::split(line).unwrap();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let (code, shown, aside) = said(bus.consolectl(&words).env("COLUMNS", "100").stdin(Stdio::null()));
+        all.push_str(&format!("$ consolectl {line}\n{shown}{aside}"));
+        if code != 0 {
+            all.push_str(&format!("(exit status {code})\n"));
+        }
+    }
+    assert_data_eq!(stable(&all), file!["../golden/admin/answers.txt"].raw());
+    let journal = std::fs::read_to_string(bus.path("journal")).unwrap();
+    let messages: Vec<_> = journal.lines().filter(|line| line.contains(" console-admin: ")).collect();
+    assert_data_eq!(stable(&messages.join("\n")), file!["../golden/admin/journal.txt"].raw());
+}

@@ -14,6 +14,7 @@ mod import;
 mod inherit;
 mod learn;
 mod many;
+mod messages;
 mod pipe;
 mod prompt;
 #[path = "../support/rig.rs"]

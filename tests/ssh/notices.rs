@@ -7,7 +7,7 @@ use crate::rig::Rig;
 use crate::{at_terminal, served};
 
 /// A text without what differs between runs: times, TCP ports and version.
-fn stable(text: &str) -> String {
+pub fn stable(text: &str) -> String {
     let mut stable = text.replace('\r', "").replace(env!("CARGO_PKG_VERSION"), "VERSION");
     let digits = |at: usize, text: &str| text.as_bytes()[at].is_ascii_digit();
     let mut at = 0;

@@ -164,9 +164,9 @@ fn a_connection_without_a_session_stays_until_its_seat_is_needed() {
     rig.wait_for_status(&format!("{} attached", OF_ONE_USER - 1));
     assert!(!idle.has_ended());
     at_terminal(&rig);
-    idle.is_told("demo: connection closed: it has no session, and another login needs its place");
+    idle.is_told("demo: connection closed: it has no session, and its slot is needed for another login");
     idle.ends_with(255);
-    rig.wait_for_journal("idle, and another login needs its place");
+    rig.wait_for_journal("idle, and its slot is needed for another login");
 }
 
 #[tokio::test]

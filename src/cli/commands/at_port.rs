@@ -292,7 +292,7 @@ fn grep(endpoint: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -
                 whole &= !ran.had_notices;
             }
             // `grep` without ports skips those that the user may not use.
-            Err(AttachError::Refused(_)) if all => {}
+            Err(AttachError::Rejected(_)) if all => {}
             Err(error @ AttachError::NotServed { .. }) => {
                 match logs.and_then(|logs| Former::find(logs, port)) {
                     Some(port) => former.push(port),

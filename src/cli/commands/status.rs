@@ -26,7 +26,6 @@ pub(in crate::cli) async fn run(
     Ok(look::status(&statuses(client, &ports).await?, json, to)?)
 }
 
-/// `who`
 pub(in crate::cli) async fn who(
     Ports { ports, output }: Ports,
     client: &Client,

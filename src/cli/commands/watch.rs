@@ -167,7 +167,7 @@ impl Follower {
                     }
                 }
                 // Retrying does not help against missing permission.
-                Err(AttachError::Refused(why)) if !attached_before => {
+                Err(AttachError::Rejected(why)) if !attached_before => {
                     return if self.quiet_if_refused { Ok(()) } else { self.note(&format!("[{why}]")).await };
                 }
                 Err(error) => {

@@ -10,7 +10,7 @@ use crate::hostkeys::{self, HostKeyError, HostKeys};
 
 /// Texts in a port's STATUS=. See `service/port.rs`.
 const MISSING: &str = "; SSH is not available: ";
-const PASSED_OVER: &str = "; host key ignored: ";
+const IGNORED: &str = "; host key ignored: ";
 
 pub(super) fn check(observed: &Observation) -> Vec<Finding> {
     // This machine's host keys do not matter for the foreground program.
@@ -26,7 +26,7 @@ pub(super) fn check(observed: &Observation) -> Vec<Finding> {
 
 fn judge(loaded: Result<HostKeys, HostKeyError>) -> Vec<Finding> {
     match loaded {
-        Ok(found) => found.ignored.iter().map(|reason| passed_over(reason)).collect(),
+        Ok(found) => found.ignored.iter().map(|reason| ignored(reason)).collect(),
         Err(error) => vec![missing(&error.to_string())],
     }
 }
@@ -35,7 +35,7 @@ fn complaint(status: &str) -> Option<Finding> {
     if let Some((_, why)) = status.split_once(MISSING) {
         return Some(missing(why));
     }
-    status.split_once(PASSED_OVER).map(|(_, reason)| passed_over(reason))
+    status.split_once(IGNORED).map(|(_, reason)| ignored(reason))
 }
 
 pub(super) fn missing(why: &str) -> Finding {
@@ -45,7 +45,7 @@ pub(super) fn missing(why: &str) -> Finding {
     )
 }
 
-pub(super) fn passed_over(reason: &str) -> Finding {
+pub(super) fn ignored(reason: &str) -> Finding {
     Finding::everywhere(
         format!("host key ignored: {reason}"),
         "other keys are in use; fix this file or move it elsewhere, then: systemctl reload 'console@*.service'",

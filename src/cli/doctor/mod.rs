@@ -209,7 +209,7 @@ fn examine_log(runtime: &Path, observed: &Observation, subject: &Subject<'_>) ->
         match sample(runtime, subject.name) {
             Ok(sample) => findings.extend(log::check(&sample, jiff::Timestamp::now(), subject)),
             // Users without access to the port may not read its log.
-            Err(AttachError::Refused(_)) => {}
+            Err(AttachError::Rejected(_)) => {}
             Err(error) => findings.push(subject.finding(error.to_string(), unit_journal(subject.unit))),
         }
     }

@@ -61,7 +61,7 @@ fn findings_about_the_configuration() {
 fn findings_about_host_keys() {
     let findings = [
         host_keys::missing("no usable host key in /etc/consoleserver/hostkeys"),
-        host_keys::passed_over("/etc/consoleserver/hostkeys/hostkey_a: it is empty"),
+        host_keys::ignored("/etc/consoleserver/hostkeys/hostkey_a: it is empty"),
     ];
     assert_data_eq!(text(findings), file!["../../../tests/golden/cli/doctor-host-keys.txt"].raw());
 }

@@ -224,7 +224,7 @@ mod tests {
             "9600 8N1, 0 attached, 5 bytes in, 0 out",
             "unplugged since 12:01:07, 1 attached, 0 bytes in, 0 out",
             "starting, 0 attached",
-            "idle: /dev/ttyUSB0 is the device of the port p1 (/dev/serial/by-path/x leads to it), 0 attached",
+            "idle: /dev/ttyUSB0 is the device of the port p1 (/dev/serial/by-path/x points to it), 0 attached",
             "",
         ] {
             assert!(problems(well).is_empty(), "{well:?}");

@@ -30,9 +30,9 @@ pub fn plan(source: &Source) -> Result<Plan, ImportError> {
                 "global" => pairs.into_iter().for_each(|pair| global(&mut plan, &mut globals, pair, &place)),
                 // conman applies GLOBAL to the consoles behind it.
                 "console" => consoles.push((place, pairs, globals.seropts.clone())),
-                _ => plan.leave(&place, quoted(&line), "left out: expected SERVER, GLOBAL or CONSOLE"),
+                _ => plan.report(&place, quoted(&line), "left out: expected SERVER, GLOBAL or CONSOLE"),
             },
-            Err(why) => plan.leave(&place, quoted(&line), format_args!("left out: {why}")),
+            Err(why) => plan.report(&place, quoted(&line), format_args!("left out: {why}")),
         }
     }
     for (place, pairs, seropts) in consoles {
@@ -127,7 +127,7 @@ fn server(plan: &mut Plan, globals: &mut Globals, (key, value): &Pair, place: &S
         "tcpwrappers" => "`listen` says from where ports are reached; a firewall narrows that",
         _ => "the server itself is set by consoleserver.toml(5)",
     };
-    plan.leave(place, quoted(&said), why);
+    plan.report(place, quoted(&said), why);
 }
 
 fn global(plan: &mut Plan, globals: &mut Globals, (key, value): Pair, place: &SourceLine) {
@@ -140,7 +140,7 @@ fn global(plan: &mut Plan, globals: &mut Globals, (key, value): Pair, place: &So
         "logopts" => "each line of the log has its time; log.type says how bytes are written",
         // The value has passwords.
         "ipmiopts" => {
-            return plan.leave(
+            return plan.report(
                 place,
                 "GLOBAL ipmiopts",
                 "user and password are those of a drop-in: console-source@.service(8)",
@@ -148,7 +148,7 @@ fn global(plan: &mut Plan, globals: &mut Globals, (key, value): Pair, place: &So
         }
         _ => "unknown key",
     };
-    plan.leave(place, quoted(&format!("GLOBAL {key}={value}")), why);
+    plan.report(place, quoted(&format!("GLOBAL {key}={value}")), why);
 }
 
 fn console(
@@ -161,7 +161,7 @@ fn console(
     let said =
         |wanted: &str| pairs.iter().rev().find(|(key, _)| key == wanted).map(|(_, value)| value.as_str());
     let (Some(name), Some(device)) = (said("name").filter(|name| !name.is_empty()), said("dev")) else {
-        plan.leave(place, "CONSOLE", "left out: it needs name and dev");
+        plan.report(place, "CONSOLE", "left out: it needs name and dev");
         return Ok(());
     };
     let device = device.replace("%N", name);
@@ -181,7 +181,7 @@ fn console(
             }
             None => {
                 let right = "expected BPS[,DATABITS[PARITY[STOPBITS]]], such as 9600,8n1";
-                plan.leave(place, format_args!("console {}: seropts={}", quoted(name), quoted(text)), right);
+                plan.report(place, format_args!("console {}: seropts={}", quoted(name), quoted(text)), right);
             }
         }
     }
@@ -196,12 +196,12 @@ fn console(
             "logopts" => "each line of the log has its time; log.type says how bytes are written",
             "ipmiopts" => {
                 let why = "user and password are those of a drop-in: console-source@.service(8)";
-                plan.leave(place, format_args!("console {}: ipmiopts", quoted(name)), why);
+                plan.report(place, format_args!("console {}: ipmiopts", quoted(name)), why);
                 continue;
             }
             _ => "unknown key",
         };
-        plan.leave(
+        plan.report(
             place,
             format_args!("console {}: {}", quoted(name), quoted(&format!("{key}={value}"))),
             why,

@@ -12,7 +12,7 @@ pub const NARROWER: &str =
 /// A word of a list of users, after groups of the file are expanded. In conserver the last entry of a name counts, and `*` if there is
 /// none.
 #[derive(Clone)]
-pub struct Member {
+pub struct UserEntry {
     /// `alice`, `@staff`, `*`
     pub name: String,
     /// Whether it is excluded: `!alice`.
@@ -21,14 +21,14 @@ pub struct Member {
 }
 
 /// Adds a word; the last one of a name counts.
-pub fn add(list: &mut Vec<Member>, member: Member) {
+pub fn add(list: &mut Vec<UserEntry>, member: UserEntry) {
     list.retain(|other| other.name != member.name);
     list.push(member);
 }
 
 /// A list of users as users and groups.
 #[derive(Default)]
-pub struct Members {
+pub struct UserLists {
     users: Vec<String>,
     groups: Vec<String>,
     /// Words that would admit an excluded user.
@@ -36,12 +36,12 @@ pub struct Members {
     place: Option<SourceLine>,
 }
 
-impl Members {
+impl UserLists {
     /// `besides` have wider access in any case, so that excluding them has no effect.
-    fn of(list: &[Member], besides: &[String]) -> Self {
+    fn of(list: &[UserEntry], besides: &[String]) -> Self {
         let mut members = Self { place: list.last().map(|member| member.place.clone()), ..Self::default() };
         let mut outside = false;
-        for (index, Member { name, out, .. }) in list.iter().enumerate() {
+        for (index, UserEntry { name, out, .. }) in list.iter().enumerate() {
             match (name.strip_prefix('@').filter(|group| !group.is_empty()), *out) {
                 // `!*` excludes nobody who is named.
                 _ if name == "*" && *out => {}
@@ -98,19 +98,19 @@ fn array(words: &[String]) -> Value {
 const NOT_LESS: &str = "users cannot be excluded from a group here, so the group is left out";
 
 /// Sets the groups and users of a port.
-pub fn apply(plan: &mut Plan, draft: &mut Draft, rw: &[Member], ro: &[Member], place: &SourceLine) {
+pub fn apply(plan: &mut Plan, draft: &mut Draft, rw: &[UserEntry], ro: &[UserEntry], place: &SourceLine) {
     draft.sets_users = true;
-    let mut writers = Members::of(rw, &[]);
-    let mut watchers = Members::of(ro, &writers.users);
-    let at = |members: &Members| members.place.clone().unwrap_or_else(|| place.clone());
+    let mut writers = UserLists::of(rw, &[]);
+    let mut watchers = UserLists::of(ro, &writers.users);
+    let at = |members: &UserLists| members.place.clone().unwrap_or_else(|| place.clone());
     if writers.is_empty() {
         let title = format!("port {}: no rw", draft.name);
-        plan.leave(place, title, "nobody may write; set groups or users");
+        plan.report(place, title, "nobody may write; set groups or users");
     }
     for (members, list) in [(&mut writers, "rw"), (&mut watchers, "ro")] {
         let invalid = members.remove_invalid();
         for word in &members.dropped {
-            plan.leave(
+            plan.report(
                 &at(&*members),
                 format_args!("port {}: {list} {}", draft.name, quoted(word)),
                 NOT_LESS,
@@ -118,17 +118,17 @@ pub fn apply(plan: &mut Plan, draft: &mut Draft, rw: &[Member], ro: &[Member], p
         }
         for word in &invalid {
             let title = format!("port {}: {list} {}", draft.name, quoted(word));
-            plan.leave(&at(&*members), title, "invalid name of a user or group");
+            plan.report(&at(&*members), title, "invalid name of a user or group");
         }
         if members.groups.iter().any(|group| group == "*") {
             let why = "in conserver, every user in conserver.passwd(5); here, every user of this machine";
-            plan.leave(&at(&*members), format_args!("{list} *"), why);
+            plan.report(&at(&*members), format_args!("{list} *"), why);
         }
     }
     for user in &watchers.users {
         if !writers.users.contains(user) {
             let why = "read-only access is given to groups only (read_only_groups)";
-            plan.leave(&at(&watchers), format_args!("port {}: ro {}", draft.name, quoted(user)), why);
+            plan.report(&at(&watchers), format_args!("port {}: ro {}", draft.name, quoted(user)), why);
         }
     }
     for (key, list, members) in [
@@ -147,7 +147,7 @@ pub fn apply(plan: &mut Plan, draft: &mut Draft, rw: &[Member], ro: &[Member], p
 }
 
 /// Denies all access to a port.
-pub fn nobody(plan: &mut Plan, draft: &mut Draft, place: &SourceLine) {
+pub fn deny_all(plan: &mut Plan, draft: &mut Draft, place: &SourceLine) {
     draft.sets_users = true;
     draft.keys.remove("users");
     draft.keys.remove("read_only_groups");
@@ -180,13 +180,13 @@ impl Origins {
                 if !hosts.all(local) {
                     self.others.push((place.clone(), original));
                 } else if statement.keyword == "trusted" {
-                    plan.leave(place, original, "a login is always required here");
+                    plan.report(place, original, "a login is always required here");
                 }
             }
             "rejected" => self.rejected.push((place.clone(), original)),
-            "admin" => plan.leave(place, original, "administrators are the groups sudo and root"),
+            "admin" => plan.report(place, original, "administrators are the groups sudo and root"),
             "limited" => {
-                plan.leave(
+                plan.report(
                     place,
                     original,
                     "wider here: users with write access may use all session commands",
@@ -201,7 +201,7 @@ impl Origins {
         self.open = ["allowed", "trusted"].iter().any(|word| word.eq_ignore_ascii_case(&statement.value));
         if self.open {
             let why = "logins are always required here, and accepted on the addresses in `listen`";
-            plan.leave(&statement.place, quoted(&statement.original()), why);
+            plan.report(&statement.place, quoted(&statement.original()), why);
         }
     }
 
@@ -215,11 +215,11 @@ impl Origins {
     pub fn report(&self, plan: &mut Plan) {
         if self.is_local() {
             for (place, original) in &self.others {
-                plan.leave(place, original, NARROWER);
+                plan.report(place, original, NARROWER);
             }
         }
         for (place, original) in &self.rejected {
-            plan.leave(place, original, NARROWER);
+            plan.report(place, original, NARROWER);
         }
     }
 }

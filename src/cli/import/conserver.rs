@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::blocks::{self, Block, Statement};
-use super::consent::{self, Member, Origins};
+use super::breaks::{self as sequences, BreakSequences};
+use super::consent::{self, Origins, UserEntry};
 use super::error::{ImportError, SourceLine};
 use super::lexer::Include;
 use super::plan::{Draft, Plan, quoted};
@@ -21,8 +22,8 @@ const MAX_LIST: usize = 1024;
 struct Settings {
     /// The last statement of each keyword.
     one: BTreeMap<&'static str, Statement>,
-    rw: Vec<Member>,
-    ro: Vec<Member>,
+    rw: Vec<UserEntry>,
+    ro: Vec<UserEntry>,
     options: BTreeMap<String, (bool, SourceLine)>,
     /// It includes a default that is discarded because of an error, and that may exclude users.
     doubtful: Option<(String, SourceLine)>,
@@ -41,7 +42,7 @@ struct Known {
     /// By name in lower case.
     defaults: BTreeMap<String, Settings>,
     /// Users of a group, `@unixgroup` among them.
-    groups: BTreeMap<String, Vec<Member>>,
+    groups: BTreeMap<String, Vec<UserEntry>>,
     dropped: Vec<String>,
 }
 
@@ -50,16 +51,12 @@ pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Resul
     let mut plan = Plan::default();
     let read = blocks::read(source, include)?;
     for fault in read.faults {
-        plan.leave(&fault.place, fault.what, fault.why);
+        plan.report(&fault.place, fault.what, fault.why);
     }
     let mut known = Known { dropped: read.dropped, ..Known::default() };
     let mut consoles: Vec<Console> = Vec::new();
     let mut from = Origins::default();
-    // The default break sequences of conserver(8).
-    let mut breaks: BTreeMap<String, String> =
-        [("1", "\\z"), ("2", "\\r~^b"), ("3", "#."), ("4", "\\r\\d~\\d^b")]
-            .map(|(name, sequence)| (name.to_owned(), sequence.to_owned()))
-            .into();
+    let mut breaks = BreakSequences::default();
     for block in read.blocks {
         match block.kind {
             "console" => {
@@ -70,7 +67,7 @@ pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Resul
                 {
                     let other = consoles.remove(index);
                     let why = format!("replaced by the one at {}, as in conserver", block.place);
-                    plan.leave(&other.place, format_args!("console {}", quoted(&other.name)), why);
+                    plan.report(&other.place, format_args!("console {}", quoted(&other.name)), why);
                 }
                 consoles.push(Console { name: block.name, place: block.place, settings });
             }
@@ -97,7 +94,7 @@ pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Resul
                         "defaultaccess" => from.default_access(&mut plan, statement),
                         _ => {
                             let why = "the server is configured in consoleserver.toml(5)";
-                            plan.leave(
+                            plan.report(
                                 &statement.place,
                                 format_args!("config: {}", quoted(&statement.original())),
                                 why,
@@ -106,16 +103,12 @@ pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Resul
                     }
                 }
             }
-            "break" => {
-                let mut sequences =
-                    block.statements.into_iter().filter(|statement| statement.keyword == "string");
-                breaks.extend(sequences.next_back().map(|statement| (block.name, statement.value)));
-            }
+            "break" => breaks.define(&block),
             "task" => {
                 let title = format!("task {}", quoted(&block.name));
-                plan.leave(&block.place, title, "no programs are run for users");
+                plan.report(&block.place, title, "no programs are run for users");
             }
-            kind => plan.leave(
+            kind => plan.report(
                 &block.place,
                 format_args!("{kind} {}", quoted(&block.name)),
                 format_args!("for another host than {this_host}"),
@@ -137,7 +130,7 @@ fn bounded(count: usize, at: &Statement) -> Result<(), ImportError> {
 }
 
 /// Adds a list of users. In conserver, `!` before a group inverts each member; here excluded members stay excluded, which is narrower.
-fn people(list: &mut Vec<Member>, statement: &Statement, known: &Known) -> Result<(), ImportError> {
+fn people(list: &mut Vec<UserEntry>, statement: &Statement, known: &Known) -> Result<(), ImportError> {
     if statement.value.is_empty() {
         list.clear();
     }
@@ -148,11 +141,11 @@ fn people(list: &mut Vec<Member>, statement: &Statement, known: &Known) -> Resul
             Some(members) => {
                 for member in members {
                     let member =
-                        Member { name: member.name.clone(), out: out || member.out, place: place.clone() };
+                        UserEntry { name: member.name.clone(), out: out || member.out, place: place.clone() };
                     consent::add(list, member);
                 }
             }
-            None => consent::add(list, Member { name: name.to_owned(), out, place }),
+            None => consent::add(list, UserEntry { name: name.to_owned(), out, place }),
         }
         bounded(list.len(), statement)?;
     }
@@ -174,7 +167,7 @@ fn gather(plan: &mut Plan, block: &Block, known: &Known, into: &mut Settings) ->
                 }
                 None => {
                     let title = format!("{} {}: include {}", block.kind, quoted(&block.name), quoted(value));
-                    plan.leave(place, title, "no such default before it");
+                    plan.report(place, title, "no such default before it");
                     if known.dropped.contains(&value.to_ascii_lowercase()) {
                         into.doubtful = Some((value.clone(), place.clone()));
                     }
@@ -210,7 +203,7 @@ fn is_here(master: &str, this_host: &str) -> bool {
 fn port(
     plan: &mut Plan,
     console: &Console,
-    breaks: &BTreeMap<String, String>,
+    breaks: &BreakSequences,
     from: &Origins,
     this_host: &str,
 ) -> Result<(), ImportError> {
@@ -220,12 +213,12 @@ fn port(
     let at = |keyword: &str| settings.one.get(keyword).map_or(place, |statement| &statement.place);
     let kind = setting("type").unwrap_or_default();
     if let Some(master) = setting("master").filter(|master| !is_here(master, this_host)) {
-        plan.leave(place, title, format_args!("its master is {}, not {this_host}", quoted(master)));
+        plan.report(place, title, format_args!("its master is {}, not {this_host}", quoted(master)));
         return Ok(());
     }
     if kind.is_empty() || kind.eq_ignore_ascii_case("noop") {
         let why = "it is connected to nothing: expected type device, exec, host, ipmi or uds";
-        plan.leave(place, title, why);
+        plan.report(place, title, why);
         return Ok(());
     }
     if !kind.eq_ignore_ascii_case("device") {
@@ -233,7 +226,7 @@ fn port(
     }
     for keyword in ["device", "baud", "parity"] {
         if setting(keyword).is_none() {
-            plan.leave(place, title, format_args!("left out: no {keyword}, which conserver requires"));
+            plan.report(place, title, format_args!("left out: no {keyword}, which conserver requires"));
             return Ok(());
         }
     }
@@ -243,7 +236,7 @@ fn port(
             Ok(device) => device,
             Err(why) => {
                 let what = format!("{title}: devicesubst {}", quoted(rules));
-                plan.leave(at("devicesubst"), what, format_args!("left out: {why}"));
+                plan.report(at("devicesubst"), what, format_args!("left out: {why}"));
                 return Ok(());
             }
         },
@@ -266,7 +259,7 @@ fn port(
             "parity" => "left out: expected even, mark, none, odd or space",
             _ => "left out: expected a number from 1 to 4294967295",
         };
-        plan.leave(at(keyword), wrong, right);
+        plan.report(at(keyword), wrong, right);
         return Ok(());
     };
     let Some(mut draft) = plan.port(name, &device, place)? else { return Ok(()) };
@@ -304,7 +297,7 @@ fn remote(
     plan: &mut Plan,
     console: &Console,
     kind: &str,
-    breaks: &BTreeMap<String, String>,
+    breaks: &BreakSequences,
     from: &Origins,
 ) -> Result<(), ImportError> {
     let Console { name, place, settings } = console;
@@ -347,29 +340,28 @@ fn remote(
                 finish(plan, draft, console, breaks, from);
             }
         }
-        Err(why) => plan.leave(place, title, format_args!("left out: {why}")),
+        Err(why) => plan.report(place, title, format_args!("left out: {why}")),
     }
     Ok(())
 }
 
 /// What is the same of every type.
-fn finish(
-    plan: &mut Plan,
-    mut draft: Draft,
-    console: &Console,
-    breaks: &BTreeMap<String, String>,
-    from: &Origins,
-) {
+fn finish(plan: &mut Plan, mut draft: Draft, console: &Console, breaks: &BreakSequences, from: &Origins) {
     let Console { name, place, settings } = console;
     let title = format!("console {}", quoted(name));
     for statement in settings.one.values() {
-        remark(plan, &mut draft, statement, breaks);
+        remark(plan, &mut draft, statement);
+    }
+    breaks.apply(plan, &mut draft, settings.one.get("break"), settings.one.get("breaklist"));
+    sequences::keepalive(plan, &mut draft, settings.one.get("idletimeout"), settings.one.get("idlestring"));
+    if let Some(command) = settings.one.get("initcmd") {
+        sequences::initial(plan, &mut draft, command, settings.one.contains_key("initsubst"));
     }
     consent::apply(plan, &mut draft, &settings.rw, &settings.ro, place);
     if let Some((included, at)) = &settings.doubtful {
         let why = "nobody may use the port, because that default may exclude users";
-        plan.leave(at, format_args!("{title}: include {}", quoted(included)), why);
-        consent::nobody(plan, &mut draft, at);
+        plan.report(at, format_args!("{title}: include {}", quoted(included)), why);
+        consent::deny_all(plan, &mut draft, at);
     }
     if from.is_local() {
         let here = Value::Array(vec!["127.0.0.1".into(), "::1".into()]);
@@ -379,7 +371,7 @@ fn finish(
 }
 
 /// Reports a statement that is not imported.
-fn remark(plan: &mut Plan, draft: &mut Draft, statement: &Statement, breaks: &BTreeMap<String, String>) {
+fn remark(plan: &mut Plan, draft: &mut Draft, statement: &Statement) {
     let Statement { keyword, value, place } = statement;
     let setting = statement.original();
     let why = match *keyword {
@@ -388,14 +380,7 @@ fn remark(plan: &mut Plan, draft: &mut Draft, statement: &Statement, breaks: &BT
             return plan.set(draft, "log.type", "none".into(), &setting, place);
         }
         "logfile" => "the log is /var/log/consoleserver/PORT/console.log",
-        "break" if breaks.get(value).is_some_and(|sequence| sequence == "\\z") => return,
-        "break" | "breaklist" => "^Ecl0 sends a serial break",
-        "idlestring" | "idletimeout" => {
-            "nothing is sent to a device automatically; `timeout` here disconnects idle sessions"
-        }
-        "initcmd" | "initrunas" | "initsubst" | "initspinmax" | "initspintimer" => {
-            "no programs are run for a port"
-        }
+        "initrunas" | "initspinmax" | "initspintimer" => "no programs are run for a port",
         "logfilemax" => "logs are rotated by logrotate(8)",
         "motd" => "set a description with `describe`",
         "tasklist" => "no programs are run for users",
@@ -403,5 +388,5 @@ fn remark(plan: &mut Plan, draft: &mut Draft, statement: &Statement, breaks: &BT
         // Used above, for other types, or defaults without an equivalent.
         _ => return,
     };
-    plan.leave(place, quoted(&setting), why);
+    plan.report(place, quoted(&setting), why);
 }

@@ -54,7 +54,7 @@ pub fn plan(source: &Source) -> Result<Plan, ImportError> {
 
 fn read(plan: &mut Plan, known: &mut Known, line: &str, place: &SourceLine) -> Result<(), ImportError> {
     let Some((word, rest)) = line.split_once(':') else {
-        plan.leave(place, quoted(line), "left out: expected PORT:STATE:TIMEOUT:DEVICE:OPTIONS");
+        plan.report(place, quoted(line), "left out: expected PORT:STATE:TIMEOUT:DEVICE:OPTIONS");
         return Ok(());
     };
     let (name, value) = rest.split_once(':').unwrap_or((rest, ""));
@@ -97,7 +97,7 @@ fn read(plan: &mut Plan, known: &mut Known, line: &str, place: &SourceLine) -> R
         "CONTROLPORT" => original("ports are administered with consolectl(1)"),
         _ => return console(plan, known, line, place),
     };
-    plan.leave(place, what, why);
+    plan.report(place, what, why);
     Ok(())
 }
 
@@ -110,26 +110,26 @@ fn console(plan: &mut Plan, known: &Known, line: &str, place: &SourceLine) -> Re
     });
     let Some((listener, state, rest)) = state else {
         let why = "left out: expected PORT:STATE:TIMEOUT:DEVICE:OPTIONS, with a state of on, raw, rawlp, telnet or off";
-        plan.leave(place, quoted(line), why);
+        plan.report(place, quoted(line), why);
         return Ok(());
     };
     let (timeout, rest) = rest.split_once(':').unwrap_or((rest, ""));
     let (device, options) = split_device(rest.trim());
     let title = format!("{}: {}", quoted(listener), quoted(device));
     if device.is_empty() {
-        plan.leave(place, quoted(line), "left out: no device");
+        plan.report(place, quoted(line), "left out: no device");
         return Ok(());
     }
     let path = known.devices.get(device).map_or(device, String::as_str);
     let serial = match Serial::of(&format!("{path},{options}")) {
         Ok(serial) => serial,
         Err(why) => {
-            plan.leave(place, title, why);
+            plan.report(place, title, why);
             return Ok(());
         }
     };
     if state == "rawlp" && serial.device.starts_with("/dev/lp") {
-        plan.leave(place, title, "a printer port");
+        plan.report(place, title, "a printer port");
         return Ok(());
     }
     let name = match known.devices.contains_key(device) {
@@ -141,7 +141,7 @@ fn console(plan: &mut Plan, known: &Known, line: &str, place: &SourceLine) -> Re
     gensio::accepter_of(plan, &mut draft, listener, protocol, place);
     match state {
         "off" => plan.set(&mut draft, "enabled", false.into(), state, place),
-        "rawlp" => plan.leave(place, &title, "rawlp: the output of the device is quoted too"),
+        "rawlp" => plan.report(place, &title, "rawlp: the output of the device is quoted too"),
         _ => {}
     }
     plan.set(&mut draft, "timeout", number(timeout.trim()), &format!("timeout {timeout}"), place);
@@ -182,7 +182,7 @@ fn other(plan: &mut Plan, draft: &mut Draft, known: &Known, word: &str, place: &
     }
     match bare.split_once('=') {
         Some(("tr" | "tw" | "tb", file)) => {
-            plan.leave(place, format_args!("port {}: trace {}", draft.name, quoted(file)), without("trace"));
+            plan.report(place, format_args!("port {}: trace {}", draft.name, quoted(file)), without("trace"));
         }
         Some((name, value)) => option(plan, draft, name, value, place),
         None if ["timestamp", "hexdump"].iter().any(|end| bare.ends_with(end)) => {
@@ -197,7 +197,7 @@ fn other(plan: &mut Plan, draft: &mut Draft, known: &Known, word: &str, place: &
             plan.set(draft, "remote_settings", true.into(), word, place);
         }
         None if ["kickolduser", "remctl", "telnet_brk_on_sync", "chardelay"].contains(&bare) => {
-            plan.leave(place, format_args!("port {}: {bare}", draft.name), without(bare));
+            plan.report(place, format_args!("port {}: {bare}", draft.name), without(bare));
         }
         None => return false,
     }

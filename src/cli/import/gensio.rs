@@ -164,11 +164,11 @@ impl Serial {
                 Some("keepopen") => "a port reopens its device automatically, and input is queued until then",
                 _ => "bytes are passed on unchanged",
             };
-            plan.leave(place, quoted(layer), why);
+            plan.report(place, quoted(layer), why);
         }
         for word in &self.words {
             if !line.word(plan, draft, word, place) && !others(plan, draft, word) {
-                plan.leave(place, quoted(word), "not supported here");
+                plan.report(place, quoted(word), "not supported here");
             }
         }
         line.give(plan, draft, place);
@@ -332,7 +332,7 @@ pub fn accepter_of(plan: &mut Plan, draft: &mut Draft, text: &str, protocol: Pro
             }
             _ => "consoles use SSH",
         };
-        plan.leave(place, quoted(&layer.original), why);
+        plan.report(place, quoted(&layer.original), why);
     }
 }
 
@@ -344,12 +344,12 @@ fn listener(plan: &mut Plan, draft: &mut Draft, mut rest: Vec<Part>, text: &str,
     }
     if let Some(other) = rest.first().filter(|part| is_one_of(OTHERS, &part.name)) {
         draft.closed = true;
-        plan.leave(place, quoted(&other.original), "only TCP is supported: no listener");
+        plan.report(place, quoted(&other.original), "only TCP is supported: no listener");
         return;
     }
     if let Some(tcp) = rest.first().filter(|part| part.name == "tcp") {
         if tcp.options.as_ref().is_some_and(|options| !options.is_empty()) {
-            plan.leave(place, quoted(&tcp.original), "options of listeners are not supported");
+            plan.report(place, quoted(&tcp.original), "options of listeners are not supported");
         }
         rest.remove(0);
     }
@@ -367,20 +367,20 @@ fn listener(plan: &mut Plan, draft: &mut Draft, mut rest: Vec<Part>, text: &str,
     }
     let Some((_, port)) = endpoints.first() else {
         draft.closed = true;
-        plan.leave(place, quoted(text), "no TCP port: no listener");
+        plan.report(place, quoted(text), "no TCP port: no listener");
         return;
     };
     let port = port.clone();
     if port == "0" {
         draft.closed = true;
-        plan.leave(place, quoted(text), "standard input or an ephemeral TCP port: no listener");
+        plan.report(place, quoted(text), "standard input or an ephemeral TCP port: no listener");
         return;
     }
     let mut addresses = Some(Vec::<String>::new());
     for (listen, other) in endpoints {
         match listen {
             _ if other != port => {
-                plan.leave(
+                plan.report(
                     place,
                     quoted(text),
                     format_args!("a console has one TCP port: {port}, not {}", quoted(&other)),
@@ -388,7 +388,7 @@ fn listener(plan: &mut Plan, draft: &mut Draft, mut rest: Vec<Part>, text: &str,
             }
             Listen::All => addresses = None,
             Listen::At(hosts) => addresses.iter_mut().for_each(|all| all.extend(hosts.iter().cloned())),
-            Listen::Not(why) => plan.leave(place, quoted(text), why),
+            Listen::Not(why) => plan.report(place, quoted(text), why),
         }
     }
     if let Some(addresses) = addresses {
@@ -451,7 +451,7 @@ pub fn remaddr(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLin
         .filter(|address| !address.is_empty())
         .partition(|address| address.starts_with('!'));
     if !back.is_empty() {
-        plan.leave(place, &original, "outgoing connections are not supported");
+        plan.report(place, &original, "outgoing connections are not supported");
     }
     if addresses.is_empty() {
         return;
@@ -468,7 +468,7 @@ pub fn remaddr(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLin
         plan.set(draft, "listen", here, &original, place);
     }
     if !addresses.into_iter().all(is_local) {
-        plan.leave(place, original, super::consent::NARROWER);
+        plan.report(place, original, super::consent::NARROWER);
     }
 }
 

@@ -62,14 +62,14 @@ fn sections(plan: &mut Plan, source: &Source) -> Vec<Section> {
             lost = true;
             match rest.split_once(']') {
                 _ if rest.starts_with('[') => {
-                    plan.leave(&place, quoted(line), "nested sections are not ports")
+                    plan.report(&place, quoted(line), "nested sections are not ports")
                 }
                 Some((name, _)) => {
                     lost = false;
                     let name = unquoted(name.trim()).to_owned();
                     sections.push(Section { name, place, entries: Vec::new() });
                 }
-                None => plan.leave(&place, quoted(line), "left out: expected [NAME]"),
+                None => plan.report(&place, quoted(line), "left out: expected [NAME]"),
             }
             continue;
         }
@@ -81,8 +81,8 @@ fn sections(plan: &mut Plan, source: &Source) -> Vec<Section> {
                 value: unquoted(value_alone(value.trim())).to_owned(),
                 place,
             }),
-            (None, Some(_)) => plan.leave(&place, quoted(line), "expected KEY = VALUE, or [NAME]"),
-            (_, None) => plan.leave(&place, quoted(line), "outside of a section of a port"),
+            (None, Some(_)) => plan.report(&place, quoted(line), "expected KEY = VALUE, or [NAME]"),
+            (_, None) => plan.report(&place, quoted(line), "outside of a section of a port"),
         }
     }
     sections
@@ -114,13 +114,15 @@ fn global(plan: &mut Plan, key: &str, value: &str, place: &SourceLine) {
     match key {
         "sshport" => plan.set_server("ssh_port", tcp_port(value), &original, place),
         "monitorpath" => plan.set_server("monitor", value.into(), &original, place),
-        "portbase" => plan.leave(
+        "portbase" => plan.report(
             place,
             quoted(&original),
             "each port has its own ssh_port here; --first-port assigns them",
         ),
-        "opendelay" => plan.leave(place, quoted(&original), "a device is opened after udev has processed it"),
-        _ => plan.leave(place, quoted(&original), "not supported here"),
+        "opendelay" => {
+            plan.report(place, quoted(&original), "a device is opened after udev has processed it")
+        }
+        _ => plan.report(place, quoted(&original), "not supported here"),
     }
 }
 
@@ -145,18 +147,18 @@ fn port(plan: &mut Plan, draft: &mut Draft, key: &str, value: &str, place: &Sour
             };
             plan.set(draft, "log.type", kind.into(), &original, place);
         }
-        "logfile" => plan.leave(
+        "logfile" => plan.report(
             place,
             quoted(&original),
             format_args!("the log is /var/log/consoleserver/{}/console.log", draft.name),
         ),
         "timeout" if value.parse() == Ok(0.0) => {}
-        "timeout" => plan.leave(
+        "timeout" => plan.report(
             place,
             quoted(&original),
             "there, the timeout of a read; here, `timeout` disconnects idle sessions",
         ),
-        _ => plan.leave(place, quoted(&original), "not supported here"),
+        _ => plan.report(place, quoted(&original), "not supported here"),
     }
 }
 

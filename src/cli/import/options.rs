@@ -26,7 +26,7 @@ pub fn apply(
     };
     if ixon != ixoff {
         let what = format!("port {}: {} alone", draft.name, if ixon { "ixon" } else { "ixoff" });
-        plan.leave(at(flow), what, "xonxoff sets both directions; it is off");
+        plan.report(at(flow), what, "xonxoff sets both directions; it is off");
     }
     plan.set(draft, "xonxoff", (ixon && ixoff).into(), "options", at(flow));
     plan.set(draft, "rtscts", on("crtscts", false).into(), "options", at("crtscts"));
@@ -41,7 +41,7 @@ pub fn apply(
             ("hupcl", true) => "DTR and RTS are left unchanged",
             ("ixany", true) => "output resumes at XON only",
             ("login", false) => {
-                consent::nobody(plan, draft, place);
+                consent::deny_all(plan, draft, place);
                 "nobody may log in there, so nobody may use the port here"
             }
             ("ondemand", true) => "an enabled port is open and logged while its device is present",
@@ -51,6 +51,6 @@ pub fn apply(
             _ => "conserver has no such option",
         };
         let not = if *on { "" } else { "!" };
-        plan.leave(place, format_args!("options {not}{}", quoted(option)), why);
+        plan.report(place, format_args!("options {not}{}", quoted(option)), why);
     }
 }

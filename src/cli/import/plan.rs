@@ -45,7 +45,6 @@ pub struct Plan {
     pub server: BTreeMap<&'static str, (Value, SourceLine)>,
     /// What is not imported, as sentences. A default that several ports share is reported once.
     left: BTreeSet<(SourceLine, String)>,
-    /// The port of each device.
     devices: HashMap<String, (PortName, SourceLine)>,
 }
 
@@ -62,7 +61,7 @@ pub fn quoted(word: &str) -> String {
 
 impl Plan {
     /// Reports something that is not imported.
-    pub fn leave(&mut self, place: &SourceLine, what: impl fmt::Display, why: impl fmt::Display) {
+    pub fn report(&mut self, place: &SourceLine, what: impl fmt::Display, why: impl fmt::Display) {
         self.left.insert((place.clone(), format!("{what}: {why}")));
     }
 
@@ -88,12 +87,12 @@ impl Plan {
         let title = format!("port {:?}", quoted(word));
         let Some(fit) = valid_name(word) else {
             let why = word.parse::<PortName>().map_or_else(|error| error.to_string(), |_| String::new());
-            self.leave(place, title, why);
+            self.report(place, title, why);
             return Ok(None);
         };
         if let Some((other, at)) = self.devices.get(device) {
             let why = format!("{} is already the device of port {other} ({at})", quoted(device));
-            self.leave(place, title, why);
+            self.report(place, title, why);
             return Ok(None);
         }
         if self.ports.len() == MAX_PORTS {
@@ -109,7 +108,7 @@ impl Plan {
         if key != "device" || !is_by_name(device.as_ref(), &draft.name) {
             self.set(&mut draft, key, device.into(), &format!("{key} {device}"), place);
             if !draft.keys.contains_key(key) {
-                self.leave(place, title, "it has no device");
+                self.report(place, title, "it has no device");
                 return Ok(None);
             }
         }
@@ -118,7 +117,7 @@ impl Plan {
         }
         if draft.name.as_str() != word {
             let why = format!("invalid here; renamed to {}", draft.name);
-            self.leave(place, format_args!("name {:?}", quoted(word)), why);
+            self.report(place, format_args!("name {:?}", quoted(word)), why);
         }
         Ok(Some(draft))
     }
@@ -151,7 +150,7 @@ impl Plan {
         let known = keys::find(keys::PORT, key).expect("a key of the table");
         match known.put(&mut Port::default(), &new) {
             Ok(()) => drop(draft.keys.insert(key, (new, place.clone()))),
-            Err(refused) => self.leave(place, quoted(original), format_args!("{key}: {refused}")),
+            Err(refused) => self.report(place, quoted(original), format_args!("{key}: {refused}")),
         }
     }
 
@@ -160,7 +159,7 @@ impl Plan {
         let known = keys::find(keys::SERVER, key).expect("a key of the table");
         match known.put(&mut Server::default(), &new) {
             Ok(()) => drop(self.server.insert(key, (new, place.clone()))),
-            Err(refused) => self.leave(place, quoted(original), format_args!("server.{key}: {refused}")),
+            Err(refused) => self.report(place, quoted(original), format_args!("server.{key}: {refused}")),
         }
     }
 
@@ -212,7 +211,7 @@ impl Plan {
                 let other = if own(&conflict.key) { &conflict.other } else { &conflict.key };
                 let Some((value, place)) = draft.keys.remove(key) else { continue };
                 let what = format!("{}: {key} {}", draft.name, quoted(&value::text(&value)));
-                self.leave(&place, what, format_args!("used by {other}; {}", conflict.shared));
+                self.report(&place, what, format_args!("used by {other}; {}", conflict.shared));
                 lost |= key == "device";
             }
             match (lost, before) {
@@ -224,7 +223,7 @@ impl Plan {
                 (true, Some(before)) => drop(config.ports.insert(draft.name.clone(), before)),
                 (true, None) => drop(config.ports.remove(&draft.name)),
             }
-            self.leave(&draft.place, format_args!("port {}", draft.name), "it has no device");
+            self.report(&draft.place, format_args!("port {}", draft.name), "it has no device");
         }
     }
 

@@ -48,7 +48,7 @@ impl FarEnd {
         let value: Value = source.as_str().into();
         if !Plan::accepts("source", &value) {
             let right = "left out: expected a host name or address with a TCP port, or an absolute path";
-            plan.leave(place, format_args!("console {}: {}", quoted(word), quoted(&source)), right);
+            plan.report(place, format_args!("console {}: {}", quoted(word), quoted(&source)), right);
             return Ok(None);
         }
         let Some(draft) = plan.port_on(word, "source", &source, place)? else { return Ok(None) };
@@ -57,11 +57,11 @@ impl FarEnd {
         match self {
             Self::Program(command) => {
                 let what = format!("console {}: exec {}", quoted(word), quoted(command));
-                plan.leave(place, what, format_args!("a drop-in says what is run: {unit}"));
+                plan.report(place, what, format_args!("a drop-in says what is run: {unit}"));
             }
             Self::Ipmi(host) => {
                 let what = format!("console {}: ipmi {}", quoted(word), quoted(host));
-                plan.leave(
+                plan.report(
                     place,
                     what,
                     format_args!("a drop-in runs ipmitool, with user and password: {unit}"),

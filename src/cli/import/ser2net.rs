@@ -25,13 +25,13 @@ pub struct Defaults(BTreeMap<(String, Option<String>), (String, SourceLine)>);
 impl Defaults {
     /// Sets a default; one that does not apply to consoles is reported.
     pub fn set(&mut self, plan: &mut Plan, name: &str, value: &str, class: Option<&str>, place: &SourceLine) {
-        let known = LINE.contains(&name) || OPTIONS.contains(&name);
+        let known = LINE_WORDS.contains(&name) || OPTIONS.contains(&name);
         let ours = matches!(class, None | Some("serialdev" | "ser2net"));
         if known && ours {
             let name = (name.to_owned(), class.map(str::to_owned));
             self.0.insert(name, (value.to_owned(), place.clone()));
         } else if flag(value) != Value::Boolean(false) {
-            plan.leave(place, format_args!("default {}", quoted(name)), without(name));
+            plan.report(place, format_args!("default {}", quoted(name)), without(name));
         }
     }
 
@@ -47,7 +47,7 @@ impl Defaults {
     /// The default line settings.
     pub fn line(&self, plan: &mut Plan, draft: &mut Draft) -> Line {
         let mut line = Line::new();
-        for name in LINE {
+        for name in LINE_WORDS {
             if let Some((value, place)) = self.get(name, "serialdev") {
                 line.word(plan, draft, &format!("{name}={value}"), place);
             }
@@ -66,7 +66,7 @@ impl Defaults {
 }
 
 /// Defaults of serial ports.
-const LINE: [&str; 11] = [
+const LINE_WORDS: [&str; 11] = [
     "speed",
     "databits",
     "stopbits",
@@ -106,7 +106,7 @@ impl Reader<'_, '_> {
     fn file(&mut self, source: &Source, depth: usize) -> Result<(), ImportError> {
         let document = yaml::read(source, &mut self.anchors)?;
         for (place, fault) in document.faults {
-            self.plan.leave(&place, fault, "the rest of the file is read");
+            self.plan.report(&place, fault, "the rest of the file is read");
         }
         for (key, node) in document.entries {
             self.block(&key, &node, depth)?;
@@ -117,7 +117,7 @@ impl Reader<'_, '_> {
     fn block(&mut self, key: &Node, node: &Node, depth: usize) -> Result<(), ImportError> {
         let plan = &mut self.plan;
         let Some(word) = key.text() else {
-            plan.leave(&key.place, "a key", "expected a word such as connection");
+            plan.report(&key.place, "a key", "expected a word such as connection");
             return Ok(());
         };
         let title = match &node.name {
@@ -125,7 +125,7 @@ impl Reader<'_, '_> {
             None => quoted(word),
         };
         if let Some((place, why)) = node.invalid() {
-            plan.leave(place, title, format_args!("left out: {why}"));
+            plan.report(place, title, format_args!("left out: {why}"));
             return Ok(());
         }
         let text = |name| field(node.entries().unwrap_or_default(), name).and_then(Node::text);
@@ -137,7 +137,7 @@ impl Reader<'_, '_> {
                     let value = text("value").unwrap_or_default();
                     self.defaults.set(plan, name, value, text("class"), &node.place);
                 }
-                None => plan.leave(&key.place, "default", "no name"),
+                None => plan.report(&key.place, "default", "no name"),
             },
             "delete_default" | "deldefault" => {
                 if let (Some(name), Some(class)) = (text("name"), text("class")) {
@@ -145,10 +145,10 @@ impl Reader<'_, '_> {
                 }
             }
             "include" => return self.include(node.text().unwrap_or_default(), &key.place, depth),
-            "admin" => plan.leave(&key.place, "admin", "ports are administered with consolectl(1)"),
-            "rotator" => plan.leave(&key.place, title, "each port has its own listener"),
-            "led" => plan.leave(&key.place, title, without("led")),
-            _ => plan.leave(&key.place, title, "not supported here"),
+            "admin" => plan.report(&key.place, "admin", "ports are administered with consolectl(1)"),
+            "rotator" => plan.report(&key.place, title, "each port has its own listener"),
+            "led" => plan.report(&key.place, title, without("led")),
+            _ => plan.report(&key.place, title, "not supported here"),
         }
         Ok(())
     }
@@ -157,15 +157,15 @@ impl Reader<'_, '_> {
     fn include(&mut self, name: &str, place: &SourceLine, depth: usize) -> Result<(), ImportError> {
         let what = format!("include {}", quoted(name));
         if name.contains(['*', '?', '[']) {
-            self.plan.leave(place, what, "not read: import these files separately");
+            self.plan.report(place, what, "not read: import these files separately");
         } else if depth == MAX_DEPTH || self.files == MAX_FILES {
-            self.plan.leave(place, what, "not read: too many files");
+            self.plan.report(place, what, "not read: too many files");
         } else {
             self.files += 1;
             match (self.include)(Path::new(name)) {
                 Ok(source) => return self.file(&source, depth + 1),
                 Err(error @ ImportError::TooLong(..)) => return Err(error),
-                Err(error) => self.plan.leave(place, what, format_args!("not read: {error}")),
+                Err(error) => self.plan.report(place, what, format_args!("not read: {error}")),
             }
         }
         Ok(())
@@ -184,20 +184,20 @@ fn connection(
     defaults: &Defaults,
 ) -> Result<(), ImportError> {
     let Some(entries) = node.entries() else {
-        plan.leave(place, "connection", "left out: expected accepter: and connector:");
+        plan.report(place, "connection", "left out: expected accepter: and connector:");
         return Ok(());
     };
     // Before 4.1 it was a field.
     let name = node.name.as_deref().or_else(|| field(entries, "name").and_then(Node::text));
     let Some(name) = name else {
-        plan.leave(place, "connection", "left out: no name: expected connection: &NAME");
+        plan.report(place, "connection", "left out: no name: expected connection: &NAME");
         return Ok(());
     };
     let title = format!("connection {}", quoted(name));
     let Some((at, connector)) =
         field(entries, "connector").and_then(|node| Some((&node.place, node.text()?)))
     else {
-        plan.leave(place, title, "no connector");
+        plan.report(place, title, "no connector");
         return Ok(());
     };
     let draft = match (Serial::of(connector), gensio::far_end(connector)) {
@@ -211,14 +211,14 @@ fn connection(
         }
         (Err(_), Some(far)) => far.port(plan, name, place)?,
         (Err(why), None) => {
-            plan.leave(place, title, why);
+            plan.report(place, title, why);
             return Ok(());
         }
     };
     let Some(mut draft) = draft else { return Ok(()) };
     if field(entries, "accepter").is_none() {
         draft.closed = true;
-        plan.leave(place, &title, "no accepter: no listener");
+        plan.report(place, &title, "no accepter: no listener");
     }
     let mut options = Vec::new();
     for (key, node) in entries {
@@ -228,7 +228,7 @@ fn connection(
             ("accepter", Some(text)) => gensio::accepter(plan, &mut draft, text, &node.place),
             ("accepter", None) => {
                 draft.closed = true;
-                plan.leave(&node.place, "accepter", "expected a string: no listener");
+                plan.report(&node.place, "accepter", "expected a string: no listener");
             }
             ("timeout", Some(text)) => {
                 plan.set(
@@ -259,13 +259,13 @@ fn connection(
                 }
                 option(plan, &mut draft, name, text, &key.place);
             }
-            None => plan.leave(&key.place, quoted(name), without(name)),
+            None => plan.report(&key.place, quoted(name), without(name)),
         }
         original.push(name.to_owned());
     }
     defaults.options(plan, &mut draft, &original);
     if let Some(place) = unread {
-        consent::nobody(plan, &mut draft, &place);
+        consent::deny_all(plan, &mut draft, &place);
     }
     if draft.sets_users {
         gensio::require_login(&mut draft);
@@ -286,20 +286,20 @@ pub fn option(plan: &mut Plan, draft: &mut Draft, name: &str, text: &str, place:
         "allowed-users" => allowed(plan, draft, text, place),
         "remaddr" => gensio::remaddr(plan, draft, text, place),
         "no-acc-to-con" if is_on => {
-            let everybody = !draft.sets_users;
+            let every_user = !draft.sets_users;
             draft.sets_users = true;
             draft.keys.remove("users");
             plan.set(draft, "groups", Value::Array(Vec::new()), name, place);
-            let why = if everybody {
+            let why = if every_user {
                 plan.set(draft, "read_only_groups", Value::Array(vec!["*".into()]), name, place);
                 "no write access; every user may watch"
             } else {
                 "nobody may write, and read-only access is given to groups only (read_only_groups)"
             };
-            plan.leave(place, format_args!("{name}: {}", quoted(text)), why);
+            plan.report(place, format_args!("{name}: {}", quoted(text)), why);
         }
         _ if !is_on || text.is_empty() => {}
-        _ => plan.leave(place, format_args!("{}: {}", quoted(name), quoted(text)), without(name)),
+        _ => plan.report(place, format_args!("{}: {}", quoted(name), quoted(text)), without(name)),
     }
 }
 
@@ -317,7 +317,7 @@ fn allowed(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLine) {
     for user in text.split_whitespace() {
         match Plan::accepts("users", &Value::Array(vec![user.into()])) {
             true => users.push(user.into()),
-            false => plan.leave(place, format_args!("allowed-users: {}", quoted(user)), "invalid user name"),
+            false => plan.report(place, format_args!("allowed-users: {}", quoted(user)), "invalid user name"),
         }
     }
     draft.sets_users = true;

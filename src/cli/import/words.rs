@@ -35,7 +35,7 @@ impl Line {
     fn set(&mut self, plan: &mut Plan, key: &'static str, value: Value, word: &str, place: &SourceLine) {
         match (Plan::accepts(key, &value), self.keys.iter_mut().find(|(name, _)| *name == key)) {
             (true, Some((_, slot))) => *slot = value,
-            _ => plan.leave(place, quoted(word), format_args!("{key}: invalid value")),
+            _ => plan.report(place, quoted(word), format_args!("{key}: invalid value")),
         }
     }
 
@@ -69,7 +69,7 @@ impl Line {
                     Value::Boolean(on) => {
                         plan.set(draft, key, if on { "on" } else { "off" }.into(), word, place);
                     }
-                    _ => plan.leave(place, quoted(word), format_args!("{key}: expected on or off")),
+                    _ => plan.report(place, quoted(word), format_args!("{key}: expected on or off")),
                 }
                 return true;
             }
@@ -94,7 +94,7 @@ impl Line {
             "rs485" => "RS-485 is set in the driver",
             _ => return false,
         };
-        plan.leave(place, quoted(word), why);
+        plan.report(place, quoted(word), why);
         true
     }
 
@@ -112,7 +112,7 @@ impl Line {
         let (parity, bits, stop, more) = (rest.next(), rest.next(), rest.next(), rest.next());
         let is = |c: Option<char>, of: &str| c.is_none_or(|c| of.contains(c.to_ascii_uppercase()));
         if !(is(parity, "NEOMS") && is(bits, "5678") && is(stop, "12") && more.is_none()) {
-            plan.leave(place, quoted(word), "expected a speed such as 9600n81");
+            plan.report(place, quoted(word), "expected a speed such as 9600n81");
             return true;
         }
         self.set(plan, "baud", number(baud), word, place);

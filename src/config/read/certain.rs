@@ -1,4 +1,4 @@
-//! What is certain in an invalid file, for salvaging it.
+//! Determines which parts of an invalid file can still be used.
 
 use super::*;
 

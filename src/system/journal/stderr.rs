@@ -31,7 +31,7 @@ enum Destination {
     /// A socket, which takes a flag with each message.
     Socket,
     /// A pipe or terminal that cannot be opened again: polled before each line.
-    Asked,
+    Polled,
     /// A file, which always accepts a line.
     File,
 }
@@ -50,7 +50,7 @@ impl Destination {
             Ok(kind) if kind.is_fifo() || io::stderr().is_terminal() => {
                 let flags = O_NONBLOCK | O_NOCTTY;
                 let own = OpenOptions::new().write(true).custom_flags(flags).open("/proc/self/fd/2");
-                own.map_or(Self::Asked, Self::Own)
+                own.map_or(Self::Polled, Self::Own)
             }
             _ => Self::File,
         }
@@ -64,8 +64,8 @@ impl Destination {
                 let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
                 Ok(send(std::os::fd::AsRawFd::as_raw_fd(&stderr), bytes, flags)?)
             }
-            Self::Asked if !takes(stderr.as_fd())? => Err(io::ErrorKind::WouldBlock.into()),
-            Self::Asked | Self::File => stderr.lock().write(bytes),
+            Self::Polled if !takes(stderr.as_fd())? => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Polled | Self::File => stderr.lock().write(bytes),
         }
     }
 }

@@ -57,7 +57,7 @@ pub fn notify(state: &[NotifyState<'_>]) {
         Some(NotifyState::Watchdog) => Kind::Watchdog,
         _ => Kind::State,
     };
-    say(kind, state, None);
+    submit(kind, state, None);
 }
 
 /// Stores a descriptor for the next process of this unit. Returns whether systemd has accepted it already, or there is no FD store;
@@ -70,7 +70,7 @@ fn store_as(name: &str, fd: BorrowedFd<'_>, state: &[NotifyState<'_>]) -> bool {
     // What was stored under the name before is another device's, or a duplicate.
     forget(name);
     match fd.try_clone_to_owned() {
-        Ok(own) => say(Kind::Store(name.to_owned()), state, Some(own)),
+        Ok(own) => submit(Kind::Store(name.to_owned()), state, Some(own)),
         Err(error) => {
             tracing::warn!("{name} cannot be stored: {error}");
             false
@@ -87,7 +87,7 @@ pub fn store_unpolled(name: &str, fd: BorrowedFd<'_>) -> bool {
 /// Removes the descriptors of this name from the FD store.
 pub fn forget(name: &str) {
     let state = [NotifyState::FdStoreRemove, NotifyState::FdName(name)];
-    say(Kind::Forget(name.to_owned()), &state, None);
+    submit(Kind::Forget(name.to_owned()), &state, None);
 }
 
 /// Whether a notification waits for systemd.
@@ -109,14 +109,14 @@ pub(super) async fn resend() {
     }
 }
 
-/// Whether nothing is pending.
-fn say(kind: Kind, state: &[NotifyState<'_>], descriptor: Option<OwnedFd>) -> bool {
+/// Queues a notification and sends it. Returns whether nothing is pending.
+fn submit(kind: Kind, state: &[NotifyState<'_>], descriptor: Option<OwnedFd>) -> bool {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return true;
     }
     let text = state.iter().map(|state| format!("{state}\n")).collect();
     let mut notifier = lock();
-    notifier.say(Message { kind, text, descriptor });
+    notifier.add(Message { kind, text, descriptor });
     notifier.pending.is_empty()
 }
 
@@ -125,7 +125,7 @@ fn lock() -> MutexGuard<'static, Notifier> {
 }
 
 impl Notifier {
-    fn say(&mut self, message: Message) {
+    fn add(&mut self, message: Message) {
         let waited = !self.pending.is_empty();
         self.pending.retain(|other| !message.replaces(&other.kind));
         self.pending.push(message);
@@ -218,22 +218,22 @@ mod tests {
     fn what_a_full_socket_does_not_take_is_kept_the_latest_of_each_kind_and_in_its_order() {
         let (near, far) = UnixDatagram::pair().unwrap();
         near.set_nonblocking(true).unwrap();
-        while near.send(b"somebody else's").is_ok() {}
+        while near.send(b"of another program").is_ok() {}
         let mut notifier = Notifier { socket: Some(near), pending: Vec::new() };
         for count in 0..1000 {
-            notifier.say(message(Kind::Status, &format!("STATUS={count}")));
-            notifier.say(message(Kind::Forget("tty".into()), "FDSTOREREMOVE=1"));
+            notifier.add(message(Kind::Status, &format!("STATUS={count}")));
+            notifier.add(message(Kind::Forget("tty".into()), "FDSTOREREMOVE=1"));
             let mut store = message(Kind::Store("tty".into()), "FDSTORE=1");
             store.descriptor = Some(File::open("/dev/null").unwrap().into());
-            notifier.say(store);
-            notifier.say(message(Kind::Watchdog, "WATCHDOG=1"));
+            notifier.add(store);
+            notifier.add(message(Kind::Watchdog, "WATCHDOG=1"));
         }
         assert_eq!(notifier.pending.len(), 4, "{notifier:?}");
         received(&far);
         notifier.send();
         assert_eq!(notifier.pending.len(), 0);
         assert_eq!(received(&far), ["STATUS=999", "FDSTOREREMOVE=1", "FDSTORE=1", "WATCHDOG=1"]);
-        notifier.say(message(Kind::State, "READY=1"));
+        notifier.add(message(Kind::State, "READY=1"));
         assert_eq!(received(&far), ["READY=1"], "taken at once again");
     }
 }

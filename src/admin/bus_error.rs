@@ -12,7 +12,7 @@ pub enum BusError {
     Bus(zbus::Error),
     Denied(String),
     /// The request is invalid; nothing was changed.
-    Refused(String),
+    Rejected(String),
     Failed(String),
 }
 
@@ -28,7 +28,7 @@ impl From<BusError> for zbus::BoxDBusError {
 impl From<Error> for BusError {
     fn from(error: Error) -> Self {
         match error {
-            Error::Refused(_) => Self::Refused(error.to_string()),
+            Error::Rejected(_) => Self::Rejected(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }
