@@ -188,6 +188,10 @@ fn a_unix_socket_that_is_back_is_connected_at_once_and_sessions_stay() {
     assert!(rig.stop().success());
 }
 
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// All 256 values both ways, which telnet would change outside of binary transmission.
 #[test]
 fn telnet_and_rfc2217_of_ser2net_carry_every_byte_both_ways() {
