@@ -114,7 +114,8 @@ fn ymodem_comes_from_the_device_at_the_rate_of_the_line() {
 
 #[test]
 fn zmodem_goes_to_the_device_at_the_rate_of_the_line() {
-    at_line_rate("sz -b image", "rz -b");
+    // Without a window, it waits 60 s for the reply to all that it has written.
+    at_line_rate("sz -b -w 16384 image", "rz -b");
 }
 
 #[test]
