@@ -53,6 +53,8 @@ pub mod generator;
 
 pub mod admin;
 
+pub mod fleet;
+
 pub mod cli;
 
 pub mod gateway;
