@@ -105,6 +105,8 @@ release-check: test ## what must hold before a release, above that (hours)
 	CERTIFICATE_CASES=500 CERTIFICATE_SEED=2 $(CARGO) test --locked $(FEATURES) --test ssh certificates:: -- --nocapture
 	$(CARGO) test --locked $(FEATURES) --test guest --test source -- --ignored --nocapture
 	SWEEP_KILLS=2500 $(CARGO) test --locked $(FEATURES) --test sweep -- --nocapture --test-threads=1
+	PYSERIAL_TESTS=1 $(CARGO) test --locked $(FEATURES) --test rfc2217 pyserials_own_tests -- --nocapture
+	TRANSFER_BYTES=1048576 $(CARGO) test --locked $(FEATURES) --test clients rate_of_the_line -- --nocapture
 	FLEET_HOSTS=1000 FLEET_SECONDS=15 $(CARGO) test --locked $(FEATURES) --test gateway fleet::many -- --nocapture
 	$(MAKE) test-russh
 	$(MAKE) fuzz MINUTES=10

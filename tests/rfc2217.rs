@@ -9,8 +9,17 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 #[path = "support/client.rs"]
 mod client;
+#[path = "support/dialer.rs"]
+mod dialer;
 #[path = "support/rig.rs"]
 mod rig;
+#[path = "support/ser2net.rs"]
+mod ser2net;
+
+#[path = "rfc2217/given_back.rs"]
+mod given_back;
+#[path = "rfc2217/pyserial.rs"]
+mod pyserial;
 
 use client::Client;
 use rig::{PATIENCE, Rig, until};

@@ -1,12 +1,10 @@
-#![allow(unsafe_code)] // TCGETS2
 //! A port without a tty: the real `console-port` and the real `console-dial`, with far ends that count how often they are connected.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -17,11 +15,14 @@ mod dialer;
 mod programs;
 #[path = "support/rig.rs"]
 mod rig;
+#[path = "support/ser2net.rs"]
+mod ser2net;
 #[path = "source/steps.rs"]
 mod steps;
 
 use dialer::Dialers;
 use rig::{PATIENCE, Rig, collect, until};
+use ser2net::Ser2net;
 
 /// A person at the console, by OpenSSH.
 struct Client {
@@ -187,47 +188,6 @@ fn a_unix_socket_that_is_back_is_connected_at_once_and_sessions_stay() {
     assert!(rig.stop().success());
 }
 
-/// A terminal server by Debian's ser2net, on a pty in place of its serial line.
-struct Ser2net {
-    child: Child,
-    line: fs::File,
-    port: u16,
-    _place: tempfile::TempDir,
-}
-
-impl Ser2net {
-    /// `accepter` is ser2net's word for the protocol.
-    fn start(accepter: &str, port: u16) -> Self {
-        let place = tempfile::tempdir().unwrap();
-        let pty = nix::pty::openpty(None, None).unwrap();
-        let mut termios = nix::sys::termios::tcgetattr(&pty.slave).unwrap();
-        nix::sys::termios::cfmakeraw(&mut termios);
-        nix::sys::termios::tcsetattr(&pty.slave, nix::sys::termios::SetArg::TCSANOW, &termios).unwrap();
-        let tty = nix::unistd::ttyname(&pty.slave).unwrap();
-        let config = format!(
-            "connection: &c\n  accepter: {accepter},tcp,127.0.0.1,{port}\n  connector: serialdev,{},9600n81,local\n  options:\n    kickolduser: true\n",
-            tty.display()
-        );
-        fs::write(place.path().join("ser2net.yaml"), config).unwrap();
-        let child = Command::new("ser2net")
-            .args(["-n", "-c"])
-            .arg(place.path().join("ser2net.yaml"))
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("ser2net, which `make` installs");
-        until("ser2net to listen", || TcpStream::connect(("127.0.0.1", port)).ok());
-        drop(pty.slave);
-        Self { child, line: fs::File::from(pty.master), port, _place: place }
-    }
-}
-
-impl Drop for Ser2net {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -236,7 +196,7 @@ fn free_port() -> u16 {
 #[test]
 fn telnet_and_rfc2217_of_ser2net_carry_every_byte_both_ways() {
     for (kind, accepter) in [("telnet", "telnet"), ("rfc2217", "telnet(rfc2217)")] {
-        let server = Ser2net::start(accepter, free_port());
+        let server = Ser2net::start(accepter);
         let source = format!("{kind}:127.0.0.1:{}", server.port);
         let mut rig = bench(&source, "log = \"raw\"\nbaud = 115200\n");
         rig.serve_logins(true);
@@ -255,20 +215,12 @@ fn telnet_and_rfc2217_of_ser2net_carry_every_byte_both_ways() {
         assert!(arrived == all, "{kind}");
         assert!(sending.wait().unwrap().success());
         if kind == "rfc2217" {
-            let mut termios: nix::libc::termios2 = unsafe { std::mem::zeroed() };
-            nix::ioctl_read_bad!(tcgets2, nix::libc::TCGETS2, nix::libc::termios2);
-            until("115200 baud at the line", || {
-                unsafe { tcgets2(line.as_raw_fd(), &mut termios).unwrap() };
-                (termios.c_ospeed == 115_200).then_some(())
-            });
+            until("115200 baud at the line", || (server.rate() == 115_200).then_some(()));
             rig.configure(&format!(
                 "[ports.demo]\ngroups = [\"*\"]\nsource = \"{source}\"\nlog = \"raw\"\nbaud = 300\n"
             ));
             rig.apply();
-            until("300 baud at the line", || {
-                unsafe { tcgets2(line.as_raw_fd(), &mut termios).unwrap() };
-                (termios.c_ospeed == 300).then_some(())
-            });
+            until("300 baud at the line", || (server.rate() == 300).then_some(()));
         }
         assert!(rig.stop().success());
     }

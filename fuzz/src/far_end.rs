@@ -14,8 +14,16 @@ pub fn run(data: &[u8]) {
     let source = ["tcp:h:1", "telnet:h:1", "rfc2217:h:1"][usize::from(kind) % 3];
     let line =
         RemoteLine { baud: 115_200, bytesize: 8, parity: 'N', stopbits: 1, rtscts: false, xonxoff: false };
-    let request =
-        Request { connect: true, line: Some(line), dtr: Some(true), rts: Some(false), ..Request::default() };
+    // A client has set the line, or nobody has.
+    let report = (kind >= 128).then_some(u32::from(seed));
+    let request = Request {
+        connect: true,
+        line: Some(line),
+        dtr: Some(true),
+        rts: (kind & 64 != 0).then_some(false),
+        report,
+        ..Request::default()
+    };
     let codec = || Codec::of(&source.parse().unwrap(), &None, &request);
     let mut answered = Vec::new();
     let mut outcomes = Vec::new();
@@ -37,8 +45,11 @@ pub fn run(data: &[u8]) {
             assert!(
                 matches!(event, FromDialer::Remark(text) if text.len() < 256)
                     || matches!(event, FromDialer::Modem(_))
+                    || matches!(event, FromDialer::Line { report: number, .. } if Some(*number) == report)
             );
         }
+        let another = Request { report: Some(256), ..request.clone() };
+        codec.requested(&another, &mut answer, &mut events);
         let _ = codec.send_break(250, &mut answer);
         codec.end_break(&mut answer);
         codec.typed(bytes, &mut answered);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::port::{LineSettings, Source};
-use crate::source::{FromDialer, RemoteModem, Request};
+use crate::source::{FromDialer, RemoteLine, RemoteModem, Request};
 use crate::telnet::{Command, Event, Role, Telnet, control, modem_state};
 
 /// A protocol to the far end.
@@ -31,6 +31,25 @@ pub struct Remote {
     break_until: Option<Instant>,
     /// The server has suspended our output.
     suspended: bool,
+    /// The server has refused the COM port option.
+    refused: bool,
+    /// Its modem lines, once it has reported any.
+    modem: Option<RemoteModem>,
+    /// What the port has asked to be reported.
+    report: Option<Report>,
+}
+
+/// Modem lines of a server that has not reported any: a client that waits for CTS would wait without limit.
+const READY: RemoteModem = RemoteModem { cts: true, dsr: true, ri: false, dcd: true, dtr: None, rts: None };
+
+/// The replies to the commands that set a line, until there is one to each.
+#[derive(Debug)]
+struct Report {
+    number: u32,
+    /// What the server has set, as far as it has replied.
+    set: LineSettings,
+    /// Which commands it has replied to, in the order of [`Command::of_settings`].
+    replied: [bool; 5],
 }
 
 impl Codec {
@@ -48,6 +67,9 @@ impl Codec {
             asked: None,
             break_until: None,
             suspended: false,
+            refused: false,
+            modem: None,
+            report: None,
         }))
     }
 
@@ -122,13 +144,16 @@ impl Codec {
         }
     }
 
-    /// Applies changed line settings or modem lines.
-    pub fn requested(&mut self, request: &Request, out: &mut Vec<u8>) {
+    /// Applies changed line settings or modem lines. A new process of the port gets the modem lines.
+    pub fn requested(&mut self, request: &Request, out: &mut Vec<u8>, events: &mut Vec<FromDialer>) {
         if let Self::Telnet(remote) = self {
             let before = std::mem::replace(&mut remote.request, request.clone());
-            let same = |request: &Request| (request.line, request.dtr, request.rts);
-            if remote.telnet.com_port() && same(&before) != same(request) {
-                remote.set_line(out);
+            events.extend(remote.modem.map(FromDialer::Modem));
+            if before.line != request.line || before.report != request.report {
+                remote.set_line(out, events);
+            }
+            if (before.dtr, before.rts) != (request.dtr, request.rts) {
+                remote.set_levels(out);
             }
         }
     }
@@ -164,23 +189,42 @@ impl Remote {
             match event {
                 Event::Data(data) => console.extend_from_slice(&data),
                 Event::ComPort(true) => {
-                    self.set_line(answer);
+                    self.refused = false;
+                    self.set_line(answer, events);
                     // Changes are notified; the initial state is requested (as by pyserial).
                     self.telnet.command(&Command::ModemStateMask(u8::MAX), answer);
                     self.telnet.command(&Command::ModemState(0), answer);
+                    self.set_levels(answer);
                 }
                 Event::ComPort(false) if self.com_port => {
+                    self.refused = true;
                     let remark = "the far end rejects the COM port option (RFC 2217): its line settings cannot be changed";
                     events.push(FromDialer::Remark(remark.to_owned()));
+                    // A report that is asked for has waited for the negotiation.
+                    let number = self.request.report;
+                    events.extend(number.map(|report| FromDialer::Line { report, line: None }));
                 }
                 Event::Command(Command::Suspend) => self.suspended = true,
                 Event::Command(Command::Resume) => self.suspended = false,
-                Event::Command(Command::ModemState(bits)) => events.push(FromDialer::Modem(RemoteModem {
-                    cts: bits & modem_state::CLEAR_TO_SEND != 0,
-                    dsr: bits & modem_state::DATA_SET_READY != 0,
-                    ri: bits & modem_state::RING_INDICATOR != 0,
-                    dcd: bits & modem_state::CARRIER_DETECT != 0,
-                })),
+                Event::Command(Command::ModemState(bits)) => {
+                    let modem = self.modem.get_or_insert(READY);
+                    modem.cts = bits & modem_state::CLEAR_TO_SEND != 0;
+                    modem.dsr = bits & modem_state::DATA_SET_READY != 0;
+                    modem.ri = bits & modem_state::RING_INDICATOR != 0;
+                    modem.dcd = bits & modem_state::CARRIER_DETECT != 0;
+                    events.push(FromDialer::Modem(*modem));
+                }
+                Event::Command(Command::Control(value @ control::DTR_ON..=control::RTS_OFF)) => {
+                    let modem = self.modem.get_or_insert(READY);
+                    match value {
+                        control::DTR_ON | control::DTR_OFF => modem.dtr = Some(value == control::DTR_ON),
+                        control::RTS_ON | control::RTS_OFF => modem.rts = Some(value == control::RTS_ON),
+                        // A client's question.
+                        _ => continue,
+                    }
+                    events.push(FromDialer::Modem(*modem));
+                }
+                Event::Command(reply) if self.report.is_some() => events.extend(self.replied(&reply)),
                 Event::Command(reply) => events.extend(self.differs(&reply).map(FromDialer::Remark)),
                 // A terminal server does not send these to its clients.
                 Event::Break | Event::ComPort(false) => {}
@@ -188,19 +232,61 @@ impl Remote {
         }
     }
 
-    /// Sets the remote line.
-    fn set_line(&mut self, out: &mut Vec<u8>) {
+    /// Sets the remote line, if there is one. Before it is negotiated, [`Event::ComPort`] is waited for.
+    fn set_line(&mut self, out: &mut Vec<u8>, events: &mut Vec<FromDialer>) {
+        self.report = None;
+        if !self.telnet.com_port() {
+            if self.refused {
+                let number = self.request.report;
+                events.extend(number.map(|report| FromDialer::Line { report, line: None }));
+            }
+            return;
+        }
         self.asked = self.request.line.and_then(|line| line.settings());
-        if let Some(settings) = &self.asked {
-            for command in Command::of_settings(settings) {
-                self.telnet.command(&command, out);
-            }
+        let Some(settings) = self.asked else { return };
+        for command in Command::of_settings(&settings) {
+            self.telnet.command(&command, out);
         }
-        for (dtr, level) in [(true, self.request.dtr), (false, self.request.rts)] {
-            if let Some(on) = level {
-                self.telnet.command(&modem_line(dtr, on), out);
-            }
+        self.report = self.request.report.map(|number| Report { number, set: settings, replied: [false; 5] });
+    }
+
+    /// Sets DTR and RTS, or asks how they are: nobody else reports it.
+    fn set_levels(&mut self, out: &mut Vec<u8>) {
+        if !self.telnet.com_port() {
+            return;
         }
+        let levels =
+            [(self.request.dtr, true, control::DTR_QUERY), (self.request.rts, false, control::RTS_QUERY)];
+        for (level, dtr, query) in levels {
+            let command = match level {
+                Some(on) => modem_line(dtr, on),
+                None => Command::Control(query),
+            };
+            self.telnet.command(&command, out);
+        }
+    }
+
+    /// A reply while a report is asked for: the report, once it is whole.
+    fn replied(&mut self, reply: &Command) -> Option<FromDialer> {
+        let report = self.report.as_mut()?;
+        let index = match reply {
+            Command::Baud(_) => 0,
+            Command::DataSize(_) => 1,
+            Command::Parity(_) => 2,
+            Command::StopSize(_) => 3,
+            Command::Control(control::FLOW_NONE..=control::FLOW_HARDWARE) => 4,
+            _ => return None,
+        };
+        report.replied[index] = true;
+        // A value that no line has is none that was set.
+        report.set = reply.apply(report.set).unwrap_or(report.set);
+        if report.replied.contains(&false) {
+            return None;
+        }
+        let Report { number, set, .. } = self.report.take()?;
+        // It is not remarked on too.
+        self.asked = Some(set);
+        Some(FromDialer::Line { report: number, line: Some(RemoteLine::from(&set)) })
     }
 
     /// The message about a reply that differs from the request, once for each request.
@@ -257,7 +343,7 @@ mod tests {
             &mut events,
         );
         assert_eq!(console, [b'x', 255]);
-        let modem = RemoteModem { cts: true, dsr: false, ri: false, dcd: true };
+        let modem = RemoteModem { cts: true, dcd: true, ..RemoteModem::default() };
         assert_eq!(events.last(), Some(&FromDialer::Modem(modem)));
     }
 
@@ -277,5 +363,67 @@ mod tests {
         codec.end_break(&mut out);
         assert_eq!(out[7..], [255, 250, 44, 5, 6, 255, 240]);
         assert!(Codec::Plain(None).send_break(250, &mut out).is_err());
+    }
+
+    /// SERVER-SET-BAUDRATE (101) and the others of RFC 2217, section 3.
+    #[test]
+    fn a_report_is_what_the_server_has_set_once_it_has_replied_to_all() {
+        let mut codec = remote("rfc2217:ts:4001");
+        codec.begin(&mut Vec::new());
+        codec.received(&[255, 253, 44], &mut Vec::new(), &mut Vec::new(), &mut Vec::new());
+        let (mut answer, mut events) = (Vec::new(), Vec::new());
+        let line = RemoteLine { baud: 9600, parity: 'E', ..LINE };
+        let request = Request { line: Some(line), report: Some(7), ..Request::default() };
+        codec.requested(&request, &mut answer, &mut events);
+        assert!(answer.starts_with(&[255, 250, 44, 1, 0, 0, 0x25, 0x80, 255, 240]), "{answer:?}");
+        let replies: [&[u8]; 5] = [&[101, 0, 0, 0x25, 0x80], &[102, 8], &[103, 1], &[104, 1], &[105, 1]];
+        for (count, reply) in replies.iter().enumerate() {
+            assert!(events.is_empty(), "{events:?} after {count} replies");
+            let wire = [&[255, 250, 44], *reply, &[255, 240]].concat();
+            codec.received(&wire, &mut Vec::new(), &mut answer, &mut events);
+        }
+        let set = RemoteLine { parity: 'N', ..line };
+        assert_eq!(events, [FromDialer::Line { report: 7, line: Some(set) }], "and no remark");
+        // The same request with another number is sent once more.
+        answer.clear();
+        codec.requested(&Request { report: Some(8), ..request }, &mut answer, &mut events);
+        assert!(answer.starts_with(&[255, 250, 44, 1, 0, 0, 0x25, 0x80, 255, 240]), "{answer:?}");
+    }
+
+    #[test]
+    fn a_report_of_a_server_that_refuses_the_option_is_that_there_is_no_line() {
+        let mut codec = remote("rfc2217:ts:4001");
+        codec.begin(&mut Vec::new());
+        let (mut answer, mut events) = (Vec::new(), Vec::new());
+        let request = Request { line: Some(LINE), report: Some(1), ..Request::default() };
+        codec.requested(&request, &mut answer, &mut events);
+        assert!(events.is_empty(), "it is not negotiated yet: {events:?}");
+        // DONT COM-PORT-OPTION
+        codec.received(&[255, 254, 44], &mut Vec::new(), &mut answer, &mut events);
+        assert_eq!(events.last(), Some(&FromDialer::Line { report: 1, line: None }));
+        events.clear();
+        codec.requested(&Request { report: Some(2), ..request }, &mut answer, &mut events);
+        assert_eq!(events, [FromDialer::Line { report: 2, line: None }]);
+    }
+
+    /// SERVER-SET-CONTROL 9 and 11: DTR off, RTS on.
+    #[test]
+    fn the_servers_dtr_and_rts_are_asked_for_and_told_to_each_process_of_the_port() {
+        let mut codec = remote("rfc2217:ts:4001");
+        codec.begin(&mut Vec::new());
+        let (mut answer, mut events) = (Vec::new(), Vec::new());
+        codec.received(&[255, 253, 44], &mut Vec::new(), &mut answer, &mut events);
+        let rts_query = [255, 250, 44, 5, 10, 255, 240];
+        assert!(answer.windows(7).any(|window| window == rts_query), "{answer:?}");
+        let replies = [
+            255, 250, 44, 107, 0x20, 255, 240, 255, 250, 44, 105, 9, 255, 240, 255, 250, 44, 105, 11, 255,
+            240,
+        ];
+        codec.received(&replies, &mut Vec::new(), &mut answer, &mut events);
+        let modem = RemoteModem { dsr: true, dtr: Some(false), rts: Some(true), ..RemoteModem::default() };
+        assert_eq!(events.last(), Some(&FromDialer::Modem(modem)));
+        events.clear();
+        codec.requested(&Request::default(), &mut answer, &mut events);
+        assert_eq!(events.first(), Some(&FromDialer::Modem(modem)));
     }
 }

@@ -142,7 +142,10 @@ pub(super) async fn run(
                     if !dial.request.connect {
                         return Ok(Ok(Ended::Port));
                     }
-                    codec.requested(&dial.request, &mut to_far.bytes);
+                    codec.requested(&dial.request, &mut to_far.bytes, &mut events);
+                    for event in events.drain(..) {
+                        news.add(event);
+                    }
                 }
             }
         }
@@ -156,6 +159,7 @@ struct News {
     remarks: VecDeque<FromDialer>,
     remarked: usize,
     modem: Option<FromDialer>,
+    line: Option<FromDialer>,
     due: Option<Instant>,
     sent: Option<Instant>,
 }
@@ -164,21 +168,27 @@ impl News {
     fn add(&mut self, event: FromDialer) {
         match event {
             FromDialer::Modem(_) => self.modem = Some(event),
+            // The port waits for it, and asks for one at a time.
+            FromDialer::Line { .. } => self.line = Some(event),
             _ if self.remarked < MAX_REMARKS => {
                 self.remarked += 1;
                 self.remarks.push_back(event);
             }
             _ => return,
         }
-        let earliest = self.sent.map_or_else(Instant::now, |sent| sent + NEWS_INTERVAL);
-        self.due.get_or_insert(earliest);
+        let now = Instant::now();
+        let earliest = match self.line {
+            Some(_) => now,
+            None => self.sent.map_or(now, |sent| sent + NEWS_INTERVAL),
+        };
+        self.due = Some(self.due.map_or(earliest, |due| due.min(earliest)));
     }
 
     /// Sends the waiting messages. Those that the port does not accept now are sent later.
     fn send(&mut self, dial: &Dial<'_>) -> Result<(), PacketError> {
         self.sent = Some(Instant::now());
         self.due = None;
-        while let Some(event) = self.remarks.front().or(self.modem.as_ref()) {
+        while let Some(event) = self.remarks.front().or(self.modem.as_ref()).or(self.line.as_ref()) {
             match dial.send(event) {
                 Err(PacketError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.due = Some(Instant::now() + RETRY_INTERVAL);
@@ -186,8 +196,8 @@ impl News {
                 }
                 sent => sent?,
             }
-            if self.remarks.pop_front().is_none() {
-                self.modem = None;
+            if self.remarks.pop_front().is_none() && self.modem.take().is_none() {
+                self.line = None;
             }
         }
         Ok(())

@@ -530,12 +530,6 @@ impl Device {
         tty: &Stream,
         settings: &LineSettings,
     ) -> Result<Vec<&'static str>, String> {
-        if tty.source().is_some_and(|connection| connection.dialer().source().has_line()) {
-            return Err(format!(
-                "the line settings of {} can be changed in its configuration only",
-                self.name
-            ));
-        }
         self.leased = true;
         match tty.apply(settings) {
             Ok(refused) => {

@@ -130,6 +130,7 @@ impl Line {
                 },
             };
             let lost = self.serve(&tty, &mut writing).await;
+            self.link.forget_lease();
             self.device.note_typed();
             if let Lost::Ended = lost {
                 self.discard_input(writing.take());
@@ -274,13 +275,15 @@ impl Line {
         let mut vanished = false;
         loop {
             let stuck_at = break_deadline.ends();
+            let lease_due = link.lease_due();
             let phase = Phase::of(writing.as_ref(), pause.as_ref(), lease.as_ref(), &gap);
             tokio::select! {
-                _ = &mut *end => return Lost::Ended,
+                _ = &mut *end => {
+                    lease::end(&mut lease, device, link, tty);
+                    return Lost::Ended;
+                }
                 Some(change) = changes.recv() => {
-                    if let Some(lease) = lease.take() {
-                        lease.give_back(tty, &device.wanted);
-                    }
+                    lease::end(&mut lease, device, link, tty);
                     let before = device.take(change);
                     if before.path != device.wanted.path {
                         device.hub.note(format!("the device is now {}", device.wanted.path.display()));
@@ -313,19 +316,13 @@ impl Line {
                     None => drop(event),
                 },
                 // Before any further output.
-                () = lease::over(&mut lease), if lease.is_some() => {
-                    device.set_back(tty);
-                    if let Some(lease) = lease.take() {
-                        lease.give_back(tty, &device.wanted);
-                    }
-                }
+                () = lease::over(&mut lease), if lease.is_some() => lease::end(&mut lease, device, link, tty),
                 Some(control) = control.recv() => match control {
+                    Control::Lease { lease: None, told, .. } if lease.is_none() => {
+                        let _ = told.send(Err(format!("{}: the line was reconfigured or unplugged in the meantime", device.name)));
+                    }
                     Control::Lease { settings, lease: None, told, .. } => {
-                        let set = match &lease {
-                            Some(_) => device.try_settings(tty, &settings),
-                            None => Err(format!("{}: the line was reconfigured or unplugged in the meantime", device.name)),
-                        };
-                        let _ = told.send(set);
+                        lease::set(device, link, tty, settings, told);
                     }
                     Control::Lease { told, .. } if lease.is_some() => {
                         let _ = told.send(Err(format!("another user is testing line rates at {}", device.name)));
@@ -336,8 +333,7 @@ impl Line {
                     }
                     Control::Lease { settings, lease: Some(ends), sends, told } => {
                         lease = Some(Lease::begin(ends, sends, tty));
-                        let set = device.try_settings(tty, &settings);
-                        let _ = told.send(set);
+                        lease::set(device, link, tty, settings, told);
                     }
                     control => {
                         if device.control(control, Some(tty)) {
@@ -350,6 +346,7 @@ impl Line {
                         }
                     }
                 },
+                () = reached(lease_due) => link.not_confirmed(),
                 () = reached(device.keepalive_due()), if phase == Phase::Idle && device.keeps_alive() => {
                     if let Some(sequence) = device.keepalive(Instant::now()) {
                         output.release();

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::device::Device;
+use super::lease::{LEVELS_STORED_AS, Levels};
 use super::line::{Line, LineConfig};
 use super::stream::Stream;
 use super::{Input, LineState};
 use crate::event::Event;
-use crate::port::{LineLevel, Source};
+use crate::port::{LineLevel, LineSettings, Source};
 use crate::source::{
     Connection, DIALER_STORED_AS, Dialer, DialerError, DialerEvent, FromDialer, RemoteLine, Request,
     STREAM_STORED_AS,
@@ -27,6 +28,9 @@ const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duratio
 
 /// With `on_demand`, how long the connection is kept after the last session has ended, for a client that reconnects.
 const LINGER: Duration = Duration::from_secs(10);
+
+/// For a far end to reply to the settings of a lease. Shorter than the 3 s that pyserial waits for the reply to its own command.
+const LEASE_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// The source of a port.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +55,8 @@ pub struct StoredLine {
     pub dialer: Option<OwnedFd>,
     /// The stream.
     pub stream: Option<OwnedFd>,
+    /// DTR and RTS before a lease that the process has not survived.
+    pub levels: Option<OwnedFd>,
 }
 
 impl StoredLine {
@@ -65,6 +71,7 @@ impl StoredLine {
             ("tty", self.tty.take()),
             (DIALER_STORED_AS, self.dialer.take()),
             (STREAM_STORED_AS, self.stream.take()),
+            (LEVELS_STORED_AS, self.levels.take()),
         ] {
             if descriptor.is_some() {
                 systemd::forget(name);
@@ -88,7 +95,24 @@ pub(super) struct SourceLink {
     linger_until: Option<Instant>,
     /// Connect without waiting for the back-off.
     at_once: bool,
+    /// The settings of a lease.
+    leased: Option<LineSettings>,
+    /// Number of the last report that was asked for, and of the current one.
+    last_report: u32,
+    report: Option<u32>,
+    /// Who waits for it.
+    asking: Option<Asking>,
 }
+
+/// A lease whose settings the far end has not replied to yet.
+#[derive(Debug)]
+struct Asking {
+    told: oneshot::Sender<LeaseReply>,
+    until: Instant,
+}
+
+/// The reply to [`super::Control::Lease`].
+pub(super) type LeaseReply = Result<Vec<&'static str>, String>;
 
 impl SourceLink {
     pub(super) fn new(attached: watch::Receiver<usize>) -> Self {
@@ -100,7 +124,64 @@ impl SourceLink {
             retry_after: RETRY_BACKOFF.0,
             linger_until: None,
             at_once: false,
+            leased: None,
+            last_report: 0,
+            report: None,
+            asking: None,
         }
+    }
+
+    /// Has the far end set its line for a lease, and replies once it has.
+    pub(super) fn lease(
+        &mut self,
+        settings: LineSettings,
+        told: oneshot::Sender<LeaseReply>,
+        wanted: &LineConfig,
+    ) {
+        self.last_report = self.last_report.wrapping_add(1);
+        (self.leased, self.report) = (Some(settings), Some(self.last_report));
+        // An earlier request was given up by its client.
+        self.asking = Some(Asking { told, until: Instant::now() + LEASE_TIMEOUT });
+        self.request(wanted);
+    }
+
+    /// Has the far end set its line as it is configured.
+    pub(super) fn end_lease(&mut self, wanted: &LineConfig) {
+        (self.report, self.asking) = (None, None);
+        if self.leased.take().is_some() {
+            self.request(wanted);
+        }
+    }
+
+    /// The connection that had the lease is gone.
+    pub(super) fn forget_lease(&mut self) {
+        (self.leased, self.report, self.asking) = (None, None, None);
+    }
+
+    /// When [`Self::not_confirmed`] is due.
+    pub(super) fn lease_due(&self) -> Option<Instant> {
+        self.asking.as_ref().map(|asking| asking.until)
+    }
+
+    /// The far end has not replied in time.
+    pub(super) fn not_confirmed(&mut self) {
+        if let Some(Asking { told, .. }) = self.asking.take() {
+            let seconds = LEASE_TIMEOUT.as_secs_f32();
+            // A client that no longer waits needs no reply, here and below.
+            let _ = told.send(Err(format!("the far end has not replied to its settings within {seconds} s")));
+        }
+    }
+
+    fn confirmed(&mut self, number: u32, line: Option<RemoteLine>) {
+        let (Some(leased), true) = (self.leased, self.report == Some(number)) else { return };
+        let Some(Asking { told, .. }) = self.asking.take() else { return };
+        let reply = match line.and_then(|line| line.settings()) {
+            Some(set) => Ok(differences(&leased, &set)),
+            None => {
+                Err("the far end has no line that could be set: it refuses the COM port option".to_owned())
+            }
+        };
+        let _ = told.send(reply);
     }
 
     /// Ends the connection to the dialer, which then ends its own to the far end.
@@ -128,20 +209,15 @@ impl SourceLink {
         };
         let lingers = self.linger_until.is_some_and(|until| Instant::now() < until);
         let level = |level: LineLevel| level.wanted();
-        let line = config.source.has_line().then(|| RemoteLine {
-            baud: wanted.settings.baud.get(),
-            bytesize: wanted.settings.bytesize.bits(),
-            parity: wanted.settings.parity.letter(),
-            stopbits: wanted.settings.stopbits.count(),
-            rtscts: wanted.settings.rtscts,
-            xonxoff: wanted.settings.xonxoff,
-        });
+        let settings = self.leased.unwrap_or(wanted.settings);
+        let line = config.source.has_line().then(|| RemoteLine::from(&settings));
         let request = Request {
             connect: !config.on_demand || users > 0 || lingers,
             at_once: std::mem::take(&mut self.at_once),
             line,
             dtr: level(wanted.modem.dtr),
             rts: level(wanted.modem.rts),
+            report: self.report,
         };
         if let Err(error) = dialer.request(request) {
             tracing::warn!("{error}");
@@ -183,6 +259,7 @@ impl SourceLink {
         match event {
             None => self.request(&device.wanted),
             Some(Ok(DialerEvent::Other(FromDialer::Modem(modem)))) => connection.set_modem(modem),
+            Some(Ok(DialerEvent::Other(FromDialer::Line { report, line }))) => self.confirmed(report, line),
             Some(Ok(DialerEvent::Other(FromDialer::Remark(remark)))) => device.report_message(remark),
             Some(Ok(DialerEvent::Disconnected { why, .. })) => device.disconnected_because(why),
             Some(Ok(DialerEvent::Connected(_) | DialerEvent::Other(_))) => {}
@@ -194,13 +271,28 @@ impl SourceLink {
     }
 }
 
+/// Keys of the settings that differ.
+fn differences(asked: &LineSettings, set: &LineSettings) -> Vec<&'static str> {
+    let same = [
+        ("baud", asked.baud == set.baud),
+        ("bytesize", asked.bytesize == set.bytesize),
+        ("parity", asked.parity == set.parity),
+        ("stopbits", asked.stopbits == set.stopbits),
+        ("rtscts", asked.rtscts == set.rtscts),
+        ("xonxoff", asked.xonxoff == set.xonxoff),
+    ];
+    same.into_iter().filter_map(|(key, same)| (!same).then_some(key)).collect()
+}
+
 impl Line {
     /// Resumes with the descriptors of the previous process.
     pub(super) fn adopt(&mut self, mut stored: StoredLine) -> Option<Stream> {
         let Some(config) = self.device.wanted.source.clone() else {
-            let tty = stored.tty.take();
+            let (tty, levels) = (stored.tty.take(), stored.levels.take());
             stored.forget();
-            return tty.and_then(|tty| self.device.adopt(tty));
+            let tty = tty.and_then(|tty| self.device.adopt(tty));
+            self.restore_levels(levels, tty.as_ref());
+            return tty;
         };
         if stored.tty.take().is_some() {
             systemd::forget("tty");
@@ -230,14 +322,28 @@ impl Line {
                     tracing::warn!("{error}");
                 }
                 self.device.opened();
-                Some(Stream::Source(connection))
+                let stream = Stream::Source(connection);
+                self.restore_levels(stored.levels.take(), Some(&stream));
+                Some(stream)
             }
             Err(error) => {
                 tracing::warn!("the kept stream cannot be used: {error}");
                 systemd::forget(STREAM_STORED_AS);
+                stored.forget();
                 None
             }
         }
+    }
+
+    /// Ends the lease of a client of the previous process.
+    fn restore_levels(&self, stored: Option<OwnedFd>, stream: Option<&Stream>) {
+        let Some(stored) = stored else { return };
+        match (Levels::read(stored), stream) {
+            (Ok(levels), Some(stream)) => levels.restore(stream, &self.device.wanted),
+            (Ok(_), None) => {}
+            (Err(error), _) => tracing::warn!("DTR and RTS cannot be restored: {error}"),
+        }
+        systemd::forget(LEVELS_STORED_AS);
     }
 
     /// Waits for the far end. `None` if the line must end; `Some(None)` if the configuration has changed.

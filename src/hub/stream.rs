@@ -113,14 +113,13 @@ impl Stream {
         self.tty().and_then(Tty::counters)
     }
 
-    /// The modem lines; `None` if there are none. RFC 2217 does not report DTR and RTS: they have the values
-    /// that were set.
+    /// The modem lines; `None` if there are none. DTR and RTS of a far end that does not report them are on.
     pub(super) fn modem_lines(&self) -> io::Result<Option<ModemLines>> {
         match self {
             Self::Tty(tty) => tty.modem_lines(),
             Self::Source(connection) => Ok(connection.modem().map(|modem| ModemLines {
-                dtr: true,
-                rts: true,
+                dtr: modem.dtr.unwrap_or(true),
+                rts: modem.rts.unwrap_or(true),
                 cts: modem.cts,
                 dsr: modem.dsr,
                 dcd: modem.dcd,

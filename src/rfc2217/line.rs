@@ -25,6 +25,8 @@ pub(super) struct BorrowedLine {
     wanted: Option<LineSettings>,
     /// Restores the line when it is dropped.
     lease: Option<oneshot::Sender<()>>,
+    /// DTR and RTS, where the client has set them.
+    levels: [Option<bool>; 2],
     /// DTR and RTS of a device without modem lines: nothing can be set, and clients expect the values that
     /// they have sent.
     imagined: (bool, bool),
@@ -42,6 +44,7 @@ impl BorrowedLine {
             member,
             wanted: None,
             lease: None,
+            levels: [None; 2],
             imagined: (true, true),
             breaking_since: None,
             // RFC 2217, sections on the two masks: all modem states and no line states are notified at first.
@@ -166,18 +169,12 @@ impl BorrowedLine {
                 Some(is_on) if is_on == on => {}
                 // The lease restores DTR and RTS, so it must exist before either is set.
                 Some(_) if self.is_leased() || self.apply(self.current()).await => {
-                    let (told, done) = oneshot::channel();
-                    let asked = async {
-                        self.console.hub.control().send(Control::Set(line, on, told)).await.ok()?;
-                        done.await.ok()
-                    };
-                    if let Ok(Some(Err(why))) = tokio::time::timeout(LINE_TIMEOUT, asked).await {
-                        tracing::info!("RFC 2217 client: {why}");
-                    }
+                    self.set_level(line, on).await;
                     is = self.condition().await.modem.map(of);
                 }
                 Some(_) => {}
             }
+            self.levels[usize::from(line == ModemLine::Rts)] = Some(on);
         }
         let imagined = if line == ModemLine::Dtr { self.imagined.0 } else { self.imagined.1 };
         let is = is.unwrap_or(imagined);
@@ -187,6 +184,17 @@ impl BorrowedLine {
             (ModemLine::Rts, true) => control::RTS_ON,
             (ModemLine::Rts, false) => control::RTS_OFF,
         })
+    }
+
+    async fn set_level(&self, line: ModemLine, on: bool) {
+        let (told, done) = oneshot::channel();
+        let asked = async {
+            self.console.hub.control().send(Control::Set(line, on, told)).await.ok()?;
+            done.await.ok()
+        };
+        if let Ok(Some(Err(why))) = tokio::time::timeout(LINE_TIMEOUT, asked).await {
+            tracing::info!("{}: RFC 2217 client: {why}", self.console.name());
+        }
     }
 
     /// A break is sent when its client ends it, with the same length: it is in order with the preceding
@@ -223,13 +231,18 @@ impl BorrowedLine {
     /// Renews or ends the lease, and returns the changes since the last call.
     pub(super) async fn look(&mut self) -> Vec<Command> {
         if self.lease.is_some() && !self.may_set() {
-            (self.lease, self.wanted) = (None, None);
+            (self.lease, self.wanted, self.levels) = (None, None, [None; 2]);
         }
         // An adapter that was plugged in again gets the settings of the client.
         if let Some(wanted) = self.wanted.filter(|_| !self.is_leased())
             && matches!(*self.console.hub.line().borrow(), LineState::Open(_))
         {
             self.apply(wanted).await;
+            for (line, level) in [ModemLine::Dtr, ModemLine::Rts].into_iter().zip(self.levels) {
+                if let (Some(on), true) = (level, self.is_leased()) {
+                    self.set_level(line, on).await;
+                }
+            }
         }
         let Condition { modem, counters, .. } = self.condition().await;
         let mut told = Vec::new();

@@ -196,7 +196,12 @@ fn listeners(handed: Handed) -> std::io::Result<(Listeners, Stored)> {
     Ok((
         listeners,
         Stored {
-            line: StoredLine { tty: handed.tty, dialer: handed.dialer, stream: handed.stream },
+            line: StoredLine {
+                tty: handed.tty,
+                dialer: handed.dialer,
+                stream: handed.stream,
+                levels: handed.levels,
+            },
             ring: StoredRing { memfds: handed.rings, intake: handed.intake },
         },
     ))

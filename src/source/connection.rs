@@ -131,9 +131,13 @@ impl Connection {
         *self.modem.lock().unwrap_or_else(PoisonError::into_inner) = Some(modem);
     }
 
-    /// Sets DTR or else RTS at the far end.
+    /// Sets DTR or else RTS at the far end. From then on it is shown as set, until the far end reports something else.
     pub fn set_modem_line(&self, dtr: bool, on: bool) -> Result<(), PacketError> {
-        self.dialer.send(&FromPort::Modem { dtr, on })
+        self.dialer.send(&FromPort::Modem { dtr, on })?;
+        if let Some(modem) = &mut *self.modem.lock().unwrap_or_else(PoisonError::into_inner) {
+            *(if dtr { &mut modem.dtr } else { &mut modem.rts }) = Some(on);
+        }
+        Ok(())
     }
 }
 

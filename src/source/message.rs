@@ -54,6 +54,9 @@ pub struct Request {
     pub dtr: Option<bool>,
     /// RTS, likewise.
     pub rts: Option<bool>,
+    /// Set `line` also if it is the same as before, and report by [`FromDialer::Line`] with this number what the far end has set.
+    #[serde(default)]
+    pub report: Option<u32>,
 }
 
 /// Line settings of the far end.
@@ -71,6 +74,19 @@ pub struct RemoteLine {
     pub rtscts: bool,
     /// Software flow control.
     pub xonxoff: bool,
+}
+
+impl From<&LineSettings> for RemoteLine {
+    fn from(settings: &LineSettings) -> Self {
+        Self {
+            baud: settings.baud.get(),
+            bytesize: settings.bytesize.bits(),
+            parity: settings.parity.letter(),
+            stopbits: settings.stopbits.count(),
+            rtscts: settings.rtscts,
+            xonxoff: settings.xonxoff,
+        }
+    }
 }
 
 impl RemoteLine {
@@ -98,6 +114,12 @@ pub struct RemoteModem {
     pub ri: bool,
     /// Data Carrier Detect.
     pub dcd: bool,
+    /// Data Terminal Ready, as the far end has reported it.
+    #[serde(default)]
+    pub dtr: Option<bool>,
+    /// Request To Send, likewise.
+    #[serde(default)]
+    pub rts: Option<bool>,
 }
 
 /// A message of the dialer.
@@ -118,6 +140,14 @@ pub enum FromDialer {
     Remark(String),
     /// Modem lines of the far end.
     Modem(RemoteModem),
+    /// How the far end has set its line, or that it cannot be set. Sent only if [`Request::report`] asks for it: an earlier version
+    /// of console-port does not know it.
+    Line {
+        /// That number.
+        report: u32,
+        /// `None`: the far end refuses the COM port option.
+        line: Option<RemoteLine>,
+    },
 }
 
 /// Why a packet could not be sent or understood.

@@ -44,6 +44,8 @@ pub struct Handed {
     pub dialer: Option<OwnedFd>,
     /// `stream`: what the port reads and writes in place of a tty, likewise.
     pub stream: Option<OwnedFd>,
+    /// `levels`: DTR and RTS before a client set them, likewise.
+    pub levels: Option<OwnedFd>,
     /// `ring` and `ring-resized`: the scrollback, likewise. Both, if a process was killed within a resize.
     pub rings: Vec<OwnedFd>,
     /// `intake`: the pipe in front of it.
@@ -66,6 +68,7 @@ impl Handed {
                 "tty" => handed.tty = take_raw(&mut fds, index).map_err(unusable)?,
                 "dialer" => handed.dialer = take_raw(&mut fds, index).map_err(unusable)?,
                 "stream" => handed.stream = take_raw(&mut fds, index).map_err(unusable)?,
+                "levels" => handed.levels = take_raw(&mut fds, index).map_err(unusable)?,
                 "ring" | "ring-resized" => handed.rings.extend(take_raw(&mut fds, index).map_err(unusable)?),
                 "intake" => handed.intake = take_raw(&mut fds, index).map_err(unusable)?,
                 _ => drop(take_raw(&mut fds, index).map_err(unusable)?),

@@ -29,6 +29,9 @@ pub mod control {
     pub const INBOUND_FLOW_NONE: u8 = 14;
     pub const INBOUND_FLOW_XON_XOFF: u8 = 15;
     pub const INBOUND_FLOW_HARDWARE: u8 = 16;
+    pub const FLOW_DCD: u8 = 17;
+    pub const INBOUND_FLOW_DTR: u8 = 18;
+    pub const FLOW_DSR: u8 = 19;
 }
 
 /// Bits of [`Command::LineState`], those of a 16550's line status register.
@@ -211,11 +214,14 @@ impl Command {
             Self::DataSize(_) => Some(data_size),
             Self::Parity(_) => Some(parity),
             Self::StopSize(_) => Some(stop_size),
-            Self::Control(control::FLOW_QUERY..=control::FLOW_HARDWARE) => Some(flow_control),
+            // Linux has no flow control by DCD, DSR or DTR.
+            Self::Control(
+                control::FLOW_QUERY..=control::FLOW_HARDWARE | control::FLOW_DCD | control::FLOW_DSR,
+            ) => Some(flow_control),
             // Linux has one setting for both directions.
-            Self::Control(control::INBOUND_FLOW_QUERY..=control::INBOUND_FLOW_HARDWARE) => {
-                Some(Self::Control(flow(settings) + control::INBOUND_FLOW_QUERY))
-            }
+            Self::Control(
+                control::INBOUND_FLOW_QUERY..=control::INBOUND_FLOW_HARDWARE | control::INBOUND_FLOW_DTR,
+            ) => Some(Self::Control(flow(settings) + control::INBOUND_FLOW_QUERY)),
             _ => None,
         }
     }

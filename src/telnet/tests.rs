@@ -92,6 +92,11 @@ fn settings_survive_the_wire() {
     assert_eq!(Command::Baud(0).apply(line), None, "a query");
     assert_eq!(Command::StopSize(3).apply(line), None, "Linux has no 1.5 stop bits");
     assert_eq!(Command::Control(control::INBOUND_FLOW_QUERY).reply(&line), Some(Command::Control(16)));
+    // RFC 2217, section 3: flow control by DCD (17), DTR (18, inbound) and DSR (19). What is in effect is replied.
+    for (asked, in_effect) in [(17, 3), (18, 16), (19, 3)] {
+        assert_eq!(Command::Control(asked).apply(line), None);
+        assert_eq!(Command::Control(asked).reply(&line), Some(Command::Control(in_effect)));
+    }
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn each_serial_console_of_real_files_is_a_port_with_its_line_settings() {
         (
             "pi-wrapped",
             &[
-                ("con0096", "9600N81", false, Some("2000"), here, None),
+                ("con0096", "9600N81", false, None, here, None),
                 ("con1096", "115200N81", false, Some("2001"), Some("0.0.0.0"), None),
             ],
         ),
@@ -158,7 +158,7 @@ fn each_serial_console_of_real_files_is_a_port_with_its_line_settings() {
                 ("b", "9600N81", false, None, None, None),
                 ("c", "9600N81", false, Some("2002"), Some("0.0.0.0"), None),
                 ("d", "9600N81", false, Some("2003"), None, None),
-                ("e", "9600N81", false, Some("2004"), Some("127.0.0.1"), None),
+                ("e", "9600N81", false, None, Some("127.0.0.1"), None),
                 ("f", "9600N81", false, None, None, None),
             ],
         ),
@@ -169,7 +169,7 @@ fn each_serial_console_of_real_files_is_a_port_with_its_line_settings() {
                 ("ttyEDGE-1", "9600N81", false, Some("4001"), None, None),
                 ("ttyFW-2", "9600N81", false, Some("4002"), None, None),
                 ("line1", "115200N81", false, Some("4101"), None, None),
-                ("ttyS1", "19200E71", true, Some("4301"), Some("127.0.0.1"), None),
+                ("ttyS1", "19200E71", true, None, Some("127.0.0.1"), None),
             ],
         ),
         (
@@ -270,6 +270,15 @@ fn no_listener_is_wider_than_in_the_file() {
     };
     // As ser2net 4.3.11 listens (ss -lntpe), but for names and IPv6 alone, which cannot be had.
     let plan = numbered("ser2net-accepters", "input.yaml");
+    // What only this machine reaches stays without a login, and SSH gets a free TCP port at the same addresses.
+    for (port, plain) in [
+        ("loopback", "127.0.0.1:3009"),
+        ("loopback-v4", "127.0.0.1:3010"),
+        ("loopback-v6", "[::1]:3011"),
+        ("number-v6", "[::1]:3012"),
+    ] {
+        assert_eq!(value(&plan, port, "raw"), Some(plain), "{port}");
+    }
     for (port, tcp, listen) in [
         ("all", Some("3001"), None),
         ("all-bare", Some("3002"), None),
@@ -279,20 +288,20 @@ fn no_listener_is_wider_than_in_the_file() {
         ("v4-zero", Some("3006"), Some("0.0.0.0")),
         ("v6-only", None, None),
         ("v6-only-any", None, None),
-        ("loopback", Some("3009"), Some("127.0.0.1 ::1")),
-        ("loopback-v4", Some("3010"), Some("127.0.0.1")),
-        ("loopback-v6", Some("3011"), Some("::1")),
-        ("number-v6", Some("3012"), Some("::1")),
+        ("loopback", Some("9000"), Some("127.0.0.1 ::1")),
+        ("loopback-v4", Some("9001"), Some("127.0.0.1")),
+        ("loopback-v6", Some("9002"), Some("::1")),
+        ("number-v6", Some("9003"), Some("::1")),
         ("bare-host", Some("3013"), Some("192.0.2.7")),
         ("quoted", Some("3014"), Some("192.0.2.8")),
         ("two", Some("3015"), Some("127.0.0.1 192.0.2.9")),
-        ("two-ports", Some("3016"), Some("127.0.0.1")),
+        ("two-ports", Some("9004"), Some("127.0.0.1")),
         ("name", None, None),
         ("unix", None, None),
         ("udp", None, None),
         ("filters", Some("3020"), None),
         ("family", None, None),
-        ("service", Some("9000"), Some("127.0.0.1 ::1")),
+        ("service", Some("9005"), Some("127.0.0.1 ::1")),
         ("none", None, None),
         ("last", None, None),
         ("last-open", Some("3023"), None),
@@ -339,6 +348,43 @@ fn no_listener_is_wider_than_in_the_file() {
         [("ser2net-options", "input.yaml", "from-there"), ("former-keywords", "input.conf", "ttyS12")]
     {
         assert_eq!(value(&numbered(case, input), port, "listen"), Some("127.0.0.1 ::1"), "{case}");
+    }
+}
+
+#[test]
+fn listeners_and_connectors_of_ser2net_become_the_keys_that_serve_the_same_programs() {
+    let bus = Bus::empty();
+    let mut command = bus.consolectl(&["import", "--dry-run", "input.yaml"]);
+    let (code, plan, aside) = said(command.current_dir(golden().join("ser2net-plain")).stdin(Stdio::null()));
+    assert_eq!((code, aside.as_str()), (0, ""));
+    for (port, key, wanted) in [
+        ("rfc2217", "rfc2217", Some("127.0.0.1:5001")),
+        ("rfc2217", "remote_settings", Some("true")),
+        ("rfc2217", "ssh_port", None),
+        ("telnet", "rfc2217", Some("127.0.0.1:5002")),
+        ("telnet", "remote_settings", None),
+        ("raw", "raw", Some("[::1]:5003")),
+        // A login tells users apart, and protects what a listener for everybody does not.
+        ("users", "ssh_port", Some("5004")),
+        ("users", "raw", None),
+        ("watched", "ssh_port", Some("5005")),
+        ("watched", "rfc2217", None),
+        ("watched", "remote_settings", None),
+        ("ssl", "ssh_port", Some("5006")),
+        ("ssl", "raw", None),
+        ("everybody", "ssh_port", Some("5007")),
+        ("everybody", "rfc2217", None),
+        ("to-tcp", "source", Some("tcp:ts1.example.com:4001")),
+        ("to-telnet", "source", Some("telnet:192.0.2.1:23")),
+        ("to-rfc2217", "source", Some("rfc2217:[2001:db8::1]:4001")),
+        ("to-rfc2217", "raw", Some("127.0.0.1:5010")),
+        ("to-unix", "source", Some("unix:/run/qemu/node17")),
+    ] {
+        assert!(plan.contains(&format!("port {port} (")), "{port}: {plan}");
+        assert_eq!(value(&plan, port, key), wanted, "{port}.{key}: {plan}");
+    }
+    for left in ["connection to-ssl: its connector is tcp", "connection to-ipmi: its connector is ipmisol"] {
+        assert!(plan.contains(left), "{left}: {plan}");
     }
 }
 

@@ -65,6 +65,25 @@ fn labgrids_external_console_driver_talks_to_the_device() {
     shows_the_version(&succeeds(&mut labgrid));
 }
 
+/// The port is set to another rate: labgrid
+/// sets its own, and the port's is back when it has gone.
+#[test]
+fn labgrids_serial_driver_talks_to_the_device_by_rfc2217() {
+    let mut bench = Bench::prepared();
+    let listener = bench.rig.listen_plain();
+    bench.start(&format!("baud = 9600\nrfc2217 = \"{listener}\"\nremote_settings = true\n"));
+    bench.connect(Command::new(here("fake-ios")));
+    bench.rig.wait_for_log("Press RETURN to get started.");
+    let labgrid = |port: u16| {
+        let mut labgrid = Command::new(python());
+        labgrid.arg(here("labgrid-serial")).arg(port.to_string());
+        shows_the_version(&succeeds(&mut labgrid));
+    };
+    labgrid(listener.port());
+    until("9600 baud", || (bench.rig.line().c_ospeed == 9600).then_some(()));
+    bench.rig.wait_for_status("0 attached");
+}
+
 /// Ansible's program, with a home and settings of its own.
 fn ansible(bench: &Bench, program: &str) -> Command {
     // It starts others by the same interpreter, which has what pip brought.

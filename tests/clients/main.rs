@@ -34,21 +34,34 @@ const PASSWORD: &str = "sesame";
 
 impl Bench {
     fn new(settings: &str) -> Self {
+        let mut bench = Self::prepared();
+        bench.start(&format!("baud = 115200\n{settings}"));
+        bench
+    }
+
+    /// The port is not started yet.
+    fn prepared() -> Self {
         let accounts = Accounts::enter();
         accounts.rehome_root();
         accounts.add(USER, Some(PASSWORD));
         accounts.run(&["usermod", "-aG", "dialout", USER]);
-        let mut rig = Self::port(settings);
+        let rig = Self::port("");
         accounts.authorize(USER, &std::fs::read_to_string(rig.path("key.pub")).unwrap());
-        rig.serve_logins(false);
-        rig.start_plugged();
         Self { accounts, rig, device: None }
     }
 
+    fn start(&mut self, settings: &str) {
+        self.rig.configure(&Self::config(settings));
+        self.rig.serve_logins(false);
+        self.rig.start_plugged();
+    }
+
+    fn config(settings: &str) -> String {
+        format!("[access]\ngroups = [\"dialout\"]\n[ports.demo]\ndevice = \"@DIR@/dev/demo\"\n{settings}\n")
+    }
+
     fn port(settings: &str) -> Rig {
-        Rig::with_config(&format!(
-            "[access]\ngroups = [\"dialout\"]\n[ports.demo]\ndevice = \"@DIR@/dev/demo\"\nbaud = 115200\n{settings}\n"
-        ))
+        Rig::with_config(&Self::config(&format!("baud = 115200\n{settings}")))
     }
 
     /// One port more, for the same people.

@@ -1,7 +1,9 @@
 //! Files to and from a device: `sz`, `rz` and `sx` through a session, byte for byte.
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::Bench;
 use crate::client::Client;
@@ -38,6 +40,87 @@ fn couple(bench: &Bench, local: &str, terminal: bool, directory: &Path) -> Clien
     let mut socat = Command::new("socat");
     socat.arg(format!("EXEC:{local}")).arg(format!("EXEC:ssh {}", words.join(" "))).current_dir(directory);
     Client::start(socat)
+}
+
+/// What a line at 115200 8N1 carries, in bytes a second.
+const LINE_RATE: f64 = 11_520.0;
+/// The least part of it that a transfer of a mebibyte takes, handshakes included.
+const LEAST_SHARE: f64 = 0.9;
+
+/// One direction of a line: each byte takes its time. A late wake-up is made up for, as by a UART's FIFO.
+fn carry(mut from: impl Read, mut to: impl Write) {
+    let mut chunk = [0; 64];
+    let mut free_at = Instant::now();
+    // EIO: the end of a pty.
+    while let Ok(count @ 1..) = from.read(&mut chunk) {
+        let now = Instant::now();
+        if now.saturating_duration_since(free_at) > Duration::from_millis(10) {
+            free_at = now;
+        }
+        free_at += Duration::from_secs_f64(count as f64 / LINE_RATE);
+        std::thread::sleep(free_at.saturating_duration_since(now));
+        // A program that has ended takes nothing.
+        if to.write_all(&chunk[..count]).is_err() {
+            return;
+        }
+    }
+}
+
+/// A file at the rate of a line at 115200 baud, through `ssh -T`. A mebibyte takes a minute and a half each: `make release-check` sets
+/// `TRANSFER_BYTES`. Below that, the handshakes are too large a part for a bound.
+fn at_line_rate(local: &str, remote: &str) {
+    let size = std::env::var("TRANSFER_BYTES").map_or(16 * 1024, |size| size.parse().unwrap());
+    let bench = Bench::new("");
+    let (here, there) = (bench.rig.path("here"), bench.rig.path("there"));
+    for directory in [&here, &there] {
+        std::fs::create_dir(directory).unwrap();
+    }
+    let upwards = !local.starts_with('r');
+    let (source, destination) = if upwards { (&here, &there) } else { (&there, &here) };
+    let contents = &payload()[..size];
+    std::fs::write(source.join("image"), contents).unwrap();
+    let began = Instant::now();
+    let mut coupled = couple(&bench, local, false, &here);
+    bench.rig.wait_for_status("1 attached");
+    let mut words = remote.split(' ');
+    let mut device = Command::new(words.next().unwrap());
+    device.args(words).current_dir(&there);
+    device.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut device = device.spawn().unwrap();
+    let (to, from) = (device.stdin.take().unwrap(), device.stdout.take().unwrap());
+    let (line_out, line_in) = (bench.rig.device(), bench.rig.device());
+    // They end with the test.
+    std::thread::spawn(move || carry(line_out, to));
+    std::thread::spawn(move || carry(from, line_in));
+    coupled.ends_within(Duration::from_secs_f64(30.0 + 2.0 * size as f64 / LINE_RATE));
+    let took = began.elapsed().as_secs_f64();
+    until("the device's program to end", || device.try_wait().unwrap());
+    let arrived = std::fs::read(destination.join("image")).unwrap();
+    assert_eq!(sha256(&arrived), sha256(contents));
+    let share = size as f64 / took / LINE_RATE;
+    eprintln!("{local} at 115200 baud: {size} bytes in {took:.1} s, {:.1} % of the line", 100.0 * share);
+    assert!(size < 1 << 20 || share >= LEAST_SHARE, "{local}: {share}");
+}
+
+#[test]
+fn ymodem_goes_to_the_device_at_the_rate_of_the_line() {
+    at_line_rate("sb -k image", "rb -b");
+}
+
+#[test]
+fn ymodem_comes_from_the_device_at_the_rate_of_the_line() {
+    at_line_rate("rb -b", "sb -k image");
+}
+
+#[test]
+fn zmodem_goes_to_the_device_at_the_rate_of_the_line() {
+    // Without a window, it waits 60 s for the reply to all that it has written.
+    at_line_rate("sz -b -w 16384 image", "rz -b");
+}
+
+#[test]
+fn zmodem_comes_from_the_device_at_the_rate_of_the_line() {
+    at_line_rate("rz -b", "sz -b image");
 }
 
 /// One file to the device, or from it.

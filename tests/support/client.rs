@@ -96,6 +96,16 @@ impl Client {
         status
     }
 
+    /// [`Self::ends_with`] 0 for what may take longer than anything else.
+    #[track_caller]
+    pub fn ends_within(&mut self, time: std::time::Duration) {
+        let deadline = std::time::Instant::now() + time;
+        while !self.has_ended() && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        self.ends_with(0);
+    }
+
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }

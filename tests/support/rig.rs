@@ -27,6 +27,8 @@ use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+#[path = "modem.rs"]
+pub mod modem;
 #[path = "refuse.rs"]
 mod refuse;
 
@@ -68,6 +70,7 @@ pub struct Rig {
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     refused: Vec<(libc::c_ulong, libc::c_int)>,
+    modem: Option<modem::Adapter>,
 }
 
 impl Rig {
@@ -111,6 +114,7 @@ impl Rig {
             environment: Vec::new(),
             arguments: Vec::new(),
             refused: Vec::new(),
+            modem: None,
         };
         rig.configure(config);
         rig
@@ -185,6 +189,11 @@ impl Rig {
     /// Has these ioctls fail, from the next start on.
     pub fn refuse_ioctls(&mut self, refused: &[(libc::c_ulong, libc::c_int)]) {
         self.refused = refused.to_vec();
+    }
+
+    /// Gives the device modem lines, from the next start on.
+    pub fn modem_lines(&mut self) -> modem::Adapter {
+        self.modem.get_or_insert_with(modem::Adapter::new).clone()
     }
 
     /// Plugs a device in: a new pty under the device's name, in raw mode at both ends.
@@ -324,7 +333,14 @@ impl Rig {
         if !self.refused.is_empty() {
             refuse::refuse_ioctls(&mut command, &self.refused);
         }
-        self.child = Some(command.spawn().unwrap());
+        if let Some(modem) = &self.modem {
+            modem.install(&mut command);
+        }
+        let child = command.spawn().unwrap();
+        if let Some(modem) = &self.modem {
+            modem.serve(child.id());
+        }
+        self.child = Some(child);
     }
 
     /// What the port has said of itself.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::error::{ImportError, SourceLine};
-use super::gensio::{self, Serial};
+use super::gensio::{self, Protocol, Serial};
 use super::plan::{Draft, Plan, quoted};
 use super::ser2net::{Defaults, option, without};
 use super::source::Source;
@@ -137,7 +137,8 @@ fn console(plan: &mut Plan, known: &Known, line: &str, place: &SourceLine) -> Re
         false => serial.device.rsplit('/').next().unwrap_or_default(),
     };
     let Some(mut draft) = plan.port(name, &serial.device, place)? else { return Ok(()) };
-    gensio::accepter(plan, &mut draft, listener, place);
+    let protocol = if state == "telnet" { Protocol::Telnet } else { Protocol::Raw };
+    gensio::accepter_of(plan, &mut draft, listener, protocol, place);
     match state {
         "off" => plan.set(&mut draft, "enabled", false.into(), state, place),
         "rawlp" => plan.report(place, &title, "rawlp: the output of the device is quoted too"),
@@ -151,6 +152,9 @@ fn console(plan: &mut Plan, known: &Known, line: &str, place: &SourceLine) -> Re
         other(plan, draft, known, word, place)
     });
     known.defaults.options(plan, &mut draft, &original);
+    if draft.sets_users {
+        gensio::require_login(&mut draft);
+    }
     plan.ports.push(draft);
     Ok(())
 }
@@ -188,6 +192,10 @@ fn other(plan: &mut Plan, draft: &mut Draft, known: &Known, word: &str, place: &
             }
         }
         None if !is_on => {}
+        // RFC 2217.
+        None if bare == "remctl" && draft.keys.contains_key("rfc2217") => {
+            plan.set(draft, "remote_settings", true.into(), word, place);
+        }
         None if ["kickolduser", "remctl", "telnet_brk_on_sync", "chardelay"].contains(&bare) => {
             plan.report(place, format_args!("port {}: {bare}", draft.name), without(bare));
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::error::SourceLine;
 use super::plan::{Draft, Plan, quoted};
+use super::remote::FarEnd;
 use super::words::{self, Line};
 use crate::config::Value;
 use crate::port::Pause;
@@ -115,7 +116,7 @@ impl Serial {
             "" => return Err("the connector is empty".to_owned()),
             kind => {
                 return Err(format!(
-                    "its connector is {}; only serial ports of this machine are imported",
+                    "its connector is {}; serial ports are imported, and tcp, telnet and unix without other layers",
                     quoted(kind)
                 ));
             }
@@ -203,6 +204,104 @@ fn pause_of(layer: &str) -> Option<Pause> {
     pause.map(Pause)
 }
 
+/// A connector that is no serial port of this machine: `telnet(rfc2217),tcp,HOST,PORT`, `tcp,HOST,PORT`, `unix,PATH`. `None` if it is
+/// another one, or has layers that console-dial does not have.
+pub fn far_end(connector: &str) -> Option<FarEnd> {
+    let mut parts = parts(connector, &[',']).into_iter().peekable();
+    // A port reconnects by itself.
+    while parts.next_if(|part| part.name == "keepopen").is_some() {}
+    let telnet = parts.next_if(|part| part.name == "telnet");
+    while parts.next_if(|part| part.name == "keepopen").is_some() {}
+    let kind = parts.next()?;
+    match (kind.name.as_str(), &telnet) {
+        ("unix", None) => Some(FarEnd::Unix(parts.next()?.name)),
+        ("tcp", _) => {
+            while parts.next_if(|part| ["ipv4", "ipv6", "ipv6n4"].contains(&part.name.as_str())).is_some() {}
+            let (host, port) = (parts.next()?.name, parts.next()?.name.parse().ok()?);
+            if parts.next().is_some() {
+                return None;
+            }
+            Some(match telnet {
+                Some(telnet) if Protocol::of_telnet(&telnet) == Protocol::Rfc2217 => {
+                    FarEnd::Rfc2217(host, port)
+                }
+                Some(_) => FarEnd::Telnet(host, port),
+                None => FarEnd::Tcp(host, port),
+            })
+        }
+        _ => None,
+    }
+}
+
+/// What a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Raw,
+    Telnet,
+    /// Telnet with the COM port option: the client may set the line.
+    Rfc2217,
+    /// Something with a login or encryption.
+    Login,
+}
+
+impl Protocol {
+    fn of_telnet(layer: &Part) -> Self {
+        let options = parts(layer.options.as_deref().unwrap_or_default(), &[',']);
+        let is_on = |part: &Part| ["rfc2217", "rfc2217=true", "rfc2217=1"].contains(&part.name.as_str());
+        if options.iter().any(is_on) { Self::Rfc2217 } else { Self::Telnet }
+    }
+
+    fn of(layers: &[Part]) -> Self {
+        layers.iter().fold(Self::Raw, |protocol, layer| match layer.name.as_str() {
+            "ssl" | "certauth" => Self::Login,
+            "telnet" if protocol != Self::Login => Self::of_telnet(layer),
+            _ => protocol,
+        })
+    }
+}
+
+/// A listener without a login that only this machine reaches stays one, so that programs go on to work: `raw` or `rfc2217`.
+/// Others become SSH's.
+fn keep_plain(plan: &mut Plan, draft: &mut Draft, protocol: Protocol, text: &str, place: &SourceLine) {
+    let key = match protocol {
+        Protocol::Raw => "raw",
+        Protocol::Telnet | Protocol::Rfc2217 => "rfc2217",
+        Protocol::Login => return,
+    };
+    let Some((Value::Array(listen), _)) = draft.keys.get("listen") else { return };
+    let addresses: Vec<IpAddr> = listen.iter().filter_map(|address| address.as_str()?.parse().ok()).collect();
+    let is_here = addresses.len() == listen.len() && addresses.iter().all(IpAddr::is_loopback);
+    // Clients of `localhost` try both.
+    let v4 = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+    let (true, Some(address)) = (is_here, v4) else { return };
+    let Some((tcp, _)) = draft.keys.get("ssh_port") else { return };
+    let Some(tcp) = tcp.as_integer().and_then(|tcp| u16::try_from(tcp).ok()) else { return };
+    let socket = std::net::SocketAddr::new(*address, tcp).to_string();
+    plan.set(draft, key, socket.into(), text, place);
+    if draft.keys.contains_key(key) {
+        // SSH listens where the file did, once it has a TCP port.
+        draft.keys.remove("ssh_port");
+        if protocol == Protocol::Rfc2217 {
+            plan.set(draft, "remote_settings", true.into(), text, place);
+        }
+    }
+}
+
+/// Users are told apart by a login: a listener without one becomes SSH's.
+pub fn require_login(draft: &mut Draft) {
+    for key in PLAIN {
+        let Some((value, place)) = draft.keys.remove(key) else { continue };
+        let tcp = value.as_str().and_then(|address| address.parse::<std::net::SocketAddr>().ok());
+        if let Some(tcp) = tcp {
+            draft.keys.insert("ssh_port", (Value::Integer(tcp.port().into()), place));
+        }
+    }
+    draft.keys.remove("remote_settings");
+}
+
+/// The keys of listeners without a login.
+const PLAIN: [&str; 2] = ["raw", "rfc2217"];
+
 /// Addresses of a listener.
 enum Listen {
     All,
@@ -213,14 +312,35 @@ enum Listen {
 
 /// `telnet(rfc2217),tcp,localhost,2000`: sets the listener of a port, or none if it would be wider here.
 pub fn accepter(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLine) {
+    accepter_of(plan, draft, text, Protocol::Raw, place);
+}
+
+/// The same; without layers it speaks `protocol`.
+pub fn accepter_of(plan: &mut Plan, draft: &mut Draft, text: &str, protocol: Protocol, place: &SourceLine) {
+    let mut rest = parts(text, &[',']);
+    let count = rest.iter().take_while(|part| is_one_of(FILTERS, &part.name)).count();
+    let layers: Vec<Part> = rest.drain(..count).collect();
+    let protocol = if layers.is_empty() { protocol } else { Protocol::of(&layers) };
+    listener(plan, draft, rest, text, place);
+    keep_plain(plan, draft, protocol, text, place);
+    let is_plain = PLAIN.iter().any(|key| draft.keys.contains_key(key));
+    for layer in layers {
+        let why = match layer.name.as_str() {
+            "telnet" if is_plain => continue,
+            "telnet" if protocol == Protocol::Rfc2217 => {
+                "consoles use SSH, and programs its subsystem rfc2217; `rfc2217` is a listener without a login"
+            }
+            _ => "consoles use SSH",
+        };
+        plan.report(place, quoted(&layer.original), why);
+    }
+}
+
+fn listener(plan: &mut Plan, draft: &mut Draft, mut rest: Vec<Part>, text: &str, place: &SourceLine) {
     // The last accepter of a connection counts.
     draft.closed = false;
-    draft.keys.remove("listen");
-    draft.keys.remove("ssh_port");
-    let mut rest = parts(text, &[',']);
-    let layers = rest.iter().take_while(|part| is_one_of(FILTERS, &part.name)).count();
-    for layer in rest.drain(..layers) {
-        plan.report(place, quoted(&layer.original), "consoles use SSH");
+    for key in ["listen", "ssh_port", "remote_settings"].iter().chain(&PLAIN) {
+        draft.keys.remove(key);
     }
     if let Some(other) = rest.first().filter(|part| is_one_of(OTHERS, &part.name)) {
         draft.closed = true;

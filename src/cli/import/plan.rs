@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::error::{ImportError, SourceLine};
@@ -170,8 +171,14 @@ impl Plan {
     /// Assigns free TCP ports, from `first` up, to ports without one.
     pub fn number(&mut self, first: u16, existing: &Config) {
         let own = self.ports.iter().filter_map(|port| port.keys.get("ssh_port")?.0.as_integer());
+        let plain = self.ports.iter().flat_map(|port| {
+            let address = |key| port.keys.get(key)?.0.as_str()?.parse::<SocketAddr>().ok();
+            ["raw", "rfc2217"].into_iter().filter_map(address)
+        });
         let others = existing.ports.values().filter_map(|port| port.ssh_port).chain(existing.server.ssh_port);
-        let taken: BTreeSet<i64> = own.chain(others.map(i64::from)).collect();
+        let others_plain = existing.ports.values().flat_map(|port| [&port.raw, &port.rfc2217]).flatten();
+        let plain = plain.map(|address| address.port()).chain(others_plain.map(|endpoint| endpoint.port));
+        let taken: BTreeSet<i64> = own.chain(others.chain(plain).map(i64::from)).collect();
         let mut free = (i64::from(first)..=u16::MAX.into()).filter(|port| !taken.contains(port));
         for port in &mut self.ports {
             let has = existing.ports.get(&port.name).is_some_and(|port| port.ssh_port.is_some());
@@ -194,7 +201,7 @@ impl Plan {
             let before = config.ports.get(&draft.name).cloned();
             draft.revoke(before.as_ref());
             let mut lost = false;
-            for key in ["ssh_port", "device"] {
+            for key in ["ssh_port", "raw", "rfc2217", "device"] {
                 config.ports.insert(draft.name.clone(), draft.over(before.clone()));
                 let own = |path: &str| path == format!("{}.{key}", KeyPath::table(draft.name.clone()));
                 let found = config.conflicts();

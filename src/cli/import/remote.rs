@@ -11,6 +11,8 @@ pub enum FarEnd {
     Telnet(String, u16),
     /// A TCP port that carries plain bytes.
     Tcp(String, u16),
+    /// A TCP port that speaks RFC 2217.
+    Rfc2217(String, u16),
     /// A unix socket.
     Unix(String),
     /// A program, as its file has it.
@@ -28,6 +30,7 @@ impl FarEnd {
         match self {
             Self::Telnet(host, port) => format!("telnet:{}", endpoint(host, *port)),
             Self::Tcp(host, port) => format!("tcp:{}", endpoint(host, *port)),
+            Self::Rfc2217(host, port) => format!("rfc2217:{}", endpoint(host, *port)),
             Self::Unix(path) => format!("unix:{path}"),
             Self::Program(_) | Self::Ipmi(_) => "unit".to_owned(),
         }
@@ -64,7 +67,7 @@ impl FarEnd {
                     format_args!("a drop-in runs ipmitool, with user and password: {unit}"),
                 );
             }
-            Self::Telnet(..) | Self::Tcp(..) | Self::Unix(_) => {}
+            Self::Telnet(..) | Self::Tcp(..) | Self::Rfc2217(..) | Self::Unix(_) => {}
         }
         Ok(Some(draft))
     }

@@ -200,16 +200,22 @@ fn connection(
         plan.report(place, title, "no connector");
         return Ok(());
     };
-    let serial = match Serial::of(connector) {
-        Ok(serial) => serial,
-        Err(why) => {
+    let draft = match (Serial::of(connector), gensio::far_end(connector)) {
+        (Ok(serial), _) => {
+            let draft = plan.port(name, &serial.device, place)?;
+            draft.map(|mut draft| {
+                let line = defaults.line(plan, &mut draft);
+                serial.give(plan, &mut draft, line, at);
+                draft
+            })
+        }
+        (Err(_), Some(far)) => far.port(plan, name, place)?,
+        (Err(why), None) => {
             plan.report(place, title, why);
             return Ok(());
         }
     };
-    let Some(mut draft) = plan.port(name, &serial.device, place)? else { return Ok(()) };
-    let line = defaults.line(plan, &mut draft);
-    serial.give(plan, &mut draft, line, at);
+    let Some(mut draft) = draft else { return Ok(()) };
     if field(entries, "accepter").is_none() {
         draft.closed = true;
         plan.report(place, &title, "no accepter: no listener");
@@ -260,6 +266,9 @@ fn connection(
     defaults.options(plan, &mut draft, &original);
     if let Some(place) = unread {
         consent::deny_all(plan, &mut draft, &place);
+    }
+    if draft.sets_users {
+        gensio::require_login(&mut draft);
     }
     plan.ports.push(draft);
     Ok(())

@@ -43,3 +43,23 @@ by_password() {
     SSH_WORDS=(env SSH_ASKPASS="/root/ask-$1" SSH_ASKPASS_REQUIRE=force "${SSH[@]}" -o NumberOfPasswordPrompts=1
         -o PreferredAuthentications=password -p "$2" "$1@127.0.0.1")
 }
+
+# far_ends_start COUNT [INTERVAL]: TCP ports from 7100 up, at which sources are connected and counted.
+far_ends_start() {
+    push "$HERE/far-ends" /usr/local/bin/far-ends
+    inside rm -f /run/far-ends
+    inside systemd-run --quiet --collect --unit=far-ends -p StandardOutput=file:/run/far-ends -p LimitNOFILE=4096 far-ends "$@"
+    bed_wait 10 "the far ends" listens $((7100 + $1 - 1))
+}
+count() { inside sh -c 'grep -c "^$1 " /run/far-ends || true' sh "$1"; }
+is_count() { local is; is=$(count "$1"); [[ $is = "$2" ]] || { echo "$1: $is instead of $2"; return 1; }; }
+# gaps PORT: gaps and doubles in the numbered lines of its log.
+gaps() {
+    inside sh -c 'grep -h -o "line [0-9]*" "$1" | awk "{ n = \$2 + 0; if (n != next_number) gaps++; next_number = n + 1 } END { print gaps + 0 }"' sh "$(log_of "$1")"
+}
+# sources COUNT: that many ports, src0 to src(COUNT - 1), are configured and started, and connected.
+sources() {
+    inside sh -c '{ for n in $(seq 0 $(($1 - 1))); do printf "[ports.src%d]\nsource = \"tcp:127.0.0.1:%d\"\n" "$n" $((7100 + n)); done; } >/etc/consoleserver/config.toml
+        systemctl daemon-reload; systemctl restart consoleserver.target' sh "$1"
+    bed_wait 120 "all far ends to be connected" is_count connect "$1"
+}
