@@ -53,8 +53,12 @@ pub mod generator;
 
 pub mod admin;
 
+pub mod fleet;
+
 pub mod cli;
 
 pub mod gateway;
+
+pub mod metrics;
 
 pub mod foreground;

@@ -330,8 +330,10 @@ fn banner() -> impl Strategy<Value = Option<PathBuf>> {
 /// Only the keys of where public keys come from.
 fn key_sources() -> impl Strategy<Value = Access> {
     let files = vec("/?[a-z.]{1,8}(/(%u|%U|%h|%%|[a-z \"'\\\\]{1,8})){0,3}", 0..4);
-    (files, proptest::option::of("/[a-z]{1,8}( (%u|%f|%k|%t|[a-z]{1,8})){0,3}")).prop_map(
-        |(files, command)| {
+    let path = || proptest::option::of("/[a-z%\"\\\\ ]{1,12}x".prop_map(PathBuf::from));
+    let principals = proptest::option::of("/[a-z]{1,8}/(%u|%U|%h|%%)");
+    (files, proptest::option::of("/[a-z]{1,8}( (%u|%f|%k|%t|[a-z]{1,8})){0,3}"), path(), principals, path())
+        .prop_map(|(files, command, user_ca, principals, revoked)| {
             let user = command.as_ref().map(|_| KeysCommandUser::parse("nobody").unwrap());
             Access {
                 authorized_keys_files: files
@@ -340,10 +342,12 @@ fn key_sources() -> impl Strategy<Value = Access> {
                     .collect(),
                 authorized_keys_command: command.map(|command| KeysCommand::parse(&command).unwrap()),
                 authorized_keys_command_user: user,
+                user_ca,
+                principals: principals.and_then(|file| KeysFile::parse(&file).unwrap()),
+                revoked,
                 ..Access::default()
             }
-        },
-    )
+        })
 }
 
 prop_compose! {

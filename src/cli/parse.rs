@@ -19,6 +19,9 @@ pub enum NoCommand {
     Wrong(String),
 }
 
+/// Options before the command whose value is a word of its own.
+const VALUE_OPTIONS: [&str; 6] = ["--runtime-dir", "--log-dir", "--line", "-H", "--hosts", "--host-timeout"];
+
 /// Parses the arguments of the program.
 pub fn arguments(mut words: Vec<OsString>) -> Result<Arguments, NoCommand> {
     // The first word that is neither an option nor the value of one begins a command.
@@ -26,24 +29,28 @@ pub fn arguments(mut words: Vec<OsString>) -> Result<Arguments, NoCommand> {
     while let Some(word) =
         words.get(command).and_then(|word| word.to_str()).filter(|word| word.starts_with('-'))
     {
-        command += if ["--runtime-dir", "--log-dir", "--line"].contains(&word) { 2 } else { 1 };
+        command += if VALUE_OPTIONS.contains(&word) { 2 } else { 1 };
     }
     // (An argument that is not UTF-8 cannot be a command.)
     let typed: Option<Vec<String>> =
         words.iter().skip(command).map(|word| word.to_str().map(str::to_owned)).collect();
+    let mut translated = Vec::new();
     if let Some(typed) = typed {
         words.truncate(command);
-        words.extend(words::translate(typed).map_err(NoCommand::Wrong)?.into_iter().map(OsString::from));
+        translated = words::translate(typed).map_err(NoCommand::Wrong)?;
+        words.extend(translated.iter().map(OsString::from));
     }
     let tree = help::with_examples(Arguments::command()).override_help(format!(
         "Use and administer the serial consoles of this machine.\n\n\
-         Usage: consolectl [--runtime-dir DIR] [--log-dir DIR] [COMMAND [ARGUMENT]...]\n\n\
+         Usage: consolectl [--runtime-dir DIR] [--log-dir DIR] [COMMAND [ARGUMENT]...]\n\
+         \x20      consolectl -H HOSTS [--host-timeout SECONDS] COMMAND [ARGUMENT]...\n\n\
          Without a command, prompt for commands or read them from standard input.\n\n{}\n\n\
          See consolectl(1).",
         help::all()
     ));
     tree.try_get_matches_from(words)
         .and_then(|matches| Arguments::from_arg_matches(&matches))
+        .map(|arguments| Arguments { words: translated, ..arguments })
         .map_err(|error| no_command(&error))
 }
 
@@ -155,7 +162,7 @@ mod tests {
         let log = |follow, lines: Option<u32>| {
             let lines = lines.map(|count| Lines(Some(count)));
             let (since, until, raw) = (None, None, false);
-            Command::AtPort(AtPort::Log { port: usb(), follow, lines, since, until, raw })
+            Command::AtPort(AtPort::Log { port: usb(), follow, lines, since, until, raw, cast: None })
         };
         let whole_log = Command::AtPort(AtPort::Log {
             port: usb(),
@@ -164,6 +171,7 @@ mod tests {
             since: None,
             until: None,
             raw: true,
+            cast: None,
         });
         let grep = |ignore_case, pattern: &str, ports: &[PortPattern]| {
             let (pattern, ports) = (pattern.parse().unwrap(), ports.to_vec());

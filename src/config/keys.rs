@@ -155,6 +155,27 @@ pub static ACCESS: &[Key<Access>] = &[
         put: |access, v| store(&mut access.authorized_keys_command_user, value::keys_command_user(v)),
         get: |access| access.authorized_keys_command_user.as_ref().map(|user| user.as_str().into()),
     },
+    Key {
+        name: "user_ca",
+        expects: "the absolute path of a file with CA keys, such as \"/etc/ssh/ca.pub\", or \"none\"",
+        general: false,
+        put: |access, v| store(&mut access.user_ca, value::optional_path(v)),
+        get: |access| access.user_ca.as_deref().map(value::show_path),
+    },
+    Key {
+        name: "principals",
+        expects: "the path of a file with a user's principals, such as \"/etc/ssh/principals/%u\", or \"none\"",
+        general: false,
+        put: |access, v| store(&mut access.principals, value::principals(v)),
+        get: |access| access.principals.as_ref().map(|file| file.as_str().into()),
+    },
+    Key {
+        name: "revoked",
+        expects: "the absolute path of a key revocation list, such as \"/etc/ssh/revoked_keys\", or \"none\"",
+        general: false,
+        put: |access, v| store(&mut access.revoked, value::optional_path(v)),
+        get: |access| access.revoked.as_deref().map(value::show_path),
+    },
 ];
 
 /// `[ports.NAME]`, and unless they apply to a single port, `[defaults]` and `[templates.NAME]`.
@@ -473,6 +494,13 @@ pub static PORT: &[Key<Port>] = &[
         general: true,
         put: |port, v| store(&mut port.log.journal, value::flag(v)),
         get: |port| Some(port.log.journal.into()),
+    },
+    Key {
+        name: "log.record",
+        expects: FLAG,
+        general: true,
+        put: |port, v| store(&mut port.log.record, value::flag(v)),
+        get: |port| Some(port.log.record.into()),
     },
     Key {
         name: "log.sync",

@@ -413,6 +413,18 @@ pub(super) fn keys_command_user(value: &Value) -> Parsed<Option<KeysCommandUser>
     KeysCommandUser::parse(text(value)?).map(Some).map_err(because)
 }
 
+pub(super) fn principals(value: &Value) -> Parsed<Option<KeysFile>> {
+    KeysFile::parse_as("principals", text(value)?).map_err(because)
+}
+
+/// An absolute path, or sshd's word `none`.
+pub(super) fn optional_path(value: &Value) -> Parsed<Option<PathBuf>> {
+    match text(value)? {
+        none if none.eq_ignore_ascii_case("none") => Ok(None),
+        _ => path(value).map(Some),
+    }
+}
+
 fn because(error: KeySourceError) -> Rejected {
     Rejected::Because(error.to_string())
 }

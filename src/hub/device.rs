@@ -280,7 +280,7 @@ impl Device {
         let state = LineState::NotOurs(why);
         if *self.hub.line.borrow() != state {
             tracing::info!("{} is {state}", self.name);
-            self.hub.line.send_replace(state);
+            self.hub.set_line(state);
         }
     }
 
@@ -602,7 +602,7 @@ impl Device {
     pub(super) fn opened(&mut self) {
         self.leased = false;
         self.hub.state().cursors.set_baud(self.wanted.settings.baud);
-        self.hub.line.send_replace(LineState::Open(self.wanted.settings));
+        self.hub.set_line(LineState::Open(self.wanted.settings));
     }
 
     /// Reports what the driver refused to the journal, STATUS and the requester.
@@ -620,14 +620,14 @@ impl Device {
         self.gone = true;
         tracing::info!(message_id = Event::Unplugged.id(), "{} unplugged", self.name);
         self.hub.note(format!("{} unplugged", self.name));
-        self.hub.line.send_replace(LineState::Away(Timestamp::now()));
+        self.hub.set_line(LineState::Away(Timestamp::now()));
     }
 
     fn absent(&mut self) {
         self.gone = true;
         let already = matches!(*self.hub.line.borrow(), LineState::Away(_));
         if !already {
-            self.hub.line.send_replace(LineState::Away(Timestamp::now()));
+            self.hub.set_line(LineState::Away(Timestamp::now()));
         }
         self.answer(vec![format!("{} is not plugged in: the settings take effect when it is", self.name)]);
     }
@@ -638,7 +638,7 @@ impl Device {
         let news = *self.hub.line.borrow() != state;
         if news && let LineState::Failed(why) = &state {
             tracing::error!(message_id = Event::NotOpened.id(), "{why}");
-            self.hub.line.send_replace(state);
+            self.hub.set_line(state);
         }
     }
 }

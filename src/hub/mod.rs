@@ -6,6 +6,7 @@ mod backpressure;
 mod breaks;
 mod coalesce;
 mod control;
+mod counts;
 mod cursor;
 mod device;
 mod identity;
@@ -185,6 +186,7 @@ pub struct Hub {
     breaks: watch::Sender<usize>,
     /// Number of times that queued input was discarded.
     torn: AtomicU64,
+    counts: counts::Counts,
 }
 
 /// The receiving ends that the line owns.
@@ -220,6 +222,7 @@ impl Hub {
             initial_failure: watch::Sender::default(),
             breaks: watch::Sender::new(0),
             torn: AtomicU64::new(0),
+            counts: counts::Counts::default(),
         };
         (Arc::new(hub), Inbox { input: inputs, control: controls })
     }
@@ -247,6 +250,11 @@ impl Hub {
             failpoint::point("ring-resized");
         }
         Ok(())
+    }
+
+    /// Identifies the ring, whose offsets begin at 0; that of a resized one is another. 0 if it cannot be queried.
+    pub(crate) fn ring_id(&self) -> u32 {
+        rustix::fs::fstat(self.state().ring.as_fd()).map_or(0, |found| found.st_ino as u32)
     }
 
     /// The input queue. It is full while the line is slower than the input.
