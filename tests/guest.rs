@@ -71,6 +71,20 @@ fn qemu(image: &Path, chardev: &str) -> Client {
     Client::start(qemu)
 }
 
+/// Whether `log` is `wire` without bytes that QEMU has noted twice: it notes a byte also when its socket is full, and once more when it sends
+/// that byte (seen with QEMU 10.0.2: "reserveed" in its file).
+fn is_said(log: &[u8], wire: &[u8]) -> bool {
+    let mut at = 0;
+    for (index, byte) in wire.iter().enumerate() {
+        if log.get(at) == Some(byte) {
+            at += 1;
+        } else if index == 0 || wire[index - 1] != *byte {
+            return false;
+        }
+    }
+    at == log.len()
+}
+
 /// The same guest as a source: its boot over QEMU's unix socket, and what it is asked to do, is in the log as in QEMU's own file.
 #[test]
 #[ignore = "boots a Linux a second time: make release-check"]
@@ -100,7 +114,7 @@ fn a_guest_on_a_unix_chardev_is_logged_as_qemu_logs_it() {
     terminal.types("echo the last word of $HOSTNAME\r");
     terminal.shows("\nthe last word of guest");
     let said = || std::fs::read(&wire).unwrap();
-    until("the log to be what the guest has said", || (rig.log() == said()).then_some(()));
+    until("the log to be what the guest has said", || is_said(&rig.log(), &said()).then_some(()));
     let log = rig.log();
     let begins = String::from_utf8_lossy(&log[..200]).into_owned();
     assert!(begins.contains("[    0.000000] Linux version"), "{begins}");

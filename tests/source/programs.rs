@@ -135,9 +135,9 @@ fn a_wrong_password_of_a_bmc_is_one_sentence_and_is_tried_three_times() {
     let mut rig = bench("unit", "");
     let _dialers = dialers(&rig, &bmc.command(&rig, "guess"));
     rig.start();
-    let status = rig.wait_for_status("not tried again after 3 refused logins");
+    let status = rig.wait_for_status("not retried after 3 rejected logins");
     assert!(
-        status.contains("the far end refused the login of ipmitool: > RAKP 2 HMAC is invalid"),
+        status.contains("the far end rejected the login of ipmitool: > RAKP 2 HMAC is invalid"),
         "{status}"
     );
     assert!(!rig.journal().contains("guess") && !rig.log_text().contains("guess"));
@@ -182,7 +182,7 @@ impl SshBmc {
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nAuthorizedKeysFile {}\nPrintMotd no\nPrintLastLog no\n\
-             ForceCommand stty raw -echo; printf 'bmc console\\r\\n'; IFS= read -r line; exec cat\n",
+             ForceCommand stty raw -echo; printf 'bmc console\\r\\n'; exec cat\n",
             rig.path("hostkeys/hostkey_ed25519").display(),
             rig.path("admitted").display(),
         );
@@ -240,7 +240,7 @@ fn ssh_carries_a_console_and_a_key_that_is_not_admitted_is_one_sentence() {
     let dialer = dialers(&rig, &ssh(&rig.path("known"), &rig.path("key"), bmc.port, &user()));
     rig.start();
     rig.wait_for_log("bmc console");
-    by_command(&rig, &["send", "--force", "\\nhello\\r~.there\\r\\n"]);
+    by_command(&rig, &["send", "--force", "hello\\r~.there\\r\\n"]);
     rig.wait_for_log("~.there");
     // The BMC goes down: its console ends with it.
     drop(bmc);
@@ -255,8 +255,8 @@ fn ssh_carries_a_console_and_a_key_that_is_not_admitted_is_one_sentence() {
         .unwrap();
     assert!(made.success());
     let _dialer = dialers(&rig, &ssh(&rig.path("known"), &rig.path("other"), bmc.port, &user()));
-    let status = rig.wait_for_status("not tried again after 3 refused logins");
-    let why = format!("the far end refused the login of ssh: {}: Permission denied (publickey).", user());
+    let status = rig.wait_for_status("not retried after 3 rejected logins");
+    let why = format!("the far end rejected the login of ssh: {}: Permission denied (publickey).", user());
     assert!(status.contains(&why), "{status}");
     assert!(rig.stop().success());
 }
