@@ -47,7 +47,7 @@ fn configuration_errors() {
         let error = Config::parse(file, Path::new("config.toml")).expect_err(file).to_string();
         printed.push_str(&format!("{}\n\n", error.trim_end()));
     }
-    snapbox::assert_data_eq!(printed, snapbox::file!["../golden/config/errors.txt"]);
+    snapbox::assert_data_eq!(printed, snapbox::file!["../golden/config/errors.txt"].raw());
 }
 
 const COMMITTED: &str = "[templates.cisco]\nbaud = 9600\n[ports.a]\nssh_port = 1001\nlike = \"cisco\"\n[ports.b]\nssh_port = 1002\n\
@@ -131,5 +131,5 @@ fn rejected_changes() {
         "set ports.a.baud 300",
         wrong.set("ports.a.baud".parse().unwrap(), Some(300.into()), &by("alice")).unwrap_err().to_string(),
     );
-    snapbox::assert_data_eq!(printed, snapbox::file!["../golden/admin/rejected.txt"]);
+    snapbox::assert_data_eq!(printed, snapbox::file!["../golden/admin/rejected.txt"].raw());
 }

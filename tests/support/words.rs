@@ -51,7 +51,7 @@ const NAMES: &[(&str, &str)] = &[
     ("Refusal|Refused", "Denied, Rejected, Conflict, Busy, InvalidKeyLine"),
     ("Wanted|Wish|Asked", "LineConfig, TimeRange, LogConfig, StartReason; Request"),
     (
-        "PATIENCE|PIECE|ANSWERS|LAST_WORDS|MOMENT|LINE: [^&]",
+        "PATIENCE|PIECE|ANSWERS|LAST_WORDS|MOMENT|LINE: [a-z]",
         "*_TIMEOUT, READ_CHUNK, REPLY_QUEUE, DRAIN_LIMIT",
     ),
     ("Visitor|Somebody|SomebodyElse|Member", "Login, Attached"),
@@ -76,8 +76,9 @@ fn files(path: &Path, found: &mut Vec<PathBuf>) {
 }
 
 fn words(table: &[(&str, &str)], flags: &str) -> Vec<(Regex, String)> {
-    let regex =
-        |words: &str| Regex::new(&format!(r"(?{flags}-u)(^|[^A-Za-z0-9])({words})([^A-Za-z0-9]|$)")).unwrap();
+    // An underscore ends a word, too.
+    let end = r"[\x00-/:-@\[-`\{-\x7f]";
+    let regex = |words: &str| Regex::new(&format!("(?{flags}-u)(^|{end})({words})({end}|$)")).unwrap();
     table.iter().map(|(words, instead)| (regex(words), (*instead).to_owned())).collect()
 }
 
