@@ -10,8 +10,8 @@ BUILD_PACKAGES := gcc libc6-dev libpam0g-dev patch pkg-config openssh-client
 DEB_PACKAGES   := $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot lintian $(NPM)
 # What is done before a release only.
 RELEASE_PACKAGES := autopkgtest qemu-user-static
-TEST_PACKAGES  := $(BUILD_PACKAGES) $(NPM) ansible chromium cockpit-bridge cockpit-ws dbus-daemon dropbear-bin expect fence-agents gensio-bin iproute2 libpam-oath login lrzsz mandoc openssh-server passwd perl-base powerman procps \
-                  putty-tools python3-asyncssh python3-fusepy python3-netmiko python3-paramiko python3-pexpect python3-serial python3-venv \
+TEST_PACKAGES  := $(BUILD_PACKAGES) $(NPM) ansible bind9 bind9-dnsutils chromium cockpit-bridge cockpit-ws dbus-daemon dropbear-bin expect fence-agents gensio-bin iproute2 ipmitool knot libpam-oath login lrzsz mandoc openipmi openssh-server passwd perl-base powerman procps \
+                  prometheus putty-tools python3-asyncssh python3-cryptography python3-fusepy python3-netmiko python3-paramiko python3-pexpect python3-serial python3-venv \
                   rsync ser2net shellcheck socat ssh-audit sshpass strace systemd tmux util-linux xauth
 
 # Clippy and the tests build with the same features, so that dependencies are built once.
@@ -102,7 +102,10 @@ release-check: test ## what must hold before a release, above that (hours)
 	$(AS_ROOT) tests/boot/bare-debian
 	CROWD_SECONDS=60 $(CARGO) test --locked $(FEATURES) --test ssh crowd -- --nocapture
 	ATTACK_SECONDS=120 TIMING_TRIES=200 $(CARGO) test --locked $(FEATURES) --test ssh -- --nocapture --test-threads=1 attack:: timing::
+	CERTIFICATE_CASES=500 CERTIFICATE_SEED=2 $(CARGO) test --locked $(FEATURES) --test ssh certificates:: -- --nocapture
+	$(CARGO) test --locked $(FEATURES) --test guest --test source -- --ignored --nocapture
 	SWEEP_KILLS=2500 $(CARGO) test --locked $(FEATURES) --test sweep -- --nocapture --test-threads=1
+	FLEET_HOSTS=1000 FLEET_SECONDS=15 $(CARGO) test --locked $(FEATURES) --test gateway fleet::many -- --nocapture
 	$(MAKE) test-russh
 	$(MAKE) fuzz MINUTES=10
 	$(MAKE) deb

@@ -7,9 +7,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::private::RsaKeypair;
-use russh::keys::{Algorithm, EcdsaCurve, PrivateKey, PublicKey};
+use russh::keys::{Algorithm, Certificate, EcdsaCurve, PrivateKey, PublicKey};
 use thiserror::Error;
 
 use crate::system::persist;
@@ -92,6 +93,16 @@ enum UnusableKey {
     SameKind(Algorithm),
     #[error("{KEY_LIMIT} keys are used already")]
     TooMany,
+    #[error("not a certificate of OpenSSH")]
+    NotACertificate,
+    #[error("user certificate; a host certificate is needed: ssh-keygen -h -s CA")]
+    UserCertificate,
+    #[error("certificate for a key that is not used here")]
+    OtherKey,
+    #[error("certificate that is not valid before {0}")]
+    NotYetValid(Timestamp),
+    #[error("certificate that expired at {0}")]
+    Expired(Timestamp),
 }
 
 /// Generates the key if `directory` does not contain it yet (mode 0600). Returns its path.
@@ -156,27 +167,34 @@ fn make(
 }
 
 /// The host keys in a directory. One valid key is enough; other files do not prevent its use.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct HostKeys {
     /// The usable keys, Ed25519 first, since clients use the first type that they support.
     pub keys: Vec<PrivateKey>,
+    /// Host certificates for these keys, at most one for each.
+    pub certificates: Vec<Certificate>,
     /// The ignored files with the reason. Public keys are not reported.
     pub ignored: Vec<String>,
 }
 
 impl HostKeys {
-    /// Adds the key in `path`, or the reason why it is ignored.
-    fn add(&mut self, path: &Path, source: Source) {
-        let added = match Self::read(path, source) {
+    /// Adds the key in `path`, or the reason why it is ignored. Returns a certificate, which can be judged only with all keys.
+    fn add(&mut self, path: &Path, source: Source) -> Option<Certificate> {
+        let read = match Self::read(path, source) {
+            Ok(Entry::Certificate(certificate)) => return Some(*certificate),
+            Ok(Entry::Key(key)) => Ok(*key),
+            Err(error) => Err(error),
+        };
+        let added = match read {
             Ok(_) if self.keys.len() >= KEY_LIMIT => Err(UnusableKey::TooMany),
             Ok(key) => match self.keys.iter_mut().find(|known| known.algorithm() == key.algorithm()) {
                 None => Ok(key),
                 // An administrator's key replaces a generated one of the same type, which is not reported.
                 Some(known) if is_made(known) && !is_made(&key) => {
                     *known = key;
-                    return;
+                    return None;
                 }
-                Some(known) if is_made(&key) && !is_made(known) => return,
+                Some(known) if is_made(&key) && !is_made(known) => return None,
                 Some(_) => Err(UnusableKey::SameKind(key.algorithm())),
             },
             refused => refused,
@@ -184,12 +202,60 @@ impl HostKeys {
         match added {
             Ok(key) => self.keys.push(key),
             Err(UnusableKey::PublicHalf) if path.extension().is_some_and(|end| end == "pub") => {}
-            Err(_) if self.ignored.len() >= REASON_LIMIT => {}
-            Err(error) => self.ignored.push(format!("{}: {error}", path.display())),
+            Err(error) => self.ignore(path, &error),
+        }
+        None
+    }
+
+    fn ignore(&mut self, path: &Path, error: &UnusableKey) {
+        if self.ignored.len() < REASON_LIMIT {
+            self.ignored.push(format!("{}: {error}", path.display()));
         }
     }
 
-    fn read(path: &Path, source: Source) -> Result<PrivateKey, UnusableKey> {
+    /// Adds a host certificate. Clients verify it; one that they would reject is ignored, so that they are served the key alone.
+    fn add_certificate(&mut self, path: &Path, certificate: Certificate, now: Timestamp) {
+        match self.judge(&certificate, now) {
+            // The later of two for a key.
+            Ok(()) => {
+                let expires = Certificate::valid_before;
+                let same = |known: &Certificate| known.public_key() == certificate.public_key();
+                match self.certificates.iter_mut().find(|known| same(known)) {
+                    None => self.certificates.push(certificate),
+                    Some(known) if expires(known) < expires(&certificate) => *known = certificate,
+                    Some(_) => {}
+                }
+            }
+            Err(error) => self.ignore(path, &error),
+        }
+    }
+
+    fn judge(&self, certificate: &Certificate, now: Timestamp) -> Result<(), UnusableKey> {
+        if !certificate.cert_type().is_host() {
+            return Err(UnusableKey::UserCertificate);
+        }
+        if !self.keys.iter().any(|key| key.public_key().key_data() == certificate.public_key()) {
+            return Err(UnusableKey::OtherKey);
+        }
+        let seconds = u64::try_from(now.as_second()).unwrap_or(0);
+        let at = |second: u64| {
+            i64::try_from(second)
+                .ok()
+                .and_then(|second| Timestamp::from_second(second).ok())
+                .unwrap_or(Timestamp::MAX)
+        };
+        match () {
+            () if seconds < certificate.valid_after() => {
+                Err(UnusableKey::NotYetValid(at(certificate.valid_after())))
+            }
+            () if seconds >= certificate.valid_before() => {
+                Err(UnusableKey::Expired(at(certificate.valid_before())))
+            }
+            () => Ok(()),
+        }
+    }
+
+    fn read(path: &Path, source: Source) -> Result<Entry, UnusableKey> {
         let metadata = match fs::metadata(path) {
             // The entry existed when the directory was read.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(UnusableKey::Dangling),
@@ -211,6 +277,12 @@ impl HostKeys {
         let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
         file.take(FILE_LIMIT).read_to_end(&mut text)?;
         let text = String::from_utf8(text).map_err(|_| UnusableKey::NotAKey)?;
+        if text.split_whitespace().next().is_some_and(|word| word.ends_with("-cert-v01@openssh.com")) {
+            let certificate = Certificate::from_openssh(text.trim());
+            return certificate
+                .map(|found| Entry::Certificate(found.into()))
+                .map_err(|_| UnusableKey::NotACertificate);
+        }
         if PublicKey::from_openssh(text.trim()).is_ok() {
             return Err(UnusableKey::PublicHalf);
         }
@@ -228,10 +300,18 @@ impl HostKeys {
             return Err(UnusableKey::Mode(mode & 0o7777, path.to_owned()));
         }
         match key.algorithm() {
-            Algorithm::Ed25519 | Algorithm::Ecdsa { .. } | Algorithm::Rsa { .. } => Ok(key),
+            Algorithm::Ed25519 | Algorithm::Ecdsa { .. } | Algorithm::Rsa { .. } => {
+                Ok(Entry::Key(key.into()))
+            }
             other => Err(UnusableKey::Kind(other)),
         }
     }
+}
+
+/// What a file has.
+enum Entry {
+    Key(Box<PrivateKey>),
+    Certificate(Box<Certificate>),
 }
 
 /// Where files come from.
@@ -265,11 +345,18 @@ pub fn load_credentials(directory: &Path) -> Result<Option<HostKeys>, HostKeyErr
 
 fn load_from(directory: &Path, source: Source) -> Result<HostKeys, HostKeyError> {
     let mut found = HostKeys::default();
+    let mut certificates = Vec::new();
     for path in entries(directory, source)? {
-        found.add(&path, source);
+        if let Some(certificate) = found.add(&path, source) {
+            certificates.push((path, certificate));
+        }
     }
     if found.keys.is_empty() {
         return Err(HostKeyError::None(directory.to_owned(), found.ignored));
+    }
+    let now = Timestamp::now();
+    for (path, certificate) in certificates {
+        found.add_certificate(&path, certificate, now);
     }
     found.keys.sort_by_key(|key| key.algorithm() != Algorithm::Ed25519);
     Ok(found)

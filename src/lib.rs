@@ -35,6 +35,8 @@ pub mod capture;
 pub mod session;
 pub mod trigger;
 
+pub mod initial;
+
 pub mod exec;
 pub mod rfc2217;
 
@@ -51,8 +53,12 @@ pub mod generator;
 
 pub mod admin;
 
+pub mod fleet;
+
 pub mod cli;
 
 pub mod gateway;
+
+pub mod metrics;
 
 pub mod foreground;

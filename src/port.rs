@@ -7,6 +7,7 @@ pub mod nearest;
 mod pacing;
 pub mod pattern;
 pub mod power;
+mod sequence;
 mod source;
 mod units;
 
@@ -21,6 +22,10 @@ use thiserror::Error;
 pub use mapping::Mapping;
 pub use pacing::{Pacing, Pause};
 pub use pattern::{GroupName, PatternError, PortGroups, PortPattern};
+pub use sequence::{
+    BreakArgument, BreakArgumentError, BreakName, BreakNameError, Breaks, BreaksError, Sequence,
+    SequenceError, Step,
+};
 pub use source::{Endpoint, Source, SourceError};
 
 /// Why a port name or a line setting is rejected. The Display is the sentence that the user reads.

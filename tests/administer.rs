@@ -206,7 +206,7 @@ fn a_user_may_not_do_what_administrators_may() {
     }
     let requests = [
         Request::Apply,
-        Request::Break { milliseconds: 500, by: "nobody".to_owned() },
+        Request::Break { milliseconds: 500, name: None, by: "nobody".to_owned() },
         Request::Disconnect { user: "root".to_owned(), by: "nobody".to_owned() },
     ];
     std::thread::scope(|scope| {

@@ -42,7 +42,7 @@ fn an_unknown_key_is_reported_with_the_most_similar_one() {
     );
     assert_eq!(
         complaint("[access]\nwheels = 4\n"),
-        "/etc/consoleserver/config.toml:2: access.wheels: unknown key: expected one of groups, root, authorized_keys_files, authorized_keys_command, authorized_keys_command_user"
+        "/etc/consoleserver/config.toml:2: access.wheels: unknown key: expected one of groups, root, authorized_keys_files, authorized_keys_command, authorized_keys_command_user, user_ca, principals, revoked"
     );
     assert_eq!(
         complaint("[ports.a]\nlog = { kind = \"raw\" }\n"),

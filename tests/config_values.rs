@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use consoleserver::config::{
-    Access, Address, Config, Endpoint, EscapePrefix, Groups, KeysCommand, KeysCommandUser, KeysFile, Log,
-    LogType, Pattern, Port, RootLogin, Server, SshAlgorithms, Trigger, Writers, keys,
+    Access, Address, Config, Endpoint, EscapePrefix, Groups, Initial, Keepalive, KeysCommand,
+    KeysCommandUser, KeysFile, Log, LogType, Pattern, Port, RootLogin, Server, SshAlgorithms, Trigger,
+    Writers, keys,
 };
 use consoleserver::port::{
-    Baud, ByteSize, LineLevel, LineSettings, Mapping, ModemLevels, Pacing, Parity, Pause, PortName, Source,
-    StopBits,
+    Baud, Breaks, ByteSize, LineLevel, LineSettings, Mapping, ModemLevels, Pacing, Parity, Pause, PortName,
+    Sequence, Source, StopBits,
 };
 use proptest::collection::{btree_map, hash_set, vec};
 use proptest::option::of;
@@ -250,11 +251,52 @@ fn mapping() -> impl Strategy<Value = Mapping> {
 }
 
 prop_compose! {
+    fn sequence()(parts in vec(select(vec!["~", "B", "#.", "\\r", "\\d", "\\d{600}", "\\z", "\\z{10}", "^B", "\\x80", "x{", "\\\\", "\\^", " "]), 1..8)) -> Sequence {
+        parts.concat().parse().unwrap()
+    }
+}
+
+prop_compose! {
+    fn breaks()(sequences in vec(sequence(), 0..4)) -> Breaks {
+        let mut breaks = Breaks::default();
+        for (name, sequence) in ["1", "sysrq", "a-b_2", "zz"].into_iter().zip(sequences) {
+            breaks.add(&format!("{name}={sequence}")).unwrap();
+        }
+        breaks
+    }
+}
+
+prop_compose! {
+    fn keepalive()(interval in of((1_000u64..=86_400_000).prop_map(Duration::from_millis)), text in sequence()) -> Keepalive {
+        Keepalive { interval, text }
+    }
+}
+
+prop_compose! {
+    /// By their TOML, as there is no other way to make them.
+    fn initial()(steps in vec(("[a-z]{1,8}[:$]", proptest::option::of(sequence()), of("[a-z]{1,8}"), 1u64..=600), 0..4)) -> Initial {
+        let step = |(expect, send, credential, timeout): (String, Option<Sequence>, Option<String>, u64)| {
+            let mut table = toml::Table::new();
+            table.insert("expect".to_owned(), expect.into());
+            send.map(|send| table.insert("send".to_owned(), send.to_string().into()));
+            credential.map(|name| table.insert("credential".to_owned(), name.into()));
+            table.insert("timeout".to_owned(), format!("{timeout}s").into());
+            toml::Value::Table(table)
+        };
+        let mut port = Port::default();
+        let key = keys::find(keys::PORT, "initial").unwrap();
+        key.put(&mut port, &toml::Value::Array(steps.into_iter().map(step).collect())).unwrap();
+        port.initial
+    }
+}
+
+prop_compose! {
     /// A port but for what must differ from the others'.
     fn port()(
         (enabled, low_latency, reconnect) in any::<(bool, bool, bool)>(),
         (remote_settings, plaintext_beyond_loopback) in any::<(bool, bool)>(), line in line(), modem in modem(), log in log(),
         (character, line_pause, imap, omap) in (pause(), pause(), mapping(), mapping()),
+        (break_sequence, breaks, keepalive, initial) in (sequence(), breaks(), keepalive(), initial()),
         listen in of(addresses()), banner in of(banner()), groups in of(groups()), read_only_groups in groups(),
         users in vec("[a-z_][a-z0-9_.-]{0,20}", 0..4), write in select(vec![Writers::One, Writers::Shared]),
         timeout in of((1u64..=31_536_000).prop_map(Duration::from_secs)),
@@ -263,7 +305,7 @@ prop_compose! {
         escape in of((1u8..32, 0x21u8..0x7f).prop_map(|(first, second)| EscapePrefix([first, second]))),
     ) -> Port {
         Port {
-            enabled, like: None, line, device: None, source: None, on_demand: false, ssh_port: None, listen, banner, groups, users, read_only_groups, write, timeout,
+            enabled, like: None, line, device: None, source: None, on_demand: false, break_sequence, breaks, keepalive, initial, ssh_port: None, listen, banner, groups, users, read_only_groups, write, timeout,
             log, description,
             scrollback: granules * 64 * 1024, low_latency, modem, escape, reconnect, replay, triggers,
             remote_settings, rfc2217: None, raw: None, plaintext_beyond_loopback,
@@ -288,8 +330,10 @@ fn banner() -> impl Strategy<Value = Option<PathBuf>> {
 /// Only the keys of where public keys come from.
 fn key_sources() -> impl Strategy<Value = Access> {
     let files = vec("/?[a-z.]{1,8}(/(%u|%U|%h|%%|[a-z \"'\\\\]{1,8})){0,3}", 0..4);
-    (files, proptest::option::of("/[a-z]{1,8}( (%u|%f|%k|%t|[a-z]{1,8})){0,3}")).prop_map(
-        |(files, command)| {
+    let path = || proptest::option::of("/[a-z%\"\\\\ ]{1,12}x".prop_map(PathBuf::from));
+    let principals = proptest::option::of("/[a-z]{1,8}/(%u|%U|%h|%%)");
+    (files, proptest::option::of("/[a-z]{1,8}( (%u|%f|%k|%t|[a-z]{1,8})){0,3}"), path(), principals, path())
+        .prop_map(|(files, command, user_ca, principals, revoked)| {
             let user = command.as_ref().map(|_| KeysCommandUser::parse("nobody").unwrap());
             Access {
                 authorized_keys_files: files
@@ -298,10 +342,12 @@ fn key_sources() -> impl Strategy<Value = Access> {
                     .collect(),
                 authorized_keys_command: command.map(|command| KeysCommand::parse(&command).unwrap()),
                 authorized_keys_command_user: user,
+                user_ca,
+                principals: principals.and_then(|file| KeysFile::parse(&file).unwrap()),
+                revoked,
                 ..Access::default()
             }
-        },
-    )
+        })
 }
 
 prop_compose! {
@@ -372,4 +418,29 @@ proptest! {
             }
         }
     }
+}
+
+/// The texts are those of conserver.cf(5), ipmitool(1) (`~B`) and a Hayes modem (`+++`).
+#[test]
+fn breaks_and_keepalives_are_texts_in_the_notation_of_conserver() {
+    takes("break", &[r#"'\z'"#, r#""~B""#, r#"'\r+++'"#, r#"'\r\d~\d^B'"#]);
+    assert_eq!(
+        put("break", r#""\r+++""#),
+        Some(r#"'\r+++'"#.to_owned()),
+        "a control character, by its escape"
+    );
+    takes("breaks", &[r#"["1=#.", 'sysrq=\z\dh']"#, "[]"]);
+    for wrong in [r#"'\q'"#, "''", "5"] {
+        assert_eq!(put("break", wrong), None, "{wrong}");
+    }
+    assert_eq!(put("breaks", "['sun=#.', 'sysrq=x']"), None, "one key after ^Ecl");
+    takes("initial", &[r#"[{ expect = "login: $", send = '\r' }, { credential = "pw" }]"#, "[]"]);
+    assert_eq!(put("initial", "[{}]"), None);
+    let config = "[ports.a]\nkeepalive = { interval = \"5m\", text = '\\r' }\n";
+    let config = Config::parse(config, Path::new("config.toml")).unwrap();
+    let keepalive = &config.ports.values().next().unwrap().keepalive;
+    assert_eq!(
+        (keepalive.interval, keepalive.text.to_string()),
+        (Some(Duration::from_secs(300)), "\\r".to_owned())
+    );
 }

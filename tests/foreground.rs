@@ -444,3 +444,22 @@ fn as_root_ports_run_as_another_user_with_copies_of_the_host_keys() {
     instance.signal(Signal::SIGINT);
     assert_eq!(instance.ends().code(), Some(0));
 }
+
+/// With the real programs: the port connects to its far end by a dialer, carries bytes, and both end.
+#[test]
+fn a_port_with_a_source_has_its_dialer() {
+    let bench = Bench::new("", "");
+    bench.install(Path::new(env!("CARGO_BIN_EXE_console-port")), "console-port");
+    bench.install(Path::new(env!("CARGO_BIN_EXE_console-dial")), "console-dial");
+    let far = TcpListener::bind("127.0.0.1:0").unwrap();
+    let source = format!("tcp:{}", far.local_addr().unwrap());
+    let mut instance = bench.start(&format!("[ports.node17]\nsource = \"{source}\"\n"));
+    instance.says("node17: console-dial started for tcp:");
+    let (mut connection, _) = far.accept().unwrap();
+    instance.says("node17 connected to tcp:");
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    instance.signal(Signal::SIGINT);
+    assert_eq!(connection.read(&mut [0; 8]).unwrap(), 0, "the connection ends with the port");
+    assert_eq!(instance.ends().code(), Some(0));
+    assert_eq!(bench.sockets(), [] as [&str; 0]);
+}

@@ -4,6 +4,8 @@
 
 #[path = "support/client.rs"]
 mod client;
+#[path = "support/dialer.rs"]
+mod dialer;
 #[path = "support/rig.rs"]
 mod rig;
 #[path = "support/tmux.rs"]
@@ -28,6 +30,14 @@ fn image() -> PathBuf {
 
 /// QEMU with the guest, which waits for `cont` on QEMU's own prompt. Its console is a pty, and written to `wire` too.
 fn guest(image: &Path, wire: &Path) -> (Client, PathBuf) {
+    let mut qemu = qemu(image, &format!("pty,id=console,logfile={}", wire.display()));
+    qemu.sees("char device redirected to ");
+    let pty = qemu.sees(" (label console)");
+    qemu.sees("(qemu) ");
+    (qemu, pty.into())
+}
+
+fn qemu(image: &Path, chardev: &str) -> Client {
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args([
         "-machine",
@@ -52,17 +62,51 @@ fn guest(image: &Path, wire: &Path) -> (Client, PathBuf) {
         "chardev:console",
         "-chardev",
     ])
-    .arg(format!("pty,id=console,logfile={}", wire.display()))
+    .arg(chardev)
     .arg("-kernel")
     .arg(image.join("vmlinux"))
     .arg("-initrd")
     .arg(image.join("initrd"))
     .args(["-append", "console=ttyS0 ignore_loglevel mitigations=off nokaslr tsc=reliable panic=-1"]);
-    let mut qemu = Client::start(qemu);
-    qemu.sees("char device redirected to ");
-    let pty = qemu.sees(" (label console)");
+    Client::start(qemu)
+}
+
+/// The same guest as a source: its boot over QEMU's unix socket, and what it is asked to do, is in the log as in QEMU's own file.
+#[test]
+#[ignore = "boots a Linux a second time: make release-check"]
+fn a_guest_on_a_unix_chardev_is_logged_as_qemu_logs_it() {
+    let image = image();
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("console");
+    let source = format!("unix:{}", socket.display());
+    let mut rig =
+        Rig::with_config(&format!("[ports.demo]\ngroups = [\"*\"]\nsource = \"{source}\"\nlog = \"raw\"\n"));
+    let _dialers = dialer::Dialers::new(&rig.path("run"), &[&source]);
+    rig.serve_logins(true);
+    rig.start();
+    rig.wait_for_status("there is no socket at");
+    let wire = place.path().join("wire");
+    let chardev =
+        format!("socket,id=console,path={},server=on,wait=off,logfile={}", socket.display(), wire.display());
+    let mut qemu = qemu(&image, &chardev);
     qemu.sees("(qemu) ");
-    (qemu, pty.into())
+    rig.wait_for_status("connected to unix:");
+    let terminal = Tmux::start(&rig.ssh(&["-tt", "demo@127.0.0.1"]));
+    terminal.shows("for help]");
+    qemu.type_in("cont\n");
+    terminal.shows("guest login: ");
+    terminal.types("root\r");
+    terminal.shows("# ");
+    terminal.types("echo the last word of $HOSTNAME\r");
+    terminal.shows("\nthe last word of guest");
+    let said = || std::fs::read(&wire).unwrap();
+    until("the log to be what the guest has said", || (rig.log() == said()).then_some(()));
+    let log = rig.log();
+    let begins = String::from_utf8_lossy(&log[..200]).into_owned();
+    assert!(begins.contains("[    0.000000] Linux version"), "{begins}");
+    terminal.types("poweroff -f\r");
+    terminal.shows("[demo disconnected: ");
+    qemu.ends_with(0);
 }
 
 #[test]

@@ -13,8 +13,12 @@ use std::time::{Duration, Instant};
 
 #[path = "support/dialer.rs"]
 mod dialer;
+#[path = "source/programs.rs"]
+mod programs;
 #[path = "support/rig.rs"]
 mod rig;
+#[path = "source/steps.rs"]
+mod steps;
 
 use dialer::Dialers;
 use rig::{PATIENCE, Rig, collect, until};

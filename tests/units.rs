@@ -1,8 +1,10 @@
 //! The sandbox of the service units. Each unit has it in full, so that `systemctl cat` shows all of it. This test compares the
 //! units: a unit has each directive of the common sandbox, or says under "Left open, and why" why it has not.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// The sandbox of a service that needs nothing, by systemd.exec(5) and systemd.resource-control(5).
 const SANDBOX: [(&str, &str); 25] = [
@@ -96,5 +98,54 @@ fn a_directive_that_a_unit_loses_is_reported() {
                 );
             }
         }
+    }
+}
+
+/// Alert rules by Prometheus' own checker and test runner, from Debian's package.
+#[test]
+fn promtool_accepts_the_alert_rules_and_their_tests() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("prometheus");
+    for arguments in
+        [["check", "rules", "consoleserver.rules.yml"], ["test", "rules", "consoleserver.test.yml"]]
+    {
+        let output = Command::new("promtool")
+            .args(arguments)
+            .current_dir(&directory)
+            .output()
+            .expect("promtool is in Debian's package prometheus");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
+    }
+    let rules = fs::read_to_string(directory.join("consoleserver.rules.yml")).unwrap();
+    let tests = fs::read_to_string(directory.join("consoleserver.test.yml")).unwrap();
+    for alert in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        let tested = format!("alertname: {alert}\n        exp_alerts:\n          - exp_labels");
+        assert!(tests.contains(&tested), "no test makes {alert} fire");
+    }
+}
+
+/// A metric that is renamed would leave alert rules that never fire, and empty panels.
+#[test]
+fn rules_and_dashboard_use_metrics_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("src/metrics/text.rs")).unwrap();
+    let code = text.split_once("#[cfg(test)]").unwrap().0;
+    let names = |text: &str| -> BTreeSet<String> {
+        let ends = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+        let metrics = text.split(ends).filter(|word| word.starts_with("consoleserver_"));
+        metrics.map(|name| name.trim_end_matches("_total").to_owned()).collect()
+    };
+    let exported = names(code);
+    assert!(exported.len() >= 14, "{exported:?}");
+    for file in ["consoleserver.rules.yml", "consoleserver.dashboard.json"] {
+        let text = fs::read_to_string(root.join("prometheus").join(file)).unwrap();
+        let missing: Vec<_> = names(&text).difference(&exported).cloned().collect();
+        assert!(missing.is_empty(), "{file} uses {missing:?}");
+    }
+    let dashboard = fs::read_to_string(root.join("prometheus/consoleserver.dashboard.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    // Every panel has a query.
+    for panel in dashboard["panels"].as_array().unwrap() {
+        assert!(panel["targets"][0]["expr"].as_str().is_some_and(|query| query.contains("consoleserver_")));
     }
 }

@@ -7,6 +7,11 @@ export const KEYS = [
     { name: "device", type: "text", optional: true, label: "Device", help: "A stable path such as /dev/serial/by-id/…; empty: the entry of the port's name in the monitored directory" },
     { name: "source", type: "text", optional: true, label: "Source", help: "In place of a device: unix:/PATH, tcp:HOST:PORT, telnet:HOST:PORT, rfc2217:HOST:PORT or unit" },
     { name: "on_demand", type: "flag", label: "On demand", help: "Connect to the source only while a session is attached" },
+    { name: "keepalive.interval", type: "text", label: "Keepalive", help: "Time without a byte after which the text is sent, such as 5m; never" },
+    { name: "keepalive.text", type: "text", label: "Keepalive text", help: "Such as \\r" },
+    { name: "break", type: "text", label: "Break", help: "What a break is: \\z is a serial break, ~B a text" },
+    { name: "breaks", type: "list", label: "Named breaks", help: "Such as sysrq=\\z\\dh; separated by spaces" },
+    { name: "initial", type: "list", label: "Initial steps", help: "Sent and waited for after each connect, a list of texts such as [\"{ send = '\\\\r' }\"]" },
     { name: "like", type: "text", optional: true, label: "Template", help: "Take other keys from [templates.NAME]" },
     { name: "ssh_port", type: TCP_PORT, label: "SSH port", help: "1 to 65535, or none" },
     { name: "listen", type: "list", optional: true, label: "Listen", help: "Addresses, separated by spaces; empty: those of the server" },
@@ -56,6 +61,14 @@ export function parse(key, text) {
             if (!/^\d{1,10}$/.test(words)) throw new Error(`${key.label}: "${words}" is not a number`);
             return Number(words);
         case "list":
+            // Words with spaces in them are written as JSON.
+            if (words.startsWith('["')) {
+                try {
+                    return JSON.parse(words);
+                } catch (error) {
+                    throw new Error(`${key.label}: ${error.message}`);
+                }
+            }
             return words ? words.split(/[\s,]+/) : [];
         default:
             return text;
@@ -65,6 +78,6 @@ export function parse(key, text) {
 /** As a form field and the diff show it. */
 export function show(value) {
     if (value === undefined || value === null) return "";
-    if (Array.isArray(value)) return value.join(" ");
+    if (Array.isArray(value)) return value.some((word) => /[\s,]/.test(word)) ? JSON.stringify(value) : value.join(" ");
     return String(value);
 }

@@ -124,7 +124,7 @@ async fn visit(path: &std::path::Path, orders: u8) -> Vec<Identity> {
     for shift in [0, 2, 4, 6] {
         let granted = match orders >> shift & 3 {
             0 => login.offer(&key).await.map(|_| None),
-            1 => login.key(&key).await,
+            1 => login.key(&key, None).await,
             2 => login.password(Secret("x".to_owned())).await,
             _ => match login.converse().await {
                 Ok(Step::Prompts { prompts, .. }) => {

@@ -5,16 +5,16 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use consoleserver::auth::authorized_keys::{LINE_LIMIT, LoginContext, search};
+use consoleserver::auth::certificate::Offered;
 use consoleserver::auth::host_patterns::HostPatterns;
 use jiff::tz::TimeZone;
-use russh::keys::PublicKey;
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
 const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKI/9gdlBNNq2lICe+kic2SLt7h+hBTAhGykEIU5PH/L";
 /// Refused lines that are told.
 const TOLD_MAX: usize = 8;
 
-static PUBLIC: LazyLock<PublicKey> = LazyLock::new(|| PublicKey::from_openssh(KEY).expect("a key"));
+static PUBLIC: LazyLock<Offered> = LazyLock::new(|| Offered::parse(KEY).expect("a key"));
 
 /// See the module.
 pub fn run(data: &[u8]) {
@@ -42,8 +42,8 @@ pub fn run(data: &[u8]) {
 }
 
 fn admitted(file: &[u8], rhost: IpAddr) -> Option<usize> {
-    let circumstances =
-        LoginContext { rhost, now: "2026-11-22T12:00:00Z".parse().expect("a time"), zone: TimeZone::UTC };
+    let now = "2026-11-22T12:00:00Z".parse().expect("a time");
+    let circumstances = LoginContext { user: "alice".to_owned(), rhost, now, zone: TimeZone::UTC };
     let found = search(file, &PUBLIC, &circumstances);
     assert!(found.refused.len() <= TOLD_MAX);
     for (line, refusal) in &found.refused {

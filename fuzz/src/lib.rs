@@ -4,6 +4,7 @@
 pub mod attach_protocol;
 pub mod auth_protocol;
 pub mod authorized_keys;
+pub mod certificates;
 pub mod changes;
 pub mod config;
 pub mod encoders;
@@ -23,10 +24,11 @@ mod wire;
 pub type Run = fn(&[u8]);
 
 /// All of them, by the names of their corpora.
-pub const TARGETS: [(&str, Run); 15] = [
+pub const TARGETS: [(&str, Run); 16] = [
     ("attach_protocol", attach_protocol::run),
     ("auth_protocol", auth_protocol::run),
     ("authorized_keys", authorized_keys::run),
+    ("certificates", certificates::run),
     ("changes", changes::run),
     ("config", config::run),
     ("encoders", encoders::run),

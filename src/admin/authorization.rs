@@ -71,7 +71,11 @@ const TABLE: &[(&str, &[&str], Permission)] = {
         ("org.consoleserver1.Watcher", &["Report", "Power"], Port),
         ("org.consoleserver1.Port", &["Power"], Power),
         ("org.consoleserver1.Port", &["Sessions"], Nothing),
-        ("org.consoleserver1.Port", &["Start", "Stop", "Reload", "SendBreak", "Disconnect"], Manage),
+        (
+            "org.consoleserver1.Port",
+            &["Start", "Stop", "Reload", "SendBreak", "SendNamedBreak", "Disconnect"],
+            Manage,
+        ),
         ("org.consoleserver1.Port", &["Enabled", "Description", "Device", "SshPort", "Timeout"], Configure),
         (
             "org.consoleserver1.Port",

@@ -226,6 +226,7 @@ pub trait Port {
     fn reload(&self) -> zbus::Result<Vec<String>>;
     /// Sends a break of this duration.
     fn send_break(&self, milliseconds: u32) -> zbus::Result<()>;
+    fn send_named_break(&self, name: &str) -> zbus::Result<()>;
     /// Runs `console-power@PORT:VERB.service`; `verb` is `on`, `off`, `cycle` or `status`. Returns its output.
     fn power(&self, verb: &str) -> zbus::Result<String>;
     /// The attached sessions.

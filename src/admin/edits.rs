@@ -270,8 +270,8 @@ impl State {
         Ok(())
     }
 
-    /// Creates a port with the keys stated for `from`, except `ssh_port` and `device`, which apply to a
-    /// single port.
+    /// Creates a port with the keys stated for `from`, except those of its listeners, its device and its far end, which
+    /// ports cannot share. (`unit` is not one far end: each port has a unit of its own.)
     pub fn copy(&self, from: &PortName, to: &PortName, author: &Author) -> Result<Self, Rejected> {
         self.check_committed()?;
         let mut candidate = self.candidate.clone();
@@ -283,7 +283,8 @@ impl State {
         }
         let key = self.make(&mut candidate, to, author)?;
         for (path, value) in changes::keys_of(&text, from) {
-            if !matches!(path.key, Some("ssh_port" | "device" | "rfc2217" | "raw")) {
+            let is_unit = path.key == Some("source") && value.as_str() == Some("unit");
+            if is_unit || !matches!(path.key, Some("ssh_port" | "device" | "source" | "rfc2217" | "raw")) {
                 self.put(&mut candidate, path.at(to), Some(value), author)?;
             }
         }

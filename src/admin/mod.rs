@@ -26,6 +26,6 @@ mod reload;
 mod rename;
 pub mod service;
 pub mod state;
-mod units;
+pub(crate) mod units;
 mod watcher;
 pub mod wire;

@@ -21,8 +21,8 @@ use crate::attach::{LineErrors, Status, client};
 use crate::config::changes::{KeyPath, Scope};
 use crate::config::{Config, Value, keys as table};
 use crate::hub::BREAK_MS_RANGE;
-use crate::port::PortName;
 use crate::port::power::{PowerVerb, PowerVerbError};
+use crate::port::{BreakName, BreakNameError, PortName};
 
 /// The object of a port.
 pub struct Port {
@@ -117,6 +117,12 @@ impl Port {
         let length = Duration::from_millis(milliseconds.into());
         let by = caller();
         self.ask(move |runtime_dir, port| client::send_break(runtime_dir, port, length, &by)).await
+    }
+
+    async fn send_named_break(&self, name: &str) -> Result<()> {
+        let name: BreakName = name.parse().map_err(|error: BreakNameError| Rejected(error.to_string()))?;
+        let by = caller();
+        self.ask(move |runtime_dir, port| client::send_named_break(runtime_dir, port, &name, &by)).await
     }
 
     #[zbus(out_args("output"))]

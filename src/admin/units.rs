@@ -81,6 +81,15 @@ pub enum Begun {
     StillRuns,
 }
 
+/// A unit that systemd has loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitState {
+    /// Its name.
+    pub name: String,
+    /// `active`, `inactive`, `failed`, `activating`, …
+    pub active: String,
+}
+
 /// systemd on this bus.
 #[derive(Debug, Clone)]
 pub struct Units(SystemdProxy<'static>);
@@ -175,6 +184,15 @@ impl Units {
     /// Instances of the ports with an active socket.
     pub async fn open(&self) -> Result<BTreeSet<PortName>, UnitsError> {
         self.ports_of(&["active"], &["console@*.socket", "console-attach@*.socket"]).await
+    }
+
+    /// Loaded units with these names, in any state.
+    pub async fn loaded(&self, patterns: &[&str]) -> Result<Vec<UnitState>, UnitsError> {
+        let what = format!("systemctl list-units --all {}", patterns.join(" "));
+        let listed = self.0.list_units_by_patterns(&["loaded"], patterns);
+        let listed =
+            bounded(&what, REPLY_TIMEOUT, listed).await?.map_err(|error| UnitsError::of(&what, error))?;
+        Ok(listed.into_iter().map(|row| UnitState { name: row.0, active: row.3 }).collect())
     }
 
     async fn ports_of(&self, states: &[&str], patterns: &[&str]) -> Result<BTreeSet<PortName>, UnitsError> {

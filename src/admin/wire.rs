@@ -37,12 +37,19 @@ pub fn to_bus(value: &Value) -> Option<OwnedVariant> {
         Value::Boolean(flag) => Variant::from(*flag),
         Value::Integer(number) => Variant::from(u32::try_from(*number).ok()?),
         Value::String(text) => Variant::from(text.as_str()),
-        Value::Array(list) => Variant::from(
-            list.iter().map(|element| element.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()?,
-        ),
+        Value::Array(list) => Variant::from(list.iter().map(element).collect::<Option<Vec<_>>>()?),
         _ => return None,
     };
     OwnedVariant::try_from(variant).ok()
+}
+
+/// An element of a list; a table as TOML has it.
+fn element(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Table(_) => Some(value.to_string()),
+        _ => None,
+    }
 }
 
 /// Adds every key of a table that has a value, with `prefix` before its name.

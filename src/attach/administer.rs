@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Reply;
 use crate::hub::{BREAK_MS_RANGE, BreakEvent, LineState};
+use crate::port::BreakName;
 use crate::session::{Console, plain};
 
 /// Timeout of the beginning of a break. Before it is at most one queue of input, which a stuck device makes the hub discard.
@@ -38,7 +39,12 @@ pub(super) async fn apply(console: &Console, applies: &mpsc::Sender<Apply>) -> R
     }
 }
 
-pub(super) async fn send_break(console: &Arc<Console>, milliseconds: u32, by: String) -> Reply {
+pub(super) async fn send_break(
+    console: &Arc<Console>,
+    milliseconds: u32,
+    break_name: Option<BreakName>,
+    by: String,
+) -> Reply {
     let name = &console.name();
     if !BREAK_MS_RANGE.contains(&milliseconds) {
         let (shortest, longest) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
@@ -52,8 +58,12 @@ pub(super) async fn send_break(console: &Arc<Console>, milliseconds: u32, by: St
     }
     let input = console.hub.input();
     let length = Duration::from_millis(milliseconds.into());
-    let notice = format!("break of {milliseconds} ms by {}", plain(&by));
-    let (request, mut events) = console.hub.break_while_heard(length, by);
+    let (what, title) = match console.break_request(length, break_name.as_ref()) {
+        Ok(request) => request,
+        Err(why) => return Reply::Rejected(why),
+    };
+    let notice = format!("{title} by {}", plain(&by));
+    let (request, mut events) = console.hub.break_while_heard(what, by);
     let sent = async {
         input.send(request).await.map_err(|_| format!("{name} is shutting down"))?;
         match events.recv().await {

@@ -13,7 +13,8 @@ use thiserror::Error;
 use super::frame::{Frames, Kind};
 use super::{Reply, Request, Status, Tried, socket_path};
 use crate::exec::Command;
-use crate::port::PortName;
+use crate::hub::DEFAULT_BREAK_MS;
+use crate::port::{BreakName, PortName};
 use crate::printable::visible;
 use crate::session::Options;
 use crate::system::message::{MessageError, receive, receive_async, send, send_async};
@@ -159,7 +160,23 @@ pub fn send_break(
     by: &str,
 ) -> Result<(), AttachError> {
     let milliseconds = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
-    match ask(runtime_dir, port, &Request::Break { milliseconds, by: by.to_owned() })? {
+    request_break(runtime_dir, port, &Request::Break { milliseconds, name: None, by: by.to_owned() })
+}
+
+/// Sends the break of this name in the name of `by`.
+pub fn send_named_break(
+    runtime_dir: &Path,
+    port: &PortName,
+    name: &BreakName,
+    by: &str,
+) -> Result<(), AttachError> {
+    let milliseconds = DEFAULT_BREAK_MS;
+    let name = Some(name.clone());
+    request_break(runtime_dir, port, &Request::Break { milliseconds, name, by: by.to_owned() })
+}
+
+fn request_break(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(), AttachError> {
+    match ask(runtime_dir, port, request)? {
         (Reply::Done, _) => Ok(()),
         (reply, _) => Err(unexpected(port, reply)),
     }

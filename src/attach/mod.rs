@@ -7,6 +7,7 @@ mod autobaud;
 pub mod client;
 pub mod frame;
 mod limits;
+pub mod metrics;
 mod outlet;
 mod run;
 pub mod server;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Instances;
 use crate::exec;
-use crate::port::PortName;
+use crate::port::{BreakName, PortName};
 use crate::serial::Counters;
 use crate::session::Options;
 
@@ -36,6 +37,8 @@ pub enum Request {
     },
     /// Return the state of the port.
     Status,
+    /// Return figures of the port, for `console-metrics`. It is no client: it does not keep a port without a device from exiting.
+    Metrics,
     /// Run a command. Its output and exit code are sent as frames.
     Run(exec::Command),
     /// Read from the device at the usual rates, for a user who may write, while no other user has write access. Replies with a
@@ -47,6 +50,9 @@ pub enum Request {
     Break {
         /// Length of the break.
         milliseconds: u32,
+        /// The break of this name.
+        #[serde(default)]
+        name: Option<BreakName>,
         /// The administrator.
         by: String,
     },
@@ -68,7 +74,7 @@ impl Request {
     /// Whether only administrators may make this request.
     fn requires_administrator(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Status | Self::Run(_) | Self::Autobaud => false,
+            Self::Connect { .. } | Self::Status | Self::Metrics | Self::Run(_) | Self::Autobaud => false,
             Self::Apply | Self::Break { .. } | Self::Note { .. } | Self::Disconnect { .. } => true,
         }
     }
@@ -83,6 +89,8 @@ pub enum Reply {
     Rejected(String),
     /// The state of the port.
     Status(Status),
+    /// Figures of the port.
+    Metrics(metrics::Metrics),
     /// The configuration is in effect, except for what these sentences say.
     Applied(Vec<String>),
     /// Result of one rate.

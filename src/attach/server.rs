@@ -1,7 +1,7 @@
 //! The port's end of the local socket.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::unistd::Uid;
@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 use super::administer::Apply;
 use super::frame::Kind;
 use super::limits::{PendingClients, PendingSlot};
+use super::metrics::METRICS_ACCOUNT;
 use super::outlet::LocalOutlet;
 use super::{LineErrors, Reply, Request, Status, User, administer, autobaud, run};
 use crate::auth::account::Account;
@@ -44,6 +45,8 @@ enum Permission {
     User,
     /// Access to the port, or console-admin.
     Status,
+    /// Access to the port, console-admin or console-metrics.
+    Metrics,
     /// Root, or console-admin on behalf of users that it has authorized.
     Administrator,
 }
@@ -53,7 +56,7 @@ enum Permission {
 pub struct Server {
     pub(super) console: Arc<Console>,
     rules: watch::Receiver<Rules>,
-    health: watch::Receiver<Health>,
+    pub(super) health: watch::Receiver<Health>,
     /// Requests to the service, which reads the configuration.
     pub(super) applies: mpsc::Sender<Apply>,
     /// Limits sessions and commands.
@@ -64,6 +67,8 @@ pub struct Server {
     /// One lookup at a time: a database that hangs must not take the threads that the log and the tty need.
     look_ups: Arc<Semaphore>,
     clients: watch::Sender<usize>,
+    /// The uid of console-metrics, once looked up: a scrape of all ports must not start a thread in each.
+    metrics_uid: OnceLock<u32>,
 }
 
 /// A client without the required permission.
@@ -73,21 +78,34 @@ struct Denied {
     why: String,
 }
 
-/// Counts a client until dropped.
+/// Counts a client until dropped. Nothing is notified before its request is known: a client that only reads figures must not
+/// wake the service, which would restart the time after which a port without a device exits.
 struct ClientSlot {
     clients: watch::Sender<usize>,
+    is_silent: bool,
 }
 
 impl ClientSlot {
     fn new(clients: watch::Sender<usize>) -> Self {
-        clients.send_modify(|count| *count += 1);
-        Self { clients }
+        clients.send_if_modified(|count| {
+            *count += 1;
+            false
+        });
+        Self { clients, is_silent: true }
+    }
+
+    fn announce(&mut self) {
+        self.is_silent = false;
+        self.clients.send_modify(|_| {});
     }
 }
 
 impl Drop for ClientSlot {
     fn drop(&mut self) {
-        self.clients.send_modify(|count| *count -= 1);
+        self.clients.send_if_modified(|count| {
+            *count -= 1;
+            !self.is_silent
+        });
     }
 }
 
@@ -108,6 +126,7 @@ impl Server {
             last_denial: Mutex::default(),
             look_ups: Arc::new(Semaphore::new(1)),
             clients: watch::Sender::new(0),
+            metrics_uid: OnceLock::new(),
         })
     }
 
@@ -129,10 +148,9 @@ impl Server {
     #[inline(never)]
     fn begin(self: Arc<Self>, stream: UnixStream) {
         let Some((uid, pending)) = self.admit(&stream) else { return };
-        let slot = ClientSlot::new(self.clients.clone());
+        let mut slot = ClientSlot::new(self.clients.clone());
         tokio::spawn(async move {
-            let _slot = slot;
-            if let Err(error) = self.serve(stream, uid, pending).await {
+            if let Err(error) = self.serve(stream, uid, pending, &mut slot).await {
                 debug!("local client: {error}");
             }
         });
@@ -162,9 +180,13 @@ impl Server {
         mut stream: UnixStream,
         uid: u32,
         pending: PendingSlot,
+        slot: &mut ClientSlot,
     ) -> Result<(), MessageError> {
-        let request = match tokio::time::timeout(CLIENT_TIMEOUT, receive_async::<Request>(&mut stream)).await
-        {
+        let request = tokio::time::timeout(CLIENT_TIMEOUT, receive_async::<Request>(&mut stream)).await;
+        if !matches!(request, Ok(Ok(Some(Request::Metrics)))) {
+            slot.announce();
+        }
+        let request = match request {
             Ok(Ok(Some(request))) => request,
             Ok(Ok(None)) | Err(_) => return Ok(()),
             Ok(Err(error)) => {
@@ -174,6 +196,10 @@ impl Server {
         };
         let needs = match request {
             Request::Status => Permission::Status,
+            Request::Metrics if self.metrics_uid.get() == Some(&uid) => {
+                return send_async(&mut stream, &Reply::Metrics(self.metrics().await)).await;
+            }
+            Request::Metrics => Permission::Metrics,
             _ if request.requires_administrator() => Permission::Administrator,
             _ => Permission::User,
         };
@@ -200,6 +226,13 @@ impl Server {
         let user = AttachedUser { user: caller, from: "local".to_owned(), right };
         match request {
             Request::Status => send_async(&mut stream, &Reply::Status(self.status().await)).await,
+            Request::Metrics => {
+                if user.user == METRICS_ACCOUNT {
+                    // Only the first value is kept.
+                    let _ = self.metrics_uid.set(uid);
+                }
+                send_async(&mut stream, &Reply::Metrics(self.metrics().await)).await
+            }
             Request::Connect { terminal, options } => {
                 send_async(&mut stream, &Reply::Connected).await?;
                 self.connect(stream, user, terminal, options).await;
@@ -218,8 +251,9 @@ impl Server {
             Request::Apply => {
                 send_async(&mut stream, &administer::apply(&self.console, &self.applies).await).await
             }
-            Request::Break { milliseconds, by } => {
-                send_async(&mut stream, &administer::send_break(&self.console, milliseconds, by).await).await
+            Request::Break { milliseconds, name, by } => {
+                send_async(&mut stream, &administer::send_break(&self.console, milliseconds, name, by).await)
+                    .await
             }
             Request::Note { text } => send_async(&mut stream, &administer::note(&self.console, &text)).await,
             Request::Disconnect { user, by } => {
@@ -236,14 +270,14 @@ impl Server {
             let uid = Uid::from_raw(uid);
             let failed = |error| format!("cannot look up uid {uid}: {error}");
             let account = Account::of_uid(uid).map_err(failed)?;
-            let own = uid.is_root()
-                || matches!(needs, Permission::User | Permission::Status) && uid == Uid::current();
+            let own = uid.is_root() || !matches!(needs, Permission::Administrator) && uid == Uid::current();
             let mut administrator = uid.is_root();
             let right = match needs {
                 _ if own => Some(Right::Write),
                 Permission::Administrator => administers(&account).then_some(Right::Watch),
-                Permission::Status if administers(&account) => Some(Right::Watch),
-                Permission::User | Permission::Status => {
+                Permission::Status | Permission::Metrics if administers(&account) => Some(Right::Watch),
+                Permission::Metrics if account.name.as_str() == METRICS_ACCOUNT => Some(Right::Watch),
+                Permission::User | Permission::Status | Permission::Metrics => {
                     let identity = account.identity().map_err(failed)?;
                     administrator = is_administrator(identity.uid, &identity.groups);
                     rules.right(&identity.name, &identity.groups)
@@ -256,7 +290,7 @@ impl Server {
             Ok(Ok((user, Some(right), administrator))) => Ok((user, right, administrator)),
             Ok(Ok((user, None, _))) => {
                 let why = match needs {
-                    Permission::User | Permission::Status => {
+                    Permission::User | Permission::Status | Permission::Metrics => {
                         format!("{user} has no access to {name}: not in any of its groups")
                     }
                     Permission::Administrator => {

@@ -1,15 +1,17 @@
-//! One authorized_keys file: which line authorizes a key, and why another one does not (AUTHORIZED_KEYS FILE FORMAT in sshd(8)). Every
-//! restriction is either enforced or unsupported, and a line with an unsupported option is ignored. Options that restrict only features
-//! that a console session never has (`no-pty`, `restrict` …) have no effect. Pure: `keyfile` has read the file.
+//! One authorized_keys file: which line authorizes a key or a certificate, and why another one does not (AUTHORIZED_KEYS FILE FORMAT in
+//! sshd(8)). Every restriction is either enforced or unsupported, and a line with an unsupported option is ignored. Options that restrict
+//! only features that a console session never has (`no-pty`, `restrict` …) have no effect. The options are those of a line of
+//! authorized_principals as well. Pure: `keyfile` has read the file.
 
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use russh::keys::PublicKey;
+use russh::keys::ssh_key::public::KeyData;
 use thiserror::Error;
 
+use super::certificate::{self, Offered, RequiredOfSecurityKey, UserCertificate};
 use super::host_patterns::{FromError, HostPatterns};
 
 /// Bytes of the longest line that is parsed: a 16384-bit RSA key with options is below 4 KiB.
@@ -19,7 +21,7 @@ pub const LINE_LIMIT: usize = 16 * 1024;
 const MAX_REPORTED_LINES: usize = 8;
 
 /// Options that concern only features that a console session never has.
-const NO_OPS: [&str; 12] = [
+const NO_OPS: [&str; 11] = [
     "restrict",
     "pty",
     "no-pty",
@@ -31,13 +33,15 @@ const NO_OPS: [&str; 12] = [
     "no-x11-forwarding",
     "user-rc",
     "no-user-rc",
-    "no-touch-required",
 ];
+
+/// Options without a value that have an effect.
+const FLAGS: [&str; 3] = ["cert-authority", "verify-required", "no-touch-required"];
 
 /// Why a line with the right key is ignored. The journal has it with the line number.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidKeyLine {
-    /// `command=`, `cert-authority` and all others.
+    /// `command=` and all others.
     #[error("unsupported option {0:?}, so the line is ignored")]
     Option(String),
     /// A flag was given a value or the other way round.
@@ -61,6 +65,21 @@ pub enum InvalidKeyLine {
     /// The time has passed.
     #[error("the key expired at {0}")]
     Expired(Timestamp),
+    /// The key itself was offered.
+    #[error("cert-authority authorizes certificates of this key, and not the key itself")]
+    Authority,
+    /// A certificate was offered.
+    #[error("the line has the key of the certificate's authority, and no cert-authority")]
+    NoAuthority,
+    /// `principals=` of an ordinary key.
+    #[error("principals= requires cert-authority")]
+    PrincipalsOfKey,
+    /// `cert-authority` or `principals=` in a file of principals.
+    #[error("{0} is not allowed in a file of principals")]
+    InPrincipals(&'static str),
+    /// The certificate has none of them.
+    #[error("the certificate is for none of the principals {0:?}")]
+    Principals(String),
     /// Longer than [`LINE_LIMIT`]. The only error about a line whose key may be another one.
     #[error("the line has more than {LINE_LIMIT} bytes and was not read")]
     TooLong,
@@ -69,6 +88,8 @@ pub enum InvalidKeyLine {
 /// The login that a line's restrictions are checked against.
 #[derive(Debug, Clone)]
 pub struct LoginContext {
+    /// Name of the account.
+    pub user: String,
     /// Address of the client.
     pub rhost: IpAddr,
     /// The time of the login.
@@ -82,22 +103,36 @@ pub struct LoginContext {
 pub struct Search {
     /// Number of the line that authorizes the key, from 1.
     pub admitted: Option<usize>,
+    /// What that line requires of a security key. Later lines do not count, as with sshd.
+    pub required: Option<RequiredOfSecurityKey>,
     /// Lines before it that have this key and are ignored, with the reason.
     pub refused: Vec<(usize, InvalidKeyLine)>,
 }
 
-/// Searches for the first line of `file` that authorizes `key`.
-pub fn search(file: &[u8], key: &PublicKey, context: &LoginContext) -> Search {
+/// Searches for the first line of `file` that authorizes what is `offered`.
+pub fn search(file: &[u8], offered: &Offered, context: &LoginContext) -> Search {
+    search_lines(file, |line| judge(line, offered, context))
+}
+
+/// Searches for the first line of a file of principals (AuthorizedPrincipalsFile in sshd_config(5)) with one of the certificate's.
+pub fn search_principals(file: &[u8], certificate: &UserCertificate, context: &LoginContext) -> Search {
+    search_lines(file, |line| judge_principal(line, certificate, context))
+}
+
+/// What a line decides: `None` about something else.
+type Verdict = Option<Result<RequiredOfSecurityKey, InvalidKeyLine>>;
+
+fn search_lines(file: &[u8], judge: impl Fn(&str) -> Verdict) -> Search {
     let mut found = Search::default();
     for (line, number) in file.split(|byte| *byte == b'\n').zip(1..) {
         let verdict = match line.len() {
-            0..=LINE_LIMIT => judge(&String::from_utf8_lossy(line), key, context),
+            0..=LINE_LIMIT => judge(&String::from_utf8_lossy(line)),
             _ => Some(Err(InvalidKeyLine::TooLong)),
         };
         match verdict {
             None => {}
-            Some(Ok(())) => {
-                found.admitted = Some(number);
+            Some(Ok(required)) => {
+                (found.admitted, found.required) = (Some(number), Some(required));
                 break;
             }
             Some(Err(denied)) if found.refused.len() < MAX_REPORTED_LINES => {
@@ -110,24 +145,39 @@ pub fn search(file: &[u8], key: &PublicKey, context: &LoginContext) -> Search {
 }
 
 /// `None`: a comment, or another key.
-fn judge(line: &str, key: &PublicKey, context: &LoginContext) -> Option<Result<(), InvalidKeyLine>> {
+fn judge(line: &str, offered: &Offered, context: &LoginContext) -> Verdict {
     let line = line.trim_matches([' ', '\t', '\r']);
     if line.is_empty() || line.starts_with('#') {
         return None;
     }
-    if let Some(listed) = public_key(line) {
-        return (listed.key_data() == key.key_data()).then_some(Ok(()));
-    }
-    let (options, rest) = line.split_at(options_length(line));
-    let listed = public_key(rest)?;
-    (listed.key_data() == key.key_data()).then(|| admits(options, context))
+    let (options, listed) = match certificate::parse(line) {
+        Ok(listed) => ("", listed),
+        Err(_) => {
+            let (options, rest) = line.split_at(options_length(line));
+            (options, certificate::parse(rest).ok()?)
+        }
+    };
+    is_about(&listed, offered).then(|| admits(options, context, Subject::Line(offered)))
 }
 
-/// `ssh-ed25519 AAAA… comment`, the fields any number of blanks apart.
-fn public_key(text: &str) -> Option<PublicKey> {
-    let mut fields = text.split([' ', '\t']).filter(|field| !field.is_empty());
-    let (algorithm, data) = (fields.next()?, fields.next()?);
-    PublicKey::from_openssh(&format!("{algorithm} {data}")).ok()
+/// Whether a line with this key is about what is offered: the key itself, or that of a certificate's authority.
+fn is_about(listed: &KeyData, offered: &Offered) -> bool {
+    match offered {
+        Offered::Key(key) => key.key_data() == listed,
+        Offered::Certificate(certificate) => certificate.authority().key_data() == listed,
+    }
+}
+
+/// A line of a file of principals: options, blanks, and the name, which is the last word (process_principals in OpenSSH's
+/// auth2-pubkeyfile.c). `None`: a comment, or another principal.
+fn judge_principal(line: &str, certificate: &UserCertificate, context: &LoginContext) -> Verdict {
+    let line = line.split('#').next().unwrap_or_default().trim_matches([' ', '\t', '\r']);
+    if line.is_empty() {
+        return None;
+    }
+    let (options, principal) = line.rsplit_once([' ', '\t']).unwrap_or(("", line));
+    let options = options.trim_matches([' ', '\t']);
+    certificate.is_for(principal).then(|| admits(options, context, Subject::Principal))
 }
 
 /// Length of the options, which end at the first blank outside quotes.
@@ -145,7 +195,23 @@ fn options_length(line: &str) -> usize {
     line.len()
 }
 
-fn admits(options: &str, context: &LoginContext) -> Result<(), InvalidKeyLine> {
+/// What the options belong to.
+#[derive(Clone, Copy)]
+enum Subject<'a> {
+    /// A line of authorized_keys about what was offered.
+    Line(&'a Offered),
+    /// A line of a file of principals.
+    Principal,
+}
+
+fn admits(
+    options: &str,
+    context: &LoginContext,
+    subject: Subject<'_>,
+) -> Result<RequiredOfSecurityKey, InvalidKeyLine> {
+    let mut required = RequiredOfSecurityKey { touch: true, verification: false };
+    let mut is_authority = false;
+    let mut principals = None;
     let mut rest = options;
     while let Some((name, value, behind)) = next_option(rest)? {
         rest = behind;
@@ -161,15 +227,39 @@ fn admits(options: &str, context: &LoginContext) -> Result<(), InvalidKeyLine> {
                     return Err(InvalidKeyLine::Expired(expiry));
                 }
             }
+            ("cert-authority", None) => is_authority = true,
+            // A second list is an error in sshd.
+            ("principals", Some(list)) if principals.is_none() => principals = Some(list),
+            ("verify-required", None) => required.verification = true,
+            ("no-touch-required", None) => required.touch = false,
             (flag, None) if NO_OPS.contains(&flag) => {}
-            (flag, Some(_)) if NO_OPS.contains(&flag) => {
+            (flag, Some(_)) if NO_OPS.contains(&flag) || FLAGS.contains(&flag) => {
                 return Err(InvalidKeyLine::Option(format!("{flag}=")));
             }
-            ("from" | "expiry-time", None) => return Err(InvalidKeyLine::Value(name.to_owned())),
+            ("from" | "expiry-time" | "principals", None) => {
+                return Err(InvalidKeyLine::Value(name.to_owned()));
+            }
             _ => return Err(InvalidKeyLine::Option(name.to_owned())),
         }
     }
-    Ok(())
+    match subject {
+        Subject::Principal if is_authority => Err(InvalidKeyLine::InPrincipals("cert-authority")),
+        Subject::Principal if principals.is_some() => Err(InvalidKeyLine::InPrincipals("principals=")),
+        Subject::Principal => Ok(required),
+        Subject::Line(Offered::Key(_)) if is_authority => Err(InvalidKeyLine::Authority),
+        Subject::Line(Offered::Key(_)) if principals.is_some() => Err(InvalidKeyLine::PrincipalsOfKey),
+        Subject::Line(Offered::Key(_)) => Ok(required),
+        Subject::Line(Offered::Certificate(_)) if !is_authority => Err(InvalidKeyLine::NoAuthority),
+        Subject::Line(Offered::Certificate(certificate)) => {
+            // Each name as a whole: OpenSSH before 10.3 splits a name with a comma.
+            let principals = principals.unwrap_or_else(|| context.user.clone());
+            let mut names = principals.split(',').filter(|name| !name.is_empty());
+            match names.any(|name| certificate.is_for(name)) {
+                true => Ok(required.with(certificate)),
+                false => Err(InvalidKeyLine::Principals(principals)),
+            }
+        }
+    }
 }
 
 /// An option's name, its value if it has one, and what follows it.
@@ -244,14 +334,19 @@ mod tests {
 
     fn context() -> LoginContext {
         LoginContext {
+            user: "alice".to_owned(),
             rhost: "192.0.2.7".parse().unwrap(),
             now: "2026-11-22T12:00:00Z".parse().unwrap(),
             zone: TimeZone::fixed(jiff::tz::offset(2)),
         }
     }
 
+    fn offered() -> Offered {
+        Offered::parse(KEY).unwrap()
+    }
+
     fn find(file: &str) -> Search {
-        search(file.as_bytes(), &PublicKey::from_openssh(KEY).unwrap(), &context())
+        search(file.as_bytes(), &offered(), &context())
     }
 
     fn verdict(options: &str) -> Result<(), InvalidKeyLine> {
@@ -283,17 +378,34 @@ mod tests {
         for (options, name) in [
             ("command=\"/bin/true\"", "command"),
             ("restrict,command=\"echo \\\"a b\\\", c\"", "command"),
-            ("cert-authority", "cert-authority"),
-            ("principals=\"a\"", "principals"),
             ("tunnel=\"0\"", "tunnel"),
             ("environment=\"A=b\"", "environment"),
             ("permitopen=\"h:1\"", "permitopen"),
-            ("verify-required", "verify-required"),
+            ("verify-required=\"\"", "verify-required="),
             ("no-such-thing", "no-such-thing"),
             ("no-pty=\"\"", "no-pty="),
         ] {
             assert_eq!(verdict(options), Err(InvalidKeyLine::Option(name.to_owned())), "{options}");
         }
+    }
+
+    #[test]
+    fn the_line_of_an_authority_does_not_admit_its_own_key() {
+        assert_eq!(verdict("cert-authority"), Err(InvalidKeyLine::Authority));
+        assert_eq!(verdict("cert-authority,principals=\"alice\""), Err(InvalidKeyLine::Authority));
+        assert_eq!(verdict("principals=\"alice\""), Err(InvalidKeyLine::PrincipalsOfKey));
+    }
+
+    #[test]
+    fn the_first_line_that_admits_decides_about_touch() {
+        let required = |file: &str| find(file).required.unwrap();
+        let required_of = |touch, verification| RequiredOfSecurityKey { touch, verification };
+        assert_eq!(required(KEY), required_of(true, false));
+        assert_eq!(required(&format!("no-touch-required {KEY}")), required_of(false, false));
+        assert_eq!(
+            required(&format!("verify-required {KEY}\nno-touch-required {KEY}")),
+            required_of(true, true)
+        );
     }
 
     #[test]
@@ -304,7 +416,7 @@ mod tests {
         assert_eq!(verdict("restrict,,pty"), Err(InvalidKeyLine::Separator));
         assert_eq!(verdict("from=\"192.0.2.7\"pty"), Err(InvalidKeyLine::Separator));
         assert_eq!(verdict("\"\""), Err(InvalidKeyLine::Separator));
-        assert_eq!(admits("from=\"192.0.2.7", &context()), Err(InvalidKeyLine::Quote));
+        assert_eq!(admits("from=\"192.0.2.7", &context(), Subject::Principal), Err(InvalidKeyLine::Quote));
         assert_eq!(find(&format!("from=\"192.0.2.7 {KEY}")), Search::default(), "all of it is options");
     }
 
@@ -351,7 +463,7 @@ mod tests {
     #[test]
     fn a_line_too_long_is_named_and_the_next_one_read() {
         let found = find(&format!("{}{KEY}\n{KEY}", " ".repeat(LINE_LIMIT)));
-        assert_eq!(found, Search { admitted: Some(2), refused: vec![(1, InvalidKeyLine::TooLong)] });
+        assert_eq!((found.admitted, found.refused), (Some(2), vec![(1, InvalidKeyLine::TooLong)]));
     }
 
     #[test]
@@ -363,13 +475,13 @@ mod tests {
     proptest! {
         #[test]
         fn no_file_panics(file: Vec<u8>) {
-            search(&file, &PublicKey::from_openssh(KEY).unwrap(), &context());
+            search(&file, &offered(), &context());
         }
 
         #[test]
         fn no_options_panic(options in r#"([a-z-]{0,5}|[=,"\\ ]|from="|expiry-time="|20\d{6}|"\x{fc}){0,12}"#) {
             find(&format!("{options} {KEY}"));
-            let _ = admits(&options, &context());
+            let _ = admits(&options, &context(), Subject::Principal);
         }
 
         #[test]
@@ -383,7 +495,7 @@ mod tests {
 
         #[test]
         fn no_unknown_option_admits(name in "[a-z-]{1,20}") {
-            prop_assume!(!NO_OPS.contains(&name.as_str()));
+            prop_assume!(!NO_OPS.contains(&name.as_str()) && !FLAGS.contains(&name.as_str()));
             let behind = format!("restrict,{name}");
             prop_assert!(verdict(&name).is_err());
             prop_assert!(verdict(&behind).is_err());
@@ -403,6 +515,11 @@ mod tests {
             InvalidKeyLine::Source(context().rhost),
             InvalidKeyLine::Time("tomorrow".to_owned()),
             InvalidKeyLine::Expired(context().now),
+            InvalidKeyLine::Authority,
+            InvalidKeyLine::NoAuthority,
+            InvalidKeyLine::PrincipalsOfKey,
+            InvalidKeyLine::InPrincipals("principals="),
+            InvalidKeyLine::Principals("alice,operator".to_owned()),
             InvalidKeyLine::TooLong,
         ];
         let text: String = errors.iter().map(|error| format!("{error}\n")).collect();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use russh::keys::{PrivateKey, PublicKey};
+use russh::keys::{Certificate, PrivateKey, PublicKey};
 use thiserror::Error;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -16,7 +16,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::account::LoginName;
-use super::protocol::{Exit, Identity, Prompt, Reply, Request, Run, Secret, Target, Terminal};
+use super::protocol::{
+    Exit, Identity, Prompt, Reply, Request, Run, Secret, SecurityKeyFlags, Target, Terminal,
+};
 use crate::config::RootLogin;
 use crate::hostkeys::HostKeys;
 use crate::system::message::{self, MessageError};
@@ -84,6 +86,37 @@ pub enum HostKeysError {
     /// The helper failed.
     #[error(transparent)]
     Helper(#[from] LoginError),
+}
+
+/// What a client offers.
+#[derive(Debug, Clone, Copy)]
+pub enum ClientKey<'a> {
+    /// A key.
+    Key(&'a PublicKey),
+    /// A certificate for a key.
+    Certificate(&'a Certificate),
+}
+
+impl<'a> From<&'a PublicKey> for ClientKey<'a> {
+    fn from(key: &'a PublicKey) -> Self {
+        Self::Key(key)
+    }
+}
+
+impl<'a> From<&'a Certificate> for ClientKey<'a> {
+    fn from(certificate: &'a Certificate) -> Self {
+        Self::Certificate(certificate)
+    }
+}
+
+impl ClientKey<'_> {
+    fn text(self) -> Result<String, LoginError> {
+        let text = match self {
+            Self::Key(key) => key.to_openssh(),
+            Self::Certificate(certificate) => certificate.to_openssh(),
+        };
+        text.map_err(|error| LoginError::Message(MessageError::Io(io::Error::other(error))))
+    }
 }
 
 /// What PAM wants next.
@@ -251,18 +284,25 @@ impl Login {
         })
     }
 
-    /// Whether this key would be accepted.
-    pub async fn offer(&mut self, key: &PublicKey) -> Result<bool, LoginError> {
-        match self.request(&Request::Offer { key: text(key)? }).await? {
+    /// Whether this key or certificate would be accepted.
+    pub async fn offer(&mut self, key: impl Into<ClientKey<'_>>) -> Result<bool, LoginError> {
+        let key = key.into().text()?;
+        match self.request(&Request::Offer { key }).await? {
             Reply::Acceptable => Ok(true),
             Reply::Denied => Ok(false),
             _ => Err(LoginError::Unexpected),
         }
     }
 
-    /// Logs in by a key whose signature **has been verified**. `None` = denied.
-    pub async fn key(&mut self, key: &PublicKey) -> Result<Option<Identity>, LoginError> {
-        match self.request(&Request::Key { key: text(key)? }).await? {
+    /// Logs in by a key or certificate whose signature **has been verified**; `flags` are those of a security key's signature. `None` =
+    /// denied.
+    pub async fn key(
+        &mut self,
+        key: impl Into<ClientKey<'_>>,
+        flags: Option<SecurityKeyFlags>,
+    ) -> Result<Option<Identity>, LoginError> {
+        let key = key.into().text()?;
+        match self.request(&Request::Key { key, flags }).await? {
             Reply::Granted(identity) => Ok(Some(identity)),
             Reply::Denied => Ok(None),
             _ => Err(LoginError::Unexpected),
@@ -362,6 +402,7 @@ impl Login {
             | Reply::Exited(_)
             | Reply::Messages(_)
             | Reply::HostKey(_)
+            | Reply::HostCertificate(_)
             | Reply::HostKeysEnd { .. } => State::Over,
         };
         match reply {
@@ -389,6 +430,10 @@ pub async fn host_keys(socket: &Path) -> Result<HostKeys, HostKeysError> {
             match message::receive_async(&mut stream).await.map_err(understand)? {
                 Some(Reply::HostKey(Secret(text))) => {
                     found.keys.push(PrivateKey::from_openssh(text).map_err(|_| LoginError::Unexpected)?);
+                }
+                Some(Reply::HostCertificate(text)) => {
+                    let certificate = Certificate::from_openssh(&text);
+                    found.certificates.push(certificate.map_err(|_| LoginError::Unexpected)?);
                 }
                 Some(Reply::HostKeysEnd { ignored, missing }) => {
                     found.ignored = ignored;
@@ -422,11 +467,6 @@ fn understand(error: MessageError) -> LoginError {
     }
 }
 
-fn text(key: &PublicKey) -> Result<String, LoginError> {
-    let unwritable = |error| LoginError::Message(MessageError::Io(io::Error::other(error)));
-    key.to_openssh().map_err(unwritable)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -437,7 +477,7 @@ mod tests {
     fn the_futures_of_a_login_are_send() {
         fn all(login: &mut Login, key: &PublicKey) {
             is_send(login.offer(key));
-            is_send(login.key(key));
+            is_send(login.key(key, None));
             is_send(login.converse());
             is_send(login.answer(Vec::new()));
             is_send(login.password(Secret(String::new())));

@@ -4,8 +4,10 @@ use nix::unistd::Uid;
 use thiserror::Error;
 
 use super::account::AccountError;
+use super::certificate::InvalidOffer;
 use super::pam::PamError;
 use super::peer::PeerError;
+use super::trust::TrustError;
 
 /// Why a login is denied, for the journal.
 #[derive(Debug, Error)]
@@ -20,10 +22,16 @@ pub(super) enum Denied {
     Locked,
     #[error("{0} exists, so only root may log in")]
     Nologin(&'static str),
-    #[error("the client sent an invalid public key")]
-    NotAKey,
-    #[error("the key {0} is not in the user's authorized_keys")]
+    #[error(transparent)]
+    Offer(#[from] InvalidOffer),
+    #[error("the {0} is not authorized for the user")]
     Unlisted(String),
+    #[error("the {0} is revoked")]
+    Revoked(String),
+    #[error("no key is accepted, because the revoked keys are not known: {0}")]
+    Revocations(TrustError),
+    #[error("the security key's signature does not prove {0}")]
+    SecurityKey(&'static str),
     #[error("cannot switch to the user to read key files: {0}")]
     Become(nix::Error),
     #[error(transparent)]
@@ -65,8 +73,11 @@ mod tests {
             Denied::RootByPassword,
             Denied::Locked,
             Denied::Nologin("/etc/nologin"),
-            Denied::NotAKey,
-            Denied::Unlisted("SHA256:abc".to_owned()),
+            InvalidOffer::NotAKey.into(),
+            Denied::Unlisted("key SHA256:abc".to_owned()),
+            Denied::Revoked("key SHA256:abc".to_owned()),
+            Denied::Revocations(TrustError::NotText("/etc/ssh/revoked".into())),
+            Denied::SecurityKey("that it was touched"),
             Denied::Become(errno),
             AccountError::Name.into(),
             AccountError::Unknown.into(),

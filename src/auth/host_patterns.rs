@@ -18,6 +18,9 @@ pub enum FromError {
     /// Ignoring `!bad.example.org` would admit the host that it excludes.
     #[error("from= excludes {0:?}, but host names are not resolved: use addresses")]
     NegatedName(String),
+    /// In a certificate.
+    #[error("{0:?} is not a list of addresses and networks")]
+    NotANetwork(String),
 }
 
 /// A parsed `from=` list.
@@ -41,6 +44,17 @@ impl HostPatterns {
     /// Parses the option's value.
     pub fn parse(list: &str) -> Result<Self, FromError> {
         list.split(',').map(Pattern::parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Parses a certificate's `source-address`: addresses and networks only (addr_match_cidr_list in OpenSSH's addrmatch.c).
+    pub fn networks(list: &str) -> Result<Self, FromError> {
+        let parsed = Self::parse(list)?;
+        let other = |pattern: &&Pattern| pattern.negated || !matches!(pattern.what, PatternKind::Network(_));
+        match parsed.0.iter().find(other) {
+            // sshd accepts no blanks there either.
+            None if !list.contains(char::is_whitespace) => Ok(parsed),
+            _ => Err(FromError::NotANetwork(list.to_owned())),
+        }
     }
 
     /// Whether at least one pattern matches `address`, and no negated one.
@@ -182,6 +196,34 @@ mod tests {
         }
         for bad in ["", ",", "10.0.0.1,", "!"] {
             assert_eq!(HostPatterns::parse(bad), Err(FromError::Empty), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_source_address_is_networks_only() {
+        for (list, address, right) in [
+            ("192.0.2.0/24,2001:db8::/32", "192.0.2.7", true),
+            ("192.0.2.0/24,2001:db8::/32", "2001:db8::7", true),
+            ("192.0.2.7", "192.0.2.7", true),
+            ("192.0.2.7", "192.0.2.8", false),
+        ] {
+            assert_eq!(
+                HostPatterns::networks(list).unwrap().matches(address.parse().unwrap()),
+                right,
+                "{list}"
+            );
+        }
+        for bad in [
+            "*",
+            "192.0.2.*",
+            "!10.0.0.1",
+            "192.0.2.7,host",
+            "192.0.2.7, 10.0.0.1",
+            "",
+            "10.0.0.1/8",
+            "10.0.0.1,",
+        ] {
+            assert!(HostPatterns::networks(bad).is_err(), "{bad}");
         }
     }
 

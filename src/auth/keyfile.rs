@@ -35,6 +35,9 @@ pub enum KeyFileError {
     /// Too long.
     #[error("{} has {} bytes, more than the limit of {}", .0.display(), .1, FILE_LIMIT)]
     TooLong(PathBuf, u64),
+    /// Longer than its own limit.
+    #[error("{} has {} bytes, more than the limit of {}", .0.display(), .1, .2)]
+    TooLarge(PathBuf, u64, u64),
     /// Owned by another user.
     #[error("{} is owned by uid {}, not by its user or root", .0.display(), .1)]
     Owner(PathBuf, u32),
@@ -108,6 +111,16 @@ pub(super) fn only_root_writes(program: &Path) -> Result<PathBuf, KeyFileError> 
             return Err(KeyFileError::NotRoots(path.to_owned(), metadata.uid()));
         }
         only_its_user_writes(path, &metadata, Uid::from_raw(0))?;
+    }
+    Ok(real)
+}
+
+/// The real path of a file that no other user than root and that of this process could have written: it, and each directory above it.
+pub(super) fn only_this_user_writes(file: &Path) -> Result<PathBuf, KeyFileError> {
+    let failed = |source| KeyFileError::Read { path: file.to_owned(), source };
+    let real = file.canonicalize().map_err(failed)?;
+    for path in real.ancestors() {
+        only_its_user_writes(path, &path.metadata().map_err(failed)?, Uid::effective())?;
     }
     Ok(real)
 }

@@ -12,11 +12,11 @@
 //!
 //! Messages precedes a reply if PAM has messages for the user; AccountDenied replaces Denied.
 //!
-//! HostKeys                  → HostKey … HostKeysEnd      (instead of a login)
+//! HostKeys                  → HostKey … HostCertificate … HostKeysEnd      (instead of a login)
 //! ```
 //!
 //! After `Granted` on a port's socket, or after an invalid message, `console-auth` closes. The network side is *trusted* about the signature
-//! of a key and about `rhost`; it learns only the decision. On the cli socket it may run one program as the user, more than once, and choose
+//! of a key, its flags, and about `rhost`; it learns only the decision. On the cli socket it may run one program as the user, more than once, and choose
 //! its task, but not the program, its directory or its environment.
 
 use std::fmt;
@@ -50,15 +50,17 @@ pub enum Request {
     },
     /// Requests the host keys, instead of `Begin`, once.
     HostKeys,
-    /// Asks whether this key (OpenSSH format, `ssh-ed25519 AAAA…`) would be accepted, without proof.
+    /// Asks whether this key or certificate (OpenSSH format, `ssh-ed25519 AAAA…`) would be accepted, without proof.
     Offer {
-        /// The public key.
+        /// The public key or certificate.
         key: String,
     },
-    /// Logs in by this key: the client's signature is valid.
+    /// Logs in by this key or certificate: the client's signature is valid.
     Key {
-        /// The public key.
+        /// The public key or certificate.
         key: String,
+        /// The flags of the signature, if the key is a security key.
+        flags: Option<SecurityKeyFlags>,
     },
     /// Logs in by PAM, which may ask for a new password.
     Converse,
@@ -211,6 +213,23 @@ impl From<Term> for String {
     }
 }
 
+/// The flags byte in the signature of a security key (PROTOCOL.u2f in OpenSSH; FIDO's authenticator data).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecurityKeyFlags(pub u8);
+
+impl SecurityKeyFlags {
+    /// The key was touched (user presence).
+    pub fn touched(self) -> bool {
+        self.0 & 0x01 != 0
+    }
+
+    /// The user was verified, by PIN or fingerprint.
+    pub fn verified(self) -> bool {
+        self.0 & 0x04 != 0
+    }
+}
+
 /// From `console-auth`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
@@ -240,6 +259,8 @@ pub enum Reply {
     Exited(Exit),
     /// A private host key, in OpenSSH's format.
     HostKey(Secret),
+    /// A host certificate for one of these keys, in OpenSSH's format.
+    HostCertificate(String),
     /// End of the host keys.
     HostKeysEnd {
         /// Files that are not used, each with the reason.

@@ -7,16 +7,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::Uid;
+use russh::keys::PublicKey;
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::{HashAlg, PublicKey};
 use thiserror::Error;
 
 use super::account::{Account, AccountError, LoginName};
+use super::certificate::Offered;
 use super::denied::{Denied, Failure};
 use super::listed::Listed;
 use super::pam::{PamError, Transaction, Who};
 use super::peer::{Peer, PeerError};
-use super::protocol::{Identity, Reply, Request, Secret, Target};
+use super::protocol::{Identity, Reply, Request, Secret, SecurityKeyFlags, Target};
 use super::session::{self, SessionError};
 use super::sources::Configured;
 use crate::config::{Instances, RootLogin};
@@ -103,6 +104,12 @@ fn send_host_keys(peer: &mut Peer, directory: &Path) -> Result<(), PeerError> {
         Ok(found) => (found, None),
         Err(error) => (HostKeys::default(), Some(error.to_string())),
     };
+    for certificate in &found.certificates {
+        match certificate.to_openssh() {
+            Ok(text) => peer.send(&Reply::HostCertificate(text))?,
+            Err(error) => tracing::error!("cannot send a host certificate: {error}"),
+        }
+    }
     for key in &found.keys {
         match key.to_openssh(LineEnding::LF) {
             Ok(text) => peer.send(&Reply::HostKey(Secret(text.to_string())))?,
@@ -162,7 +169,7 @@ impl Login {
         while let Some(request) = peer.receive()? {
             let reply = match request {
                 Request::Offer { key } => self.offered(&key),
-                Request::Key { key } => self.signed(&key),
+                Request::Key { key, flags } => self.signed(&key, flags),
                 Request::Converse => self.converse(peer, Change::Prompt)?,
                 Request::Password => self.converse(peer, Change::Deny)?,
                 Request::Begin { .. } => return Err(PeerError::OutOfTurn("repeated Begin")),
@@ -192,7 +199,7 @@ impl Login {
 
     fn offered(&mut self, key: &str) -> Reply {
         self.offers += 1;
-        match self.by_key(key, false) {
+        match self.by_key(key, Proof::None) {
             Ok(_) => Reply::Acceptable,
             Err(Denied::Unlisted(_)) => {
                 self.unlisted += 1;
@@ -202,10 +209,10 @@ impl Login {
         }
     }
 
-    fn signed(&mut self, key: &str) -> Reply {
+    fn signed(&mut self, key: &str, flags: Option<SecurityKeyFlags>) -> Reply {
         self.tries += 1;
-        match self.by_key(key, true) {
-            Ok((identity, fingerprint)) => self.grant(identity, &format!("key {fingerprint}")),
+        match self.by_key(key, Proof::Signature(flags)) {
+            Ok((identity, key)) => self.grant(identity, &key),
             Err(denied) => self.refuse("key", &denied),
         }
     }
@@ -223,33 +230,32 @@ impl Login {
         }
     }
 
-    /// The identity and the key's fingerprint. A `signed` key logs in; otherwise this only checks whether it would be accepted.
-    fn by_key(&mut self, key: &str, signed: bool) -> Result<(Identity, String), Denied> {
-        let key = PublicKey::from_openssh(key).map_err(|_| Denied::NotAKey)?;
-        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-        if self.demo_key.as_ref().is_some_and(|demo| demo.key_data() == key.key_data()) {
+    /// The identity, and a description of the key. A signed key logs in; otherwise this only checks whether it would be accepted.
+    fn by_key(&mut self, key: &str, proof: Proof) -> Result<(Identity, String), Denied> {
+        let offered = Offered::parse(key)?;
+        let described = offered.to_string();
+        if let (Some(demo), Offered::Key(key)) = (&self.demo_key, &offered)
+            && demo.key_data() == key.key_data()
+        {
             let identity = Identity { name: DEMO_PORT.to_owned(), uid: 65534, groups: Vec::new() };
-            return Ok((identity, fingerprint));
+            return Ok((identity, described));
         }
         let owner = match &self.account {
             Ok(account) => account.clone(),
             Err(_) => Account::nobody(),
         };
         let (candidate, rhost) = (self.candidate(), self.rhost);
-        let listed = self.listed.lists(&owner, &key, rhost, &|what| candidate.log(None, what))?;
+        let listed = self.listed.lists(&owner, &offered, rhost, &|what| candidate.log(None, what))?;
         let account = self.account.as_ref().map_err(|error| *error)?;
-        if !listed {
-            return Err(Denied::Unlisted(fingerprint));
-        }
+        let required = listed.ok_or_else(|| Denied::Unlisted(described.clone()))?;
         self.admits(account, Method::Key)?;
-        if signed {
-            let mut pam = Transaction::silent(&self.who(account.name.as_str()))?;
-            let identity = self.admits_now(account, Method::Key, &mut pam, Change::Deny)?;
-            self.messages = pam.take_messages();
-            self.admitted = Some((account.clone(), pam));
-            return Ok((identity, fingerprint));
-        }
-        Ok((account.identity()?, fingerprint))
+        let Proof::Signature(flags) = proof else { return Ok((account.identity()?, described)) };
+        required.check(offered.key(), flags).map_err(Denied::SecurityKey)?;
+        let mut pam = Transaction::silent(&self.who(account.name.as_str()))?;
+        let identity = self.admits_now(account, Method::Key, &mut pam, Change::Deny)?;
+        self.messages = pam.take_messages();
+        self.admitted = Some((account.clone(), pam));
+        Ok((identity, described))
     }
 
     /// A user who may not log in by password gets the same prompts as any other user, and every answer is
@@ -365,6 +371,15 @@ impl Candidate {
             "login of {typed:?} to {target} from {rhost}: {what}"
         );
     }
+}
+
+/// What the network side knows about a key.
+#[derive(Clone, Copy)]
+enum Proof {
+    /// The client has it, perhaps.
+    None,
+    /// The client has signed with it; the flags are those of a security key.
+    Signature(Option<SecurityKeyFlags>),
 }
 
 /// What happens with a password that must be changed.

@@ -1,5 +1,6 @@
-//! The configured sources of keys. `console-auth` reads the configuration itself, so that the network processes cannot influence it, and
-//! checks that root has approved the command: /etc/consoleserver belongs to `console-admin`, which must not be able to start programs this way.
+//! The configured sources of keys and authorities of certificates. `console-auth` reads the configuration itself, so that the network processes cannot influence it, and
+//! checks that root has approved the command and the authorities: /etc/consoleserver belongs to `console-admin`, which must not be able to
+//! start programs or become another user this way.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -13,8 +14,34 @@ use thiserror::Error;
 use crate::config::{Access, Config, ConfigError, KeysCommand, KeysCommandUser, KeysFile};
 use crate::system::persist;
 
-/// The command that root approved last, in a directory that only root can write.
-const CONFIRMED_FILE: &str = "var/lib/consoleserver/authorized_keys_command";
+/// A setting that only root may make, since by another one an administrator of consoles could become root: which program `console-auth`
+/// runs, or whose certificates it accepts for every user.
+struct Approval {
+    /// What is not done without it, and how it is called.
+    what: &'static str,
+    subject: &'static str,
+    /// What root has approved last, in a directory that only root can write.
+    record: &'static str,
+    /// The setting as it is recorded; `None`: there is none.
+    text: fn(&Access) -> Option<String>,
+}
+
+const COMMAND: Approval = Approval {
+    what: "authorized_keys_command is not run",
+    subject: "the command",
+    record: "var/lib/consoleserver/authorized_keys_command",
+    text: |access| Some(command_text(&command(access)?)),
+};
+
+const AUTHORITIES: Approval = Approval {
+    what: "user_ca accepts no certificate",
+    subject: "user_ca and principals",
+    record: "var/lib/consoleserver/user_ca",
+    text: |access| {
+        let user_ca = access.user_ca.as_ref()?.to_str()?;
+        Some(authorities_text(user_ca, access.principals.as_ref().map(KeysFile::as_str)))
+    },
+};
 
 /// Bytes of the longest configuration, which `config` limits itself, and of the file above.
 const TEXT_LIMIT: u64 = 1024 * 1024;
@@ -35,18 +62,26 @@ pub struct Sources {
     pub files: Vec<KeysFile>,
     /// The command that prints keys, and its user.
     pub command: Option<(KeysCommand, KeysCommandUser)>,
-    /// Why the command is not run: root has not approved it.
-    pub unconfirmed: Option<Unconfirmed>,
+    /// The file with the authorities that sign certificates for all users.
+    pub user_ca: Option<PathBuf>,
+    /// The file with a user's principals, instead of the user's name.
+    pub principals: Option<KeysFile>,
+    /// The file with revoked keys.
+    pub revoked: Option<PathBuf>,
+    /// What is not used, because root has not approved it.
+    pub unconfirmed: Vec<Unconfirmed>,
 }
 
-/// Why a command is not run.
+/// Why a command or an authority is not used.
 #[derive(Debug, Error)]
 #[error(
-    "authorized_keys_command is not run, because {} was not written by root{because}: as root, check the command and run \
+    "{what}, because {} was not written by root{because}: as root, check {subject} and run \
      `chown root {}`, or set it again by consolectl",
     file.display(), file.display()
 )]
 pub struct Unconfirmed {
+    what: &'static str,
+    subject: &'static str,
     file: PathBuf,
     because: String,
 }
@@ -67,9 +102,9 @@ impl Configured {
         self.read(true)
     }
 
-    /// Why the command is not run, if there is one; only root can check that. Does not record an approval.
-    pub fn unconfirmed(&self) -> Option<Unconfirmed> {
-        self.read(false).ok()?.unconfirmed
+    /// What is not used, because root has not approved it; only root can check that. Does not record an approval.
+    pub fn unconfirmed(&self) -> Vec<Unconfirmed> {
+        self.read(false).map(|sources| sources.unconfirmed).unwrap_or_default()
     }
 
     fn read(&self, remember: bool) -> Result<Sources, ConfigError> {
@@ -80,37 +115,58 @@ impl Configured {
             }
             None => Config::load_access(&self.root)?,
         };
-        let files = access.authorized_keys_files.clone();
-        let Some((command, file)) = command(&access).zip(file) else {
-            return Ok(Sources { files, command: None, unconfirmed: None });
+        let mut sources = Sources {
+            files: access.authorized_keys_files.clone(),
+            command: command(&access),
+            user_ca: access.user_ca.clone(),
+            principals: access.principals.clone(),
+            revoked: access.revoked.clone(),
+            unconfirmed: Vec::new(),
         };
-        Ok(match self.confirmed(&file, &command, remember) {
-            Ok(()) => Sources { files, command: Some(command), unconfirmed: None },
-            Err(unconfirmed) => Sources { files, command: None, unconfirmed: Some(unconfirmed) },
-        })
+        // Without a file nothing is set.
+        let Some(file) = file else { return Ok(sources) };
+        if let Err(unconfirmed) = self.confirmed(&file, &COMMAND, &access, remember) {
+            sources.command = None;
+            sources.unconfirmed.push(unconfirmed);
+        }
+        if let Err(unconfirmed) = self.confirmed(&file, &AUTHORITIES, &access, remember) {
+            sources.user_ca = None;
+            sources.unconfirmed.push(unconfirmed);
+        }
+        Ok(sources)
     }
 
-    /// Root approves a command by a configuration file that belongs to root, or has approved it before. The former is recorded, because a
+    /// Root approves a setting by a configuration file that belongs to root, or has approved it before. The former is recorded, because a
     /// commit by `console-admin` makes the file its own.
-    fn confirmed(&self, file: &Path, command: &Command, remember: bool) -> Result<(), Unconfirmed> {
-        let record = self.root.join(CONFIRMED_FILE);
+    fn confirmed(
+        &self,
+        file: &Path,
+        approval: &Approval,
+        access: &Access,
+        remember: bool,
+    ) -> Result<(), Unconfirmed> {
+        let Some(wanted) = (approval.text)(access) else { return Ok(()) };
+        let record = self.root.join(approval.record);
         let because = match read_file_of_root(file) {
             Ok(text) => match Config::parse(&text, file) {
-                Ok(config) if self::command(&config.access).as_ref() == Some(command) => {
+                Ok(config) if (approval.text)(&config.access).as_ref() == Some(&wanted) => {
                     if self.file.is_none() && remember {
-                        confirm(&self.root, command);
+                        confirm(&record, &wanted);
                     }
                     return Ok(());
                 }
                 // Reloaded and not committed.
-                _ => ", or has another command".to_owned(),
+                _ => ", or has another one".to_owned(),
             },
             Err(NotRoots::Owner) => String::new(),
             Err(NotRoots::Io(error)) => format!(" ({error})"),
         };
         match read_file_of_root(&record) {
-            Ok(text) if self.file.is_none() && text == written(command) => Ok(()),
-            _ => Err(Unconfirmed { file: file.to_owned(), because }),
+            Ok(text) if self.file.is_none() && text == wanted => Ok(()),
+            _ => {
+                let Approval { what, subject, .. } = *approval;
+                Err(Unconfirmed { what, subject, file: file.to_owned(), because })
+            }
         }
     }
 }
@@ -121,26 +177,34 @@ fn command(access: &Access) -> Option<Command> {
     access.authorized_keys_command.clone().zip(access.authorized_keys_command_user.clone())
 }
 
-fn written((command, user): &Command) -> String {
+fn command_text((command, user): &Command) -> String {
     format!("{}\n{}\n", user.as_str(), command.as_str())
 }
 
-/// Records root's approval, if the process runs as root. If that fails, the file approves the command while it belongs to root.
-fn confirm(root: &Path, command: &Command) {
-    let (record, written) = (root.join(CONFIRMED_FILE), written(command));
-    if !Uid::effective().is_root() || read_file_of_root(&record).is_ok_and(|text| text == written) {
+fn authorities_text(user_ca: &str, principals: Option<&str>) -> String {
+    format!("{user_ca}\n{}\n", principals.unwrap_or_default())
+}
+
+/// Records root's approval, if the process runs as root. If that fails, the file approves the setting while it belongs to root.
+fn confirm(record: &Path, text: &str) {
+    if !Uid::effective().is_root() || read_file_of_root(record).is_ok_and(|known| known == text) {
         return;
     }
-    if let Err(error) = persist::write(&record, written.as_bytes(), 0o600, None) {
+    if let Err(error) = persist::write(record, text.as_bytes(), 0o600, None) {
         tracing::warn!("cannot write {}: {error}", record.display());
     }
 }
 
 /// Records root's approval of the command and user that root has just set by `consolectl`.
-pub fn confirm_set_by_root(command: &str, user: &str) {
+pub fn confirm_command_set_by_root(command: &str, user: &str) {
     if let (Ok(command), Ok(user)) = (KeysCommand::parse(command), KeysCommandUser::parse(user)) {
-        confirm(Path::new("/"), &(command, user));
+        confirm(&Path::new("/").join(COMMAND.record), &command_text(&(command, user)));
     }
+}
+
+/// Records root's approval of `user_ca` and `principals`, one of which root has just set by `consolectl`.
+pub fn confirm_authorities_set_by_root(user_ca: &str, principals: Option<&str>) {
+    confirm(&Path::new("/").join(AUTHORITIES.record), &authorities_text(user_ca, principals));
 }
 
 enum NotRoots {
@@ -210,7 +274,7 @@ mod tests {
 
         fn runs(&self) -> bool {
             let sources = self.sources().unwrap();
-            assert_eq!(sources.command.is_some(), sources.unconfirmed.is_none());
+            assert_eq!(sources.command.is_some(), sources.unconfirmed.is_empty());
             sources.command.is_some()
         }
     }
@@ -220,7 +284,7 @@ mod tests {
         let machine = Machine::new();
         machine.write(TEXT, 65534);
         assert!(!machine.runs(), "console-admin wrote it");
-        let why = machine.sources().unwrap().unconfirmed.unwrap().to_string();
+        let why = machine.sources().unwrap().unconfirmed[0].to_string();
         assert!(why.contains(&format!("chown root {}", machine.file().display())), "{why}");
 
         machine.write(TEXT, 0);
@@ -231,6 +295,35 @@ mod tests {
         assert!(!machine.runs(), "another command");
         machine.write(&TEXT.replace("nobody", "root"), 65534);
         assert!(!machine.runs(), "another user");
+    }
+
+    #[test]
+    fn an_authority_is_trusted_only_if_root_approved_it() {
+        const CA: &str = "[access]\nuser_ca = \"/etc/ssh/ca.pub\"\nrevoked = \"/etc/ssh/revoked\"\n";
+        let machine = Machine::new();
+        let trusted = |text: &str, owner| {
+            machine.write(text, owner);
+            let sources = machine.sources().unwrap();
+            assert_eq!(sources.user_ca.is_some(), sources.unconfirmed.is_empty());
+            assert_eq!(sources.revoked, Some("/etc/ssh/revoked".into()), "anyone may revoke");
+            sources.user_ca.is_some()
+        };
+        assert!(!trusted(CA, 65534), "console-admin wrote it");
+        let why = machine.sources().unwrap().unconfirmed[0].to_string();
+        assert!(
+            why.starts_with("user_ca accepts no certificate, because ") && why.contains("chown root"),
+            "{why}"
+        );
+        assert!(trusted(CA, 0));
+        assert!(
+            trusted(&format!("{CA}groups = []\n"), 65534),
+            "a commit changes something else and the owner"
+        );
+        assert!(!trusted(&CA.replace("ca.pub", "other.pub"), 65534), "another authority");
+        let principals = format!("{CA}principals = \"/etc/cron.allow\"\n");
+        assert!(!trusted(&principals, 65534), "other principals");
+        assert!(trusted(&principals, 0));
+        assert!(!trusted(CA, 65534), "principals are taken away");
     }
 
     #[test]

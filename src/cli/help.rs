@@ -11,7 +11,7 @@ const COLUMN: usize = 28;
 /// The commands, grouped by task.
 pub const GROUPS: &[(&str, &str)] = &[
     ("Show", "list status who show diff log grep doctor check"),
-    ("Use a console", "connect watch send expect break power autobaud transfer disconnect ssh-config"),
+    ("Use a console", "connect watch send expect break power autobaud transfer disconnect ssh-config dial"),
     ("Manage ports", "create copy rename learn remove import start stop"),
     (
         "Configure a port",
@@ -36,7 +36,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("watch", &["watch 'rack1-*'", "watch core edge", "watch"]),
     ("send", &["send ttyUSB0 '\\r'", "send ttyUSB0 'show clock\\r' --expect '[>#] ?$'"]),
     ("expect", &["expect ttyUSB0 'login:' --timeout 120"]),
-    ("break", &["break ttyUSB0", "break ttyUSB0 250", "break ttyUSB0,ttyUSB1"]),
+    ("break", &["break ttyUSB0", "break ttyUSB0 250", "break node17 sysrq"]),
     ("power", &["power core-1 status", "power core-1 cycle", "power core-1,core-2 off --yes"]),
     ("autobaud", &["autobaud ttyUSB0 --set"]),
     (
@@ -44,6 +44,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["transfer ttyUSB0 send --protocol ymodem image.bin", "transfer ttyUSB0 receive config.txt"],
     ),
     ("disconnect", &["disconnect ttyUSB0 bob"]),
+    ("dial", &["dial core-switch.console"]),
     ("diff", &["diff", "diff p[01-48]", "diff --full"]),
     (
         "create",

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::adapters::Adapter;
 use super::service::PortView;
@@ -14,7 +14,7 @@ use crate::session::plain;
 use crate::system::clock::{clock, date_and_clock};
 
 /// A row of `list`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Listed {
     port: PortName,
     /// Whether its device is present.
@@ -62,6 +62,13 @@ impl Listed {
         [port.to_string(), plugged, settings.clone(), ssh_port, self.state().0, description.clone()]
     }
 
+    /// The row for a table without sentences below it.
+    pub fn whole_row(&self) -> [String; 6] {
+        let mut row = self.row();
+        row[4].clone_from(&self.state);
+        row
+    }
+
     /// The state in a word or two, and the sentence below the table if there is one.
     fn state(&self) -> (String, Option<&str>) {
         /// `unplugged since 2026-11-28 12:01`
@@ -78,6 +85,13 @@ impl Listed {
     }
 }
 
+/// The columns of `list`.
+pub const LIST_HEADING: [&str; 6] = ["PORT", "PLUGGED", "SETTINGS", "SSH", "STATE", "DESCRIPTION"];
+/// The columns of `status`.
+pub const STATUS_HEADING: [&str; 7] = ["PORT", "SETTINGS", "IN", "OUT", "ERRORS", "USERS", "STATE"];
+/// The columns of `who`.
+pub const WHO_HEADING: [&str; 5] = ["PORT", "USER", "FROM", "SINCE", "ROLE"];
+
 /// The state of a closed port.
 pub const NOT_RUNNING: &str = "not running";
 
@@ -86,7 +100,7 @@ pub fn list(ports: &[Listed], as_json: bool, to: &mut impl Write) -> io::Result<
     if as_json {
         return json(&ports, to);
     }
-    let heading = ["PORT", "PLUGGED", "SETTINGS", "SSH", "STATE", "DESCRIPTION"].map(str::to_owned);
+    let heading = LIST_HEADING.map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(ports.iter().map(Listed::row)).collect();
     fitted(&rows, width(), to)?;
     for port in ports {
@@ -123,7 +137,7 @@ pub fn adapters(adapters: &[Adapter], as_json: bool, to: &mut impl Write) -> io:
 }
 
 /// A row of `status`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct PortStatus {
     pub port: PortName,
     /// `9600 8N1`; `None` if the port did not answer.
@@ -166,7 +180,7 @@ impl PortStatus {
         }
     }
 
-    fn row(&self) -> [String; 7] {
+    pub fn row(&self) -> [String; 7] {
         let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
         let users: Vec<String> = self.users.iter().map(user).collect();
         [
@@ -199,7 +213,7 @@ pub fn status(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::R
     if as_json {
         return json(&ports, to);
     }
-    let heading = ["PORT", "SETTINGS", "IN", "OUT", "ERRORS", "USERS", "STATE"].map(str::to_owned);
+    let heading = STATUS_HEADING.map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(ports.iter().map(PortStatus::row)).collect();
     fitted(&rows, width_of_rows(), to)
 }
@@ -220,13 +234,16 @@ pub fn who(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::Resu
     if as_json {
         return json(&all, to);
     }
-    let row = |AtPort { port, session }: &AtPort<'_>| {
-        let since = formatted_time(&session.since, date_and_clock);
-        [port.to_string(), session.user.clone(), session.from.clone(), since, role(session.writes).to_owned()]
-    };
-    let heading = ["PORT", "USER", "FROM", "SINCE", "ROLE"].map(str::to_owned);
+    let row = |AtPort { port, session }: &AtPort<'_>| who_row(port, session);
+    let heading = WHO_HEADING.map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(all.iter().map(row)).collect();
     fitted(&rows, width_of_rows(), to)
+}
+
+/// A row of `who`.
+pub fn who_row(port: &PortName, session: &Session) -> [String; 5] {
+    let since = formatted_time(&session.since, date_and_clock);
+    [port.to_string(), session.user.clone(), session.from.clone(), since, role(session.writes).to_owned()]
 }
 
 /// Prints one line of JSON.

@@ -4,7 +4,7 @@
 //! - `service` (console-admin), `local` and `former` (ports and logs without it), `units` (systemctl), `bounded` (helpers that may hang);
 //!   `endpoint` and `client` are what commands run on, `error` is why they fail.
 //! - `commands/`, `doctor/` and `import/`: a command with its arguments and its error in each file.
-//! - `tree` lists the commands, `words`, `habits`, `help` and `parse` read them, and `program` runs them; `prompt`, `complete` and `notices`
+//! - `tree` lists the commands, `words`, `habits`, `help` and `parse` read them, and `program` runs them, `fan_out` on other hosts; `prompt`, `complete` and `notices`
 //!   are the interactive side.
 //!
 //! tests/rooms.rs checks that no file imports one that imports it.
@@ -20,6 +20,7 @@ mod configurations;
 mod doctor;
 mod endpoint;
 mod error;
+mod fan_out;
 mod former;
 mod habits;
 mod heirs;
@@ -68,6 +69,9 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
+    if !arguments.hosts.is_empty() {
+        return fan_out::main(&runtime, arguments);
+    }
     let at_prompt = arguments.command.is_none()
         && arguments.line.is_none()
         && io::stdin().is_terminal()

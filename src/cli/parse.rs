@@ -19,6 +19,9 @@ pub enum NoCommand {
     Wrong(String),
 }
 
+/// Options before the command whose value is a word of its own.
+const VALUE_OPTIONS: [&str; 6] = ["--runtime-dir", "--log-dir", "--line", "-H", "--hosts", "--host-timeout"];
+
 /// Parses the arguments of the program.
 pub fn arguments(mut words: Vec<OsString>) -> Result<Arguments, NoCommand> {
     // The first word that is neither an option nor the value of one begins a command.
@@ -26,24 +29,28 @@ pub fn arguments(mut words: Vec<OsString>) -> Result<Arguments, NoCommand> {
     while let Some(word) =
         words.get(command).and_then(|word| word.to_str()).filter(|word| word.starts_with('-'))
     {
-        command += if ["--runtime-dir", "--log-dir", "--line"].contains(&word) { 2 } else { 1 };
+        command += if VALUE_OPTIONS.contains(&word) { 2 } else { 1 };
     }
     // (An argument that is not UTF-8 cannot be a command.)
     let typed: Option<Vec<String>> =
         words.iter().skip(command).map(|word| word.to_str().map(str::to_owned)).collect();
+    let mut translated = Vec::new();
     if let Some(typed) = typed {
         words.truncate(command);
-        words.extend(words::translate(typed).map_err(NoCommand::Wrong)?.into_iter().map(OsString::from));
+        translated = words::translate(typed).map_err(NoCommand::Wrong)?;
+        words.extend(translated.iter().map(OsString::from));
     }
     let tree = help::with_examples(Arguments::command()).override_help(format!(
         "Use and administer the serial consoles of this machine.\n\n\
-         Usage: consolectl [--runtime-dir DIR] [--log-dir DIR] [COMMAND [ARGUMENT]...]\n\n\
+         Usage: consolectl [--runtime-dir DIR] [--log-dir DIR] [COMMAND [ARGUMENT]...]\n\
+         \x20      consolectl -H HOSTS [--host-timeout SECONDS] COMMAND [ARGUMENT]...\n\n\
          Without a command, prompt for commands or read them from standard input.\n\n{}\n\n\
          See consolectl(1).",
         help::all()
     ));
     tree.try_get_matches_from(words)
         .and_then(|matches| Arguments::from_arg_matches(&matches))
+        .map(|arguments| Arguments { words: translated, ..arguments })
         .map_err(|error| no_command(&error))
 }
 
@@ -113,7 +120,7 @@ mod tests {
     use crate::cli::import::ImportOptions;
     use crate::cli::target::{Target, Targets};
     use crate::exec::Lines;
-    use crate::port::PortPattern;
+    use crate::port::{BreakArgument, PortPattern};
     use clap::Parser;
 
     fn p(word: &str) -> PortPattern {
@@ -290,8 +297,11 @@ mod tests {
             ("diff", Command::Diff(Diff { of: vec![], full: false, output: PLAIN })),
             ("diff --json", Command::Diff(Diff { of: vec![], full: false, output: JSON })),
             ("revert", Command::Revert),
-            ("break ttyUSB0", Command::Break(Break { port: usb(), milliseconds: None })),
-            ("break ttyUSB0 250", Command::Break(Break { port: usb(), milliseconds: Some(250) })),
+            ("break ttyUSB0", Command::Break(Break { port: usb(), which: None })),
+            (
+                "break ttyUSB0 250",
+                Command::Break(Break { port: usb(), which: Some(BreakArgument::Length(250)) }),
+            ),
             ("autobaud ttyUSB0", Command::Autobaud(Autobaud { port: usb(), set: false })),
             ("autobaud --set ttyUSB0", Command::Autobaud(Autobaud { port: usb(), set: true })),
             ("learn ttyUSB0", Command::Learn(Learn { port: "ttyUSB0".parse().unwrap(), timeout: 60 })),
@@ -347,7 +357,7 @@ mod tests {
             ("buad ttyUSB0 9600", "unknown command buad: did you mean baud?"),
             ("show 'ttyUSB0", "missing closing quote"),
             ("commit confirm 0", "0 is not in 1..=1440"),
-            ("break ttyUSB0 0", "0 is not in 1..=10000"),
+            ("break ttyUSB0 0", "expected milliseconds from 10 to 10000, or the name of a break of the port"),
             ("commit confirm", "<MINUTES>"),
             ("commit ttyUSB0", "ttyUSB0"),
             ("baud ttyUSB0", "<N>"),

@@ -16,7 +16,7 @@ use super::commands::at_port::AtPort;
 use super::commands::check::Check;
 use super::commands::shorthand::Shorthand;
 use super::commands::{
-    autobaud, change, check, commit, connect, diff, drive, learn, list, power, rename, sessions, show,
+    autobaud, change, check, commit, connect, dial, diff, drive, learn, list, power, rename, sessions, show,
     ssh_config, status, transfer,
 };
 use super::error::{CommandError, Done};
@@ -64,6 +64,7 @@ impl Program {
         let mut status = 0;
         match command {
             Command::Connect(connect) => connect::run(connect, &self.client.endpoint)?,
+            Command::Dial(dial) => dial::run(&dial, &self.runtime)?,
             Command::AtPort(command) => return self.at_port(command, words),
             Command::Doctor(doctor) => {
                 let has_none = doctor::run(doctor, &self.client.endpoint, &mut stdout)?;
@@ -136,6 +137,7 @@ impl Program {
             Command::Import(options) => import::run(options, client, to).await,
             Command::SshConfig(options) => ssh_config::run(options, client, to).await,
             Command::Connect(_)
+            | Command::Dial(_)
             | Command::AtPort(_)
             | Command::Doctor(_)
             | Command::Check(_)

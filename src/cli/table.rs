@@ -46,25 +46,28 @@ pub fn table<const N: usize>(rows: &[[String; N]], to: &mut impl Write) -> io::R
     fitted(rows, usize::MAX, to)
 }
 
-/// A table within a width: the widest columns are wrapped, the first one last, because it names the row.
-pub fn fitted<const N: usize>(rows: &[[String; N]], width: usize, to: &mut impl Write) -> io::Result<()> {
-    let rows: Vec<_> = rows.iter().map(|row| row.each_ref().map(|cell| plain(cell))).collect();
+/// A table within a width: the widest columns are wrapped, the first one last, because it names the row. All rows have as many cells.
+pub fn fitted(rows: &[impl AsRef<[String]>], width: usize, to: &mut impl Write) -> io::Result<()> {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.as_ref().iter().map(|cell| plain(cell)).collect()).collect();
+    let columns = rows.first().map_or(0, Vec::len);
     let widest = |column: usize| rows.iter().map(|row| row[column].width()).max().unwrap_or(0);
-    let mut widths: [usize; N] = std::array::from_fn(widest);
-    while widths.iter().sum::<usize>() + COLUMN_GAP * (N - 1) > width {
+    let mut widths: Vec<usize> = (0..columns).map(widest).collect();
+    while widths.iter().sum::<usize>() + COLUMN_GAP * columns.saturating_sub(1) > width {
         let shrinks = |column: &usize| widths[*column] > MIN_COLUMN_WIDTH;
         let Some(column) =
-            (1..N).filter(shrinks).max_by_key(|column| widths[*column]).or((0..1).find(shrinks))
+            (1..columns).filter(shrinks).max_by_key(|column| widths[*column]).or((0..1).find(shrinks))
         else {
             break;
         };
         widths[column] -= 1;
     }
     for row in &rows {
-        let cells: [Vec<String>; N] = std::array::from_fn(|column| wrapped(&row[column], widths[column]));
+        let cells: Vec<Vec<String>> =
+            row.iter().zip(&widths).map(|(cell, width)| wrapped(cell, *width)).collect();
         for number in 0..cells.iter().map(Vec::len).max().unwrap_or(0) {
             let mut line = String::new();
-            for (cell, width) in cells.iter().zip(widths) {
+            for (cell, width) in cells.iter().zip(&widths) {
                 let text = cell.get(number).map_or("", String::as_str);
                 line.push_str(text);
                 line.extend(std::iter::repeat_n(' ', width.saturating_sub(text.width()) + COLUMN_GAP));

@@ -12,6 +12,7 @@ use super::commands::change::{Creation, Setting, Unset};
 use super::commands::check::Check;
 use super::commands::commit::Commit;
 use super::commands::connect::Connect;
+use super::commands::dial::Dial;
 use super::commands::diff::Diff;
 use super::commands::drive::Reload;
 use super::commands::learn::Learn;
@@ -25,6 +26,7 @@ use super::commands::ssh_config::SshConfigOptions;
 use super::commands::transfer::Transfer;
 use super::doctor::Doctor;
 use super::import::ImportOptions;
+use crate::fleet::HostPattern;
 
 /// Use and administer the serial consoles of this machine. Without a command, prompt for commands or read them from standard input.
 #[derive(Debug, Parser)]
@@ -36,12 +38,21 @@ pub struct Arguments {
     /// Directory of the logs of ports that are not served
     #[arg(long, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,
+    /// Run the command on these hosts, over SSH: names, rack[1-40], a,b or @group
+    #[arg(short = 'H', long, value_name = "HOSTS", conflicts_with_all = ["runtime_dir", "log_dir"])]
+    pub hosts: Vec<HostPattern>,
+    /// Timeout of each host, in seconds
+    #[arg(long, value_name = "SECONDS", requires = "hosts", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86400))]
+    pub host_timeout: u32,
     /// Started for a login on the admin port: reject users who may not administer
     #[arg(long, hide = true)]
     pub admin_session: bool,
     /// The command of that login
     #[arg(long, hide = true, requires = "admin_session", value_name = "LINE")]
     pub line: Option<String>,
+    /// The words of the command
+    #[arg(skip)]
+    pub words: Vec<String>,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -69,7 +80,7 @@ pub enum Command {
     Learn(Learn),
     /// Rename a port; its sessions, scrollback, log and listener are kept
     Rename(Rename),
-    /// Create a port with the settings of another one, except its SSH port and device
+    /// Create a port with the settings of another one, except its SSH port, device and source
     Copy(Copy),
     /// Remove ports from the configuration
     Remove(Named),
@@ -117,6 +128,8 @@ pub enum Command {
     Import(ImportOptions),
     /// Print entries for ~/.ssh/config, which name each console
     SshConfig(SshConfigOptions),
+    /// Connect standard input and output to a console, found in DNS by its name: a ProxyCommand for ssh
+    Dial(Dial),
     /// Print a summary of the commands, or the help of one
     Help {
         /// Command

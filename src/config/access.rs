@@ -1,5 +1,7 @@
 //! `[access]`: which users have access to a console, once `console-auth` has authenticated them.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::key_sources::{DEFAULT_FILES, KeysCommand, KeysCommandUser, KeysFile};
@@ -17,6 +19,12 @@ pub struct Access {
     pub authorized_keys_command: Option<KeysCommand>,
     /// The user that runs it.
     pub authorized_keys_command_user: Option<KeysCommandUser>,
+    /// File with the keys of the authorities whose certificates are accepted for every user.
+    pub user_ca: Option<PathBuf>,
+    /// File with the principals that a user's certificate must have one of, instead of the user's name.
+    pub principals: Option<KeysFile>,
+    /// File with revoked keys and certificates.
+    pub revoked: Option<PathBuf>,
 }
 
 impl Default for Access {
@@ -30,6 +38,9 @@ impl Default for Access {
             authorized_keys_files: files.collect(),
             authorized_keys_command: None,
             authorized_keys_command_user: None,
+            user_ca: None,
+            principals: None,
+            revoked: None,
         }
     }
 }

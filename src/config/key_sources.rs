@@ -28,7 +28,7 @@ pub enum KeySourceError {
     Relative,
 }
 
-/// One of `authorized_keys_files`.
+/// One of `authorized_keys_files`, or `principals`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeysFile(String);
 
@@ -102,8 +102,13 @@ impl Tokens<'_> {
 impl KeysFile {
     /// A path, absolute or below the home directory; `None` is sshd's word `none`.
     pub fn parse(text: &str) -> Result<Option<Self>, KeySourceError> {
+        Self::parse_as("authorized_keys_files", text)
+    }
+
+    /// The same, for another key of the configuration.
+    pub fn parse_as(key: &'static str, text: &str) -> Result<Option<Self>, KeySourceError> {
         check(text)?;
-        check_tokens(text, "authorized_keys_files", "huU%", "%%, %h, %U and %u")?;
+        check_tokens(text, key, "huU%", "%%, %h, %U and %u")?;
         Ok((!text.eq_ignore_ascii_case("none")).then(|| Self(text.to_owned())))
     }
 

@@ -75,6 +75,8 @@ const GROUPS: &str = "a list of at most 32 group names such as [\"dialout\"]; [\
 const BANNER: &str = "the absolute path of a text file, such as \"/etc/issue.net\", or \"none\"";
 const ENDPOINT: &str =
     "an IP address with a TCP port, such as \"[::1]:7001\" or \"127.0.0.1:7002\", or \"none\"";
+const SEQUENCE: &str =
+    "a text such as '~B', '\\r+++' or '\\z', in which \\d is a delay and \\z a serial break";
 const TCP_PORT: &str = "a TCP port from 1 to 65535, or \"none\"";
 
 /// `[server]`
@@ -153,6 +155,27 @@ pub static ACCESS: &[Key<Access>] = &[
         put: |access, v| store(&mut access.authorized_keys_command_user, value::keys_command_user(v)),
         get: |access| access.authorized_keys_command_user.as_ref().map(|user| user.as_str().into()),
     },
+    Key {
+        name: "user_ca",
+        expects: "the absolute path of a file with CA keys, such as \"/etc/ssh/ca.pub\", or \"none\"",
+        general: false,
+        put: |access, v| store(&mut access.user_ca, value::optional_path(v)),
+        get: |access| access.user_ca.as_deref().map(value::show_path),
+    },
+    Key {
+        name: "principals",
+        expects: "the path of a file with a user's principals, such as \"/etc/ssh/principals/%u\", or \"none\"",
+        general: false,
+        put: |access, v| store(&mut access.principals, value::principals(v)),
+        get: |access| access.principals.as_ref().map(|file| file.as_str().into()),
+    },
+    Key {
+        name: "revoked",
+        expects: "the absolute path of a key revocation list, such as \"/etc/ssh/revoked_keys\", or \"none\"",
+        general: false,
+        put: |access, v| store(&mut access.revoked, value::optional_path(v)),
+        get: |access| access.revoked.as_deref().map(value::show_path),
+    },
 ];
 
 /// `[ports.NAME]`, and unless they apply to a single port, `[defaults]` and `[templates.NAME]`.
@@ -198,6 +221,41 @@ pub static PORT: &[Key<Port>] = &[
         general: true,
         put: |port, v| store(&mut port.on_demand, value::flag(v)),
         get: |port| Some(port.on_demand.into()),
+    },
+    Key {
+        name: "initial",
+        expects: "a list of at most 16 steps such as [{ expect = \"login: $\", send = \"root\\\\r\" }]",
+        general: true,
+        put: |port, v| store(&mut port.initial, value::initial(v)),
+        get: |port| Some(value::show_initial(&port.initial)),
+    },
+    Key {
+        name: "keepalive.interval",
+        expects: "a time from \"1s\" to \"24h\", or \"never\"",
+        general: true,
+        put: |port, v| store(&mut port.keepalive.interval, value::keepalive(v)),
+        get: |port| Some(value::show_keepalive(port.keepalive.interval)),
+    },
+    Key {
+        name: "keepalive.text",
+        expects: SEQUENCE,
+        general: true,
+        put: |port, v| store(&mut port.keepalive.text, value::sequence(v)),
+        get: |port| Some(port.keepalive.text.to_string().into()),
+    },
+    Key {
+        name: "break",
+        expects: SEQUENCE,
+        general: true,
+        put: |port, v| store(&mut port.break_sequence, value::sequence(v)),
+        get: |port| Some(port.break_sequence.to_string().into()),
+    },
+    Key {
+        name: "breaks",
+        expects: "a list of at most 32 breaks NAME=TEXT, such as ['sysrq=\\z\\dh']",
+        general: true,
+        put: |port, v| store(&mut port.breaks, value::breaks(v)),
+        get: |port| Some(value::show_breaks(&port.breaks)),
     },
     Key {
         name: "ssh_port",

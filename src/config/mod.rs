@@ -16,6 +16,7 @@ mod escape;
 mod fault;
 mod file;
 mod group;
+mod initial;
 mod instances;
 mod key_path;
 mod key_sources;
@@ -33,7 +34,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::port::{LineSettings, Mapping, ModemLevels, Pacing, PortGroups, PortName, Source};
+use crate::port::{
+    Breaks, LineSettings, Mapping, ModemLevels, Pacing, PortGroups, PortName, Sequence, Source,
+};
 
 pub use access::{Access, Groups, Right, RootLogin, Rules, Writers};
 pub use address::{Address, AddressError};
@@ -43,6 +46,7 @@ pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
 pub use file::{LAST_GOOD, Loaded, Text, committed, permit, text as load_text};
 pub use group::Members;
+pub use initial::{CredentialName, Expected, Initial, InitialStep, MAX_INITIAL_STEPS};
 pub use instances::Instances;
 pub use key_sources::{KeySourceError, KeyTokens, KeysCommand, KeysCommandUser, KeysFile, Tokens};
 pub use salvage::{Salvaged, without_broken_tables};
@@ -161,6 +165,14 @@ pub struct Port {
     pub source: Option<Source>,
     /// Connect the source only while a session is attached.
     pub on_demand: bool,
+    /// What is sent and waited for after each connect.
+    pub initial: Initial,
+    /// What is sent to an idle device.
+    pub keepalive: Keepalive,
+    /// What a break is.
+    pub break_sequence: Sequence,
+    /// Further breaks, by name.
+    pub breaks: Breaks,
     /// TCP port of the console; `None` = no SSH listener.
     pub ssh_port: Option<u16>,
     /// Addresses to listen on; `None` = the server's.
@@ -229,6 +241,10 @@ impl Default for Port {
             device: None,
             source: None,
             on_demand: false,
+            initial: Initial::default(),
+            keepalive: Keepalive::default(),
+            break_sequence: Sequence::default(),
+            breaks: Breaks::default(),
             ssh_port: None,
             listen: None,
             banner: None,
@@ -254,6 +270,21 @@ impl Default for Port {
             replay: 20,
             triggers: Triggers::new(),
         }
+    }
+}
+
+/// `keepalive = { … }` of a port.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Keepalive {
+    /// Time without a byte in either direction after which it is sent; `None` = never.
+    pub interval: Option<Duration>,
+    /// What is sent.
+    pub text: Sequence,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { interval: None, text: Sequence::of_bytes(b"\n") }
     }
 }
 

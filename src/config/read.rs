@@ -505,8 +505,13 @@ fn plain(value: &DeValue<'_>) -> Option<Value> {
         DeValue::Array(list) => {
             Value::Array(list.iter().map(|node| plain(node.get_ref())).collect::<Option<_>>()?)
         }
-        // No key has a table as its value; its content does not matter.
-        DeValue::Table(_) => Value::Table(toml::Table::new()),
+        // Only elements of a list are tables.
+        DeValue::Table(table) => {
+            let entry = |(key, node): (&Spanned<Cow<'_, str>>, &Node<'_>)| {
+                Some((key.get_ref().to_string(), plain(node.get_ref())?))
+            };
+            Value::Table(table.iter().map(entry).collect::<Option<_>>()?)
+        }
     })
 }
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::address::{Address, AddressError};
 use super::endpoint::{Endpoint, EndpointError};
 use super::{
-    EscapePrefix, Groups, KeySourceError, KeysCommand, KeysCommandUser, KeysFile, LogType, Pattern,
+    EscapePrefix, Groups, Initial, KeySourceError, KeysCommand, KeysCommandUser, KeysFile, LogType, Pattern,
     RootLogin, Writers,
 };
-use crate::port::{Mapping, PortPattern, Source, SourceError};
+use crate::port::{Breaks, Mapping, PortPattern, Sequence, SequenceError, Source, SourceError};
 
 /// A value that has not been checked yet.
 pub type Value = toml::Value;
@@ -39,6 +39,7 @@ const SYNC_RANGE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duratio
 const SILENCE_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
 /// With a shorter cooldown, a device that floods would start its hook unit all the time.
 const COOLDOWN_RANGE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(24 * 3600);
+const KEEPALIVE_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 /// Elements of a list of addresses or groups.
 const MAX_LIST: usize = 32;
 /// Members of a group of ports: enough to list every port.
@@ -105,6 +106,42 @@ pub(super) fn show_word<T: Words>(value: T) -> Value {
 
 pub(super) fn source(value: &Value) -> Parsed<Source> {
     text(value)?.parse().map_err(|error: SourceError| Rejected::Because(error.to_string()))
+}
+
+pub(super) fn sequence(value: &Value) -> Parsed<Sequence> {
+    text(value)?.parse().map_err(|error: SequenceError| Rejected::Because(error.to_string()))
+}
+
+pub(super) fn breaks(value: &Value) -> Parsed<Breaks> {
+    let mut breaks = Breaks::default();
+    for text in elements(value, 0, |text| Some(text.to_owned()))? {
+        breaks.add(&text).map_err(|error| Rejected::Because(error.to_string()))?;
+    }
+    Ok(breaks)
+}
+
+pub(super) fn show_breaks(breaks: &Breaks) -> Value {
+    Value::Array(breaks.iter().map(|(name, sequence)| format!("{name}={sequence}").into()).collect())
+}
+
+pub(super) fn initial(value: &Value) -> Parsed<Initial> {
+    Initial::read(accept(value.as_array())?).map_err(Rejected::Because)
+}
+
+pub(super) fn show_initial(initial: &Initial) -> Value {
+    Value::Array(initial.steps().iter().map(|step| step.show().into()).collect())
+}
+
+/// conserver's `idletimeout`; shorter than a second it would be a flood.
+pub(super) fn keepalive(value: &Value) -> Parsed<Option<Duration>> {
+    match text(value)? {
+        "never" => Ok(None),
+        _ => time(value, &KEEPALIVE_RANGE).map(Some),
+    }
+}
+
+pub(super) fn show_keepalive(interval: Option<Duration>) -> Value {
+    interval.map_or("never".into(), show_time)
 }
 
 pub(super) fn tcp_port(value: &Value) -> Parsed<Option<u16>> {
@@ -287,7 +324,7 @@ pub(super) fn cooldown(value: &Value) -> Parsed<Duration> {
     time(value, &COOLDOWN_RANGE)
 }
 
-fn time(value: &Value, range: &RangeInclusive<Duration>) -> Parsed<Duration> {
+pub(super) fn time(value: &Value, range: &RangeInclusive<Duration>) -> Parsed<Duration> {
     let (count, unit) = quantity(text(value)?)?;
     let milliseconds = match unit {
         "ms" => Some(count),
@@ -374,6 +411,18 @@ pub(super) fn keys_command(value: &Value) -> Parsed<Option<KeysCommand>> {
 
 pub(super) fn keys_command_user(value: &Value) -> Parsed<Option<KeysCommandUser>> {
     KeysCommandUser::parse(text(value)?).map(Some).map_err(because)
+}
+
+pub(super) fn principals(value: &Value) -> Parsed<Option<KeysFile>> {
+    KeysFile::parse_as("principals", text(value)?).map_err(because)
+}
+
+/// An absolute path, or sshd's word `none`.
+pub(super) fn optional_path(value: &Value) -> Parsed<Option<PathBuf>> {
+    match text(value)? {
+        none if none.eq_ignore_ascii_case("none") => Ok(None),
+        _ => path(value).map(Some),
+    }
 }
 
 fn because(error: KeySourceError) -> Rejected {

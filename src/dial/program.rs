@@ -31,14 +31,17 @@ const MAX_TAIL_BYTES: usize = 512;
 /// Limit of characters of that reason.
 const MAX_REASON_CHARS: usize = 160;
 
-/// Messages of programs for a rejected login: ssh(1); ipmitool's lanplus (`RAKP 2 HMAC is invalid`,
-/// `unauthorized name`, `invalid role`); libvirt's authentication errors. In lower case.
-const REFUSALS: [&str; 8] = [
+/// By which programs report that a login was refused: ssh(1); ipmitool's lanplus with `-v`, in the words of IPMI 2.0, table 13-15 (a full
+/// session table is no refusal); ipmiconsole(8) of FreeIPMI; libvirt's authentication errors. In lower case.
+const REFUSALS: [&str; 11] = [
     "permission denied",
     "authentication failed",
     "rakp 2 hmac is invalid",
-    "rakp 2 message indicates an error",
     "unauthorized name",
+    "unauthorized role or privilege",
+    "invalid role",
+    "username invalid",
+    "password invalid",
     "invalid password",
     "login incorrect",
     "too many authentication failures",
@@ -125,8 +128,13 @@ impl Program {
         let tail: Vec<u8> = self.tail.into();
         let text = String::from_utf8_lossy(&tail).into_owned();
         let refused = !status.success() && is_refusal(&text);
-        let last = text.lines().map(str::trim).rfind(|line| !line.is_empty());
-        let said = last.map(|line| {
+        let mut lines = text.lines().map(str::trim);
+        // ipmitool has a last line of its own after it.
+        let reason = match refused {
+            true => lines.rfind(|line| is_refusal(line)),
+            false => lines.rfind(|line| !line.is_empty()),
+        };
+        let said = reason.map(|line| {
             let line: String = visible(line).chars().take(MAX_REASON_CHARS).collect();
             format!(": {line}")
         });
@@ -202,7 +210,12 @@ mod tests {
         ] {
             assert!(is_refusal(text), "{text}");
         }
-        for text in ["ssh: connect to host bmc port 22: Connection refused", "[Closed by remote host]", ""] {
+        for text in [
+            "RAKP 2 message indicates an error : insufficient resources for session\r\n",
+            "ssh: connect to host bmc port 22: Connection refused",
+            "[Closed by remote host]",
+            "",
+        ] {
             assert!(!is_refusal(text), "{text}");
         }
     }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::TimeRange;
 use crate::hub::LineState;
-use crate::port::Pause;
+use crate::port::{BreakName, Pause};
 use crate::printable::{Visible, visible};
 use crate::session::{AttachedUser, Console, Event, Gone, Outlet, QueuedInput, closed, status_rows};
 
@@ -96,6 +96,9 @@ pub enum Command {
     Break {
         /// Length of the break.
         milliseconds: u32,
+        /// The break of this name.
+        #[serde(default)]
+        name: Option<BreakName>,
         /// Take over write access.
         force: bool,
     },
@@ -179,7 +182,9 @@ impl Task {
                 log::grep(self, pattern, TimeRange { since, until }, raw, outlet).await
             }
             Command::Status => self.status(outlet).await,
-            Command::Break { milliseconds, force } => send::send_break(self, milliseconds, force).await,
+            Command::Break { milliseconds, name, force } => {
+                send::send_break(self, milliseconds, name, force).await
+            }
             Command::Send { bytes, force, expected, timeout, typing } => {
                 send::send(self, (bytes, typing), force, expected, timeout, outlet).await
             }

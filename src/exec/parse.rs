@@ -9,8 +9,9 @@ use super::text::unescape;
 use super::words::{Lines, Words, first_word, lines};
 use super::{Command, DEFAULT_TIMEOUT, SendOptions};
 use crate::config::EscapeError;
-use crate::hub::{BREAK_MS_RANGE, DEFAULT_BREAK_MS};
+use crate::hub::DEFAULT_BREAK_MS;
 use crate::port::nearest::nearest;
+use crate::port::{BreakArgument, BreakArgumentError};
 use crate::session::{Options, plain};
 
 const MAX_COMMAND_BYTES: usize = 4096;
@@ -87,7 +88,7 @@ pub(super) const COMMANDS: [(&str, &str, &str); 8] = [
         "print the matching lines of the log, rotated files included",
     ),
     ("status", "status", "print the state of the port; exit code 0 if its tty is open"),
-    ("break", "break [--force] [MILLISECONDS]", "send a break"),
+    ("break", "break [--force] [MILLISECONDS|NAME]", "send a break, or the break of that name"),
     (
         "send",
         "send [--force] [--expect PATTERN] [--timeout SECONDS] [--output-delay TIME] [--output-line-delay TIME] [--raw] TEXT",
@@ -211,11 +212,15 @@ fn grep(mut words: Words<'_>) -> Result<Command, ParseError> {
 
 fn send_break(mut words: Words<'_>) -> Result<Command, ParseError> {
     let force = words.rest.starts_with("--force") && words.option() == Some("--force");
-    let milliseconds = match words.rest {
-        "" => DEFAULT_BREAK_MS,
-        _ => words.number("MILLISECONDS", BREAK_MS_RANGE)?,
-    };
-    words.finish(Command::Break { milliseconds, force })
+    let (mut milliseconds, mut name) = (DEFAULT_BREAK_MS, None);
+    if !words.rest.is_empty() {
+        let argument = words.word("MILLISECONDS")?.parse();
+        match argument.map_err(|error: BreakArgumentError| words.usage_error(error.to_string()))? {
+            BreakArgument::Length(length) => milliseconds = length,
+            BreakArgument::Name(wanted) => name = Some(wanted),
+        }
+    }
+    words.finish(Command::Break { milliseconds, name, force })
 }
 
 fn send(mut words: Words<'_>) -> Result<Command, ParseError> {
@@ -328,9 +333,17 @@ mod tests {
             (r"grep \bv\d+$", grep(r"\bv\d+$")),
             ("grep -- -x", grep("-x")),
             ("status", Command::Status),
-            ("break", Command::Break { milliseconds: DEFAULT_BREAK_MS, force: false }),
-            ("break 250", Command::Break { milliseconds: 250, force: false }),
-            ("break --force 250", Command::Break { milliseconds: 250, force: true }),
+            ("break", Command::Break { milliseconds: DEFAULT_BREAK_MS, name: None, force: false }),
+            ("break 250", Command::Break { milliseconds: 250, name: None, force: false }),
+            (
+                "break sysrq",
+                Command::Break {
+                    milliseconds: DEFAULT_BREAK_MS,
+                    name: Some("sysrq".parse().unwrap()),
+                    force: false,
+                },
+            ),
+            ("break --force 250", Command::Break { milliseconds: 250, name: None, force: true }),
             (r"send show version\r", send(b"show version\r")),
             (r#"send "a  b\r""#, send(b"a  b\r")),
             (r"send \e[A\x03\003\\\t\'", send(b"\x1b[A\x03\x03\\\t'")),
@@ -405,7 +418,7 @@ mod tests {
             ("log -\x1b]0;x\x07", "unknown option -?]0;x?"),
             ("grep", "grep: missing PATTERN; usage: grep"),
             ("grep a(", "unclosed group"),
-            ("break 0", "MILLISECONDS 0: expected 1 to 10000"),
+            ("break 0", "invalid break \"0\": expected milliseconds from 10 to 10000"),
             ("break 5 6", "unexpected argument \"6\""),
             ("send", "send: missing TEXT"),
             (r"send a\q", r#"invalid escape sequence "\\q""#),

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::expect::wait_for;
 use super::{EXIT_DONE, ExecError, ExecResult, Pattern, SendOptions, Task};
 use crate::hub::{BREAK_MS_RANGE, BreakEvent, Input, LineState};
-use crate::port::Pacing;
+use crate::port::{BreakName, Pacing};
 use crate::session::{Outlet, SessionGuard, plain};
 
 /// Bytes passed to the hub at once: few, because they cannot be taken back.
@@ -69,14 +69,23 @@ pub(super) async fn send<O: Outlet>(
     }
 }
 
-pub(super) async fn send_break(task: &Task, milliseconds: u32, force: bool) -> ExecResult {
+pub(super) async fn send_break(
+    task: &Task,
+    milliseconds: u32,
+    name: Option<BreakName>,
+    force: bool,
+) -> ExecResult {
     if !BREAK_MS_RANGE.contains(&milliseconds) {
         let (least, most) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
         return task.failed(format!("invalid break of {milliseconds} ms: expected {least} to {most}"));
     }
-    let session = attach_as_writer(task, force)?;
     let length = Duration::from_millis(milliseconds.into());
-    let (request, mut events) = task.console.hub.break_while_heard(length, task.user.user.clone());
+    let (what, title) = match task.console.break_request(length, name.as_ref()) {
+        Ok(request) => request,
+        Err(why) => return task.failed(why),
+    };
+    let session = attach_as_writer(task, force)?;
+    let (request, mut events) = task.console.hub.break_while_heard(what, task.user.user.clone());
     let sent = async {
         task.console.hub.input().send(request).await.ok()?;
         while let Some(event) = events.recv().await {
@@ -94,7 +103,7 @@ pub(super) async fn send_break(task: &Task, milliseconds: u32, force: bool) -> E
         Ok(None) => return task.failed("the device was unplugged"),
         Err(_) => return task.failed("the device takes no input"),
     }
-    let notice = format!("break of {milliseconds} ms by {}", plain(&task.user.user));
+    let notice = format!("{title} by {}", plain(&task.user.user));
     task.console.roster().notify_all(Some(session.id), &notice);
     Ok(EXIT_DONE)
 }

@@ -10,6 +10,7 @@ mod logins;
 mod paths;
 mod port;
 mod sockets;
+mod sources;
 
 use std::fs;
 use std::io::{self, Write};
@@ -31,6 +32,7 @@ use logins::Logins;
 use paths::{Paths, in_file, program};
 use port::{PortProgram, ServedPort};
 use sockets::{PortSockets, UnixSocket, listen_ssh, listen_unix};
+use sources::ServedSource;
 
 pub use error::ForegroundError;
 
@@ -95,8 +97,19 @@ pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<
 
     let auth_port = listen_unix(&paths.auth_port(), 0o600, paths.port_user)?;
     let opened = paths.opened(&port_program)?;
+    let dial_program = match config.ports.values().any(|port| port.source.is_some()) {
+        true => Some(program("console-dial")?),
+        false => None,
+    };
     let mut ports = Vec::new();
+    let mut sources = Vec::new();
     for (name, ssh, line) in listeners {
+        let source = config.ports[&name].source.clone();
+        if let (Some(source), Some(dial)) = (&source, &dial_program) {
+            let opened = paths.opened(dial)?;
+            let (dial, user) = (dial.clone(), paths.port_user);
+            sources.push(ServedSource::listen(&paths.runtime, &name, source.clone(), dial, opened, user)?);
+        }
         let attach = listen_unix(&paths.attach().join(name.as_str()), 0o666, None)?;
         let program = PortProgram {
             path: port_program.clone(),
@@ -110,7 +123,7 @@ pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<
         let device = device(&config, &name, &config.ports[&name]);
         let claims = Claims::concerning(&config, &name);
         let sockets = PortSockets { ssh, attach };
-        ports.push(ServedPort { name, sockets, device, claims, program, line });
+        ports.push(ServedPort { name, sockets, device, source, claims, program, line });
     }
     persist::write(&paths.config(), config.to_toml().as_bytes(), 0o644, None)
         .map_err(in_file(&paths.config()))?;
@@ -126,12 +139,13 @@ pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<
     let logins =
         Logins { path: auth_program, demo_key, host_keys: paths.hostkeys.clone(), config: paths.config() };
     paths.clone().make_more_host_keys(credentials);
-    serve(ports, auth_port, logins, shells, &mut signals).await
+    serve(ports, sources, auth_port, logins, shells, &mut signals).await
 }
 
 /// Runs everything until a signal, then stops the ports; a second signal ends that at once.
 async fn serve(
     ports: Vec<ServedPort>,
+    sources: Vec<ServedSource>,
     auth_port: UnixSocket,
     logins: Logins,
     shells: Option<impl Future<Output = ()> + Send + 'static>,
@@ -143,6 +157,9 @@ async fn serve(
         tasks.spawn(port.serve(stopped.clone()));
     }
     let mut helpers = JoinSet::new();
+    for source in sources {
+        helpers.spawn(source.serve());
+    }
     if let Some(shells) = shells {
         helpers.spawn(shells);
     }
@@ -209,7 +226,8 @@ impl Drop for Cleanup<'_> {
     fn drop(&mut self) {
         let Self(paths) = self;
         demo::clear(paths);
-        let directories = [paths.runtime.join("credentials"), paths.running()].map(fs::remove_dir_all);
+        let directories = [paths.runtime.join("credentials"), paths.running(), paths.runtime.join("source")]
+            .map(fs::remove_dir_all);
         for removed in [fs::remove_file(paths.config())].into_iter().chain(directories) {
             match removed {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

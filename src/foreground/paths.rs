@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::unistd::{Group, Uid, User, geteuid};
-use russh::keys::PrivateKey;
 use russh::keys::ssh_key::LineEnding;
 
 use super::ForegroundError;
@@ -166,8 +165,14 @@ impl Paths {
         Ok(directory)
     }
 
-    fn copy_host_keys(&self, keys: &[PrivateKey], directory: &Path) -> Result<(), ForegroundError> {
-        for key in keys {
+    fn copy_host_keys(&self, found: &HostKeys, directory: &Path) -> Result<(), ForegroundError> {
+        for certificate in &found.certificates {
+            let name = certificate.algorithm().to_certificate_type();
+            let copy = directory.join(format!("{}_{name}", hostkeys::PREFIX));
+            let text = certificate.to_openssh().map_err(ForegroundError::HostKeyCopy)?;
+            persist::write(&copy, text.as_bytes(), 0o400, self.port_user).map_err(in_file(&copy))?;
+        }
+        for key in &found.keys {
             let copy = directory.join(format!("{}_{}", hostkeys::PREFIX, key.algorithm()));
             let text = key.to_openssh(LineEnding::LF).map_err(ForegroundError::HostKeyCopy)?;
             persist::write(&copy, text.as_bytes(), 0o400, self.port_user).map_err(in_file(&copy))?;
@@ -184,7 +189,7 @@ impl Paths {
                 if made.is_empty() {
                     return Ok(());
                 }
-                self.copy_host_keys(&hostkeys::load(&self.hostkeys)?.keys, &credentials)
+                self.copy_host_keys(&hostkeys::load(&self.hostkeys)?, &credentials)
             });
             if let Err(error) = copied {
                 tracing::warn!("clients without Ed25519 cannot connect: {error}");
@@ -193,17 +198,17 @@ impl Paths {
     }
 
     /// The usable host keys. Errors are logged.
-    fn host_keys(&self) -> Vec<PrivateKey> {
+    fn host_keys(&self) -> HostKeys {
         match hostkeys::ensure(&self.hostkeys).and_then(|_| hostkeys::load(&self.hostkeys)) {
-            Ok(HostKeys { keys, ignored }) => {
-                for reason in ignored {
+            Ok(found) => {
+                for reason in &found.ignored {
                     tracing::warn!("host key ignored: {reason}");
                 }
-                keys
+                found
             }
             Err(error) => {
                 tracing::error!("SSH is not available: {error}");
-                Vec::new()
+                HostKeys::default()
             }
         }
     }

@@ -23,7 +23,7 @@ use super::children;
 use super::line::Line;
 use super::sockets::PortSockets;
 use crate::ownership::{Claims, Machine, leads};
-use crate::port::PortName;
+use crate::port::{PortName, Source};
 use crate::serial::{DeviceWatch, WatchError};
 use crate::system::persist::Owner;
 use crate::system::reactor::Watched;
@@ -40,7 +40,7 @@ const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
 const LISTENER_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// First descriptor passed (`man sd_listen_fds`).
-const LISTEN_FDS_START: i32 = 3;
+pub(super) const LISTEN_FDS_START: i32 = 3;
 
 /// A port, with all that is needed to serve it.
 #[derive(Debug)]
@@ -51,6 +51,8 @@ pub struct ServedPort {
     pub sockets: PortSockets,
     /// Path of its device.
     pub device: PathBuf,
+    /// What it is connected to in place of a device: it is there at all times.
+    pub source: Option<Source>,
     /// Which ports claim which ttys.
     pub claims: Claims,
     /// How `console-port` is started.
@@ -100,7 +102,10 @@ impl ServedPort {
                 Ok((reason, mut child)) => {
                     let _mark = RunningMark::set(&self.program.runtime, name);
                     let why = match reason {
-                        StartReason::Device => format!("{} present", self.device.display()),
+                        StartReason::Device => match &self.source {
+                            Some(source) => format!("source {source}"),
+                            None => format!("{} present", self.device.display()),
+                        },
                         StartReason::Connection => "client connected".to_owned(),
                     };
                     tracing::info!("{name}: {why}: console-port started{}", children::pid(&child));
@@ -144,6 +149,9 @@ impl ServedPort {
     }
 
     async fn device_present(&self) -> Result<(), WatchError> {
+        if self.source.is_some() {
+            return Ok(());
+        }
         let others = self.claims.iter().filter(|claim| claim.by_device && claim.port != self.name);
         let mut paths: Vec<PathBuf> = others.map(|claim| claim.path.clone()).collect();
         paths.push(self.device.clone());
@@ -251,7 +259,7 @@ async fn end(name: &PortName, mut child: Child) {
 }
 
 /// Waits until a connection is pending on one of the listeners, without accepting it.
-async fn connection_waits<'a>(listeners: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<()> {
+pub(super) async fn connection_waits<'a>(listeners: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<()> {
     let watched: Vec<Watched<OwnedFd>> = listeners
         .map(|listener| Watched::new(listener.try_clone_to_owned()?, Interest::READABLE))
         .collect::<Result<_, _>>()?;

@@ -4,15 +4,17 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::stream::Stream;
-use super::{Hub, Input};
+use super::stream::{Output, Stream};
+use super::{Hub, Input, Noted};
 use crate::event::Event;
-use crate::serial::STUCK_AFTER;
+use crate::port::{Sequence, Step};
+use crate::serial::{BreakError, STUCK_AFTER, WriteOutcome};
 
 /// Progress of a break: it begins and ends, or it fails at the beginning or at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,21 @@ pub enum BreakEvent {
     Ended,
     /// Why it was not sent or did not end, as a sentence.
     Failed(String),
+}
+
+/// What is to be sent as a break.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BreakRequest {
+    /// How long a serial break is that has no length of its own.
+    pub length: Duration,
+    /// What is sent; `None` = the port's own break.
+    pub sequence: Option<Sequence>,
+}
+
+impl From<Duration> for BreakRequest {
+    fn from(length: Duration) -> Self {
+        Self { length, sequence: None }
+    }
 }
 
 /// Events of one break: a receiver with this capacity misses none.
@@ -82,42 +99,120 @@ impl Drop for Awaited {
 impl Hub {
     /// A break, to be sent to [`Hub::input`]: from now on the line waits for the device no longer than [`STUCK_AFTER`]. It is sent even if
     /// its `events` are no longer received.
-    pub fn break_of(&self, length: Duration, user: String, events: mpsc::Sender<BreakEvent>) -> Input {
-        Input::Break { length, user, awaited: Awaited::new(self.breaks.clone(), events, false) }
+    pub fn break_of(&self, what: BreakRequest, user: String, events: mpsc::Sender<BreakEvent>) -> Input {
+        Input::Break { what, user, awaited: Awaited::new(self.breaks.clone(), events, false) }
     }
 
     /// The same, but only while its events are received.
-    pub fn break_while_heard(&self, length: Duration, user: String) -> (Input, mpsc::Receiver<BreakEvent>) {
+    pub fn break_while_heard(
+        &self,
+        what: impl Into<BreakRequest>,
+        user: String,
+    ) -> (Input, mpsc::Receiver<BreakEvent>) {
         let (events, received) = mpsc::channel(BREAK_EVENTS);
-        (Input::Break { length, user, awaited: Awaited::new(self.breaks.clone(), events, true) }, received)
+        let what = what.into();
+        (Input::Break { what, user, awaited: Awaited::new(self.breaks.clone(), events, true) }, received)
     }
 }
 
 /// Sends a break and reports its progress to the journal and the requester. Returns the number of bytes that were discarded for it.
-pub(super) async fn send(
-    tty: &Stream,
-    length: Duration,
-    user: String,
-    mut awaited: Awaited,
-) -> io::Result<usize> {
-    let milliseconds = length.as_millis();
+pub(super) async fn send(sender: Sender<'_>, user: String, mut awaited: Awaited) -> io::Result<usize> {
+    let name = match sender.sequence.is_serial_break() {
+        true => format!("a break of {} ms", sender.length.as_millis()),
+        false => format!("the break {}", sender.sequence),
+    };
     let begun = || {
-        tracing::info!(
-            message_id = Event::Break.id(),
-            console_user = user,
-            "{user} sends a break of {milliseconds} ms"
-        );
+        tracing::info!(message_id = Event::Break.id(), console_user = user, "{user} sends {name}");
         awaited.report(BreakEvent::Begun);
     };
-    let (discarded, sent) = tty.send_break(length, begun).await;
+    let (discarded, sent) = sender.send(begun).await;
     match sent {
         Ok(()) => awaited.report(BreakEvent::Ended),
         Err(error) => {
-            tracing::warn!(console_user = user, "{user} requested a break of {milliseconds} ms: {error}");
+            tracing::warn!(console_user = user, "{user} requested {name}: {error}");
             awaited.report(BreakEvent::Failed(error.to_string()));
         }
     }
     Ok(discarded)
+}
+
+/// Sends a keepalive. A failure is reported, and the next one is tried all the same.
+pub(super) async fn send_keepalive(sender: Sender<'_>) -> io::Result<usize> {
+    let (discarded, sent) = sender.send(|| ()).await;
+    if let Err(error) = sent {
+        tracing::warn!("the keepalive was not sent: {error}");
+    }
+    Ok(discarded)
+}
+
+/// Text, delays and serial breaks on their way to a line.
+pub(super) struct Sender<'tty> {
+    pub(super) tty: &'tty Stream,
+    pub(super) hub: Arc<Hub>,
+    pub(super) sequence: Sequence,
+    /// Of a serial break that has no length of its own.
+    pub(super) length: Duration,
+    /// Whether input is logged.
+    pub(super) log_input: bool,
+}
+
+impl Sender<'_> {
+    /// Sends the sequence. `begun` is called once the first of it has been sent. Returns how many bytes before it were discarded.
+    async fn send(&self, begun: impl FnOnce()) -> (usize, Result<(), BreakError>) {
+        let (mut begun, mut discarded) = (Some(begun), 0);
+        let mut begin = || {
+            if let Some(begun) = begun.take() {
+                begun();
+            }
+        };
+        for step in self.sequence.steps() {
+            let sent = match step {
+                Step::Delay(time) => {
+                    begin();
+                    tokio::time::sleep(*time).await;
+                    Ok(())
+                }
+                Step::Break(length) => {
+                    let (more, sent) = self.tty.send_break(length.unwrap_or(self.length), &mut begin).await;
+                    discarded += more;
+                    sent
+                }
+                Step::Bytes(bytes) => {
+                    let sent = self.write(bytes).await;
+                    if sent.is_ok() {
+                        begin();
+                    }
+                    sent
+                }
+            };
+            if let Err(error) = sent {
+                return (discarded, Err(error));
+            }
+        }
+        (discarded, Ok(()))
+    }
+
+    /// Writes all of it, as long as the line takes some.
+    async fn write(&self, bytes: &[u8]) -> Result<(), BreakError> {
+        let mut output = Output::new(self.tty);
+        let mut left = bytes;
+        while !left.is_empty() {
+            let count = match tokio::time::timeout(STUCK_AFTER, output.write(left)).await {
+                Err(_) => return Err(BreakError::Stuck),
+                Ok(Err(error)) => return Err(BreakError::Write(error)),
+                Ok(Ok(WriteOutcome::HungUp)) => {
+                    return Err(BreakError::Write(io::ErrorKind::BrokenPipe.into()));
+                }
+                Ok(Ok(WriteOutcome::Wrote(count))) => count,
+            };
+            self.hub.state().ring.count_sent(count);
+            left = &left[count..];
+        }
+        if self.log_input {
+            self.hub.note_that(Noted::Input(bytes.to_vec()));
+        }
+        Ok(())
+    }
 }
 
 /// How long the line waits for its device while a break waits for the line.
@@ -217,7 +312,7 @@ mod tests {
         assert_eq!((break_deadline.check_input(), break_deadline.ends()), (0, None), "nobody wants one");
         let (first, mut events) = hub.break_while_heard(Duration::from_millis(1), "root".to_owned());
         let (unheard, _) = mpsc::channel(BREAK_EVENTS);
-        let second = hub.break_of(Duration::from_millis(1), "root".to_owned(), unheard);
+        let second = hub.break_of(Duration::from_millis(1).into(), "root".to_owned(), unheard);
         assert_eq!(break_deadline.check_input(), 0);
         assert!(break_deadline.ends().is_some() && !break_deadline.has_given_up());
         break_deadline.give_up(5);

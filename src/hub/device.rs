@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::breaks::Sender;
 use super::coalesce::Coalescing;
 use super::identity::{Identity, Still, Verdict};
 use super::line::{Change, LineConfig};
@@ -20,7 +21,7 @@ use super::stream::{Contact, Stream};
 use super::writing::{Gap, Writing};
 use super::{Condition, Control, Hub, LineState, Noted, State};
 use crate::event::Event;
-use crate::port::{LineSettings, PortName};
+use crate::port::{LineSettings, PortName, Sequence};
 use crate::ring::READ_MAX;
 use crate::serial::{Counters, OpenError, ReadOutcome, RejectedSetting, Tty, WriteOutcome};
 use crate::system::failpoint;
@@ -74,6 +75,8 @@ pub(super) struct Device {
     leased: bool,
     /// Why the connection to a source is about to end.
     pub(super) end_reason: Option<String>,
+    /// When a byte has come or gone, or a keepalive was sent.
+    traffic_at: Instant,
 }
 
 /// Result of a read.
@@ -107,6 +110,7 @@ impl Device {
             coalescing: Coalescing::default(),
             leased: false,
             end_reason: None,
+            traffic_at: Instant::now(),
         }
     }
 
@@ -212,7 +216,7 @@ impl Device {
                 }
                 tracing::info!(message_id = Event::Opened.id(), "{} opened, {settings}", self.name);
                 self.report(refused);
-                self.opened();
+                self.just_opened();
                 return Some(Stream::Tty(tty));
             }
             Err(OpenError::Absent { .. }) => {
@@ -276,7 +280,7 @@ impl Device {
         let state = LineState::NotOurs(why);
         if *self.hub.line.borrow() != state {
             tracing::info!("{} is {state}", self.name);
-            self.hub.line.send_replace(state);
+            self.hub.set_line(state);
         }
     }
 
@@ -337,6 +341,9 @@ impl Device {
         self.judge(tty);
         let mut count = 0;
         let heard = self.read_all(tty, contact, &mut count);
+        if count > 0 && self.wanted.keepalive.is_some() {
+            self.traffic_at = Instant::now();
+        }
         if count > 0 && !self.leased {
             self.coalescing.received(count, self.wanted.settings.baud, Instant::now());
         }
@@ -471,7 +478,10 @@ impl Device {
         match written {
             Ok(WriteOutcome::Wrote(count)) => {
                 self.hub.state().ring.count_sent(count);
-                self.was_sent(&bytes[..count]);
+                if !current.is_secret() {
+                    self.was_sent(&bytes[..count]);
+                }
+                self.traffic_at = Instant::now();
                 if count == bytes.len() {
                     gap.begin(Instant::now(), count, pause, &self.wanted.settings);
                 }
@@ -555,10 +565,44 @@ impl Device {
         self.hub.note(what);
     }
 
+    /// What sends a sequence to the line; the input before it is logged first.
+    pub(super) fn sender<'tty>(
+        &mut self,
+        tty: &'tty Stream,
+        sequence: Sequence,
+        length: Duration,
+    ) -> Sender<'tty> {
+        self.note_typed();
+        Sender { tty, hub: self.hub.clone(), sequence, length, log_input: self.wanted.log_input }
+    }
+
+    pub(super) fn keeps_alive(&self) -> bool {
+        self.wanted.keepalive.is_some()
+    }
+
+    /// When a keepalive is due, unless a byte comes or goes before.
+    pub(super) fn keepalive_due(&self) -> Option<Instant> {
+        self.wanted.keepalive.as_ref().map(|(interval, _)| self.traffic_at + *interval)
+    }
+
+    /// The keepalive, if it is due. Bytes may have come since the wait for it began.
+    pub(super) fn keepalive(&mut self, now: Instant) -> Option<Sequence> {
+        self.keepalive_due().filter(|due| *due <= now)?;
+        self.traffic_at = now;
+        self.wanted.keepalive.as_ref().map(|(_, sequence)| sequence.clone())
+    }
+
+    /// Opened or connected, not kept from the process before.
+    pub(super) fn just_opened(&mut self) {
+        self.traffic_at = Instant::now();
+        self.opened();
+        self.hub.has_opened();
+    }
+
     pub(super) fn opened(&mut self) {
         self.leased = false;
         self.hub.state().cursors.set_baud(self.wanted.settings.baud);
-        self.hub.line.send_replace(LineState::Open(self.wanted.settings));
+        self.hub.set_line(LineState::Open(self.wanted.settings));
     }
 
     /// Reports what the driver refused to the journal, STATUS and the requester.
@@ -576,14 +620,14 @@ impl Device {
         self.gone = true;
         tracing::info!(message_id = Event::Unplugged.id(), "{} unplugged", self.name);
         self.hub.note(format!("{} unplugged", self.name));
-        self.hub.line.send_replace(LineState::Away(Timestamp::now()));
+        self.hub.set_line(LineState::Away(Timestamp::now()));
     }
 
     fn absent(&mut self) {
         self.gone = true;
         let already = matches!(*self.hub.line.borrow(), LineState::Away(_));
         if !already {
-            self.hub.line.send_replace(LineState::Away(Timestamp::now()));
+            self.hub.set_line(LineState::Away(Timestamp::now()));
         }
         self.answer(vec![format!("{} is not plugged in: the settings take effect when it is", self.name)]);
     }
@@ -594,7 +638,7 @@ impl Device {
         let news = *self.hub.line.borrow() != state;
         if news && let LineState::Failed(why) = &state {
             tracing::error!(message_id = Event::NotOpened.id(), "{why}");
-            self.hub.line.send_replace(state);
+            self.hub.set_line(state);
         }
     }
 }
@@ -675,6 +719,8 @@ mod tests {
             low_latency: false,
             modem: ModemLevels::default(),
             log_input: false,
+            break_sequence: Sequence::default(),
+            keepalive: None,
             source: None,
         };
         let mut device = Device::new("demo".parse().unwrap(), hub.clone(), wanted);

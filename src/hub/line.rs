@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::breaks::{self, BreakDeadline, Pause};
+use super::breaks::{self, BreakDeadline, BreakRequest, Pause};
 use super::device::{Device, ReadStatus};
 use super::identity::Still;
 use super::lease::{self, Lease};
@@ -20,7 +20,7 @@ use super::wake::Wakeups;
 use super::writing::{Gap, Writing};
 use super::{Control, Hub, Inbox, Input, LineState};
 use crate::ownership::Claims;
-use crate::port::{LineSettings, ModemLevels, PortName};
+use crate::port::{LineSettings, ModemLevels, PortName, Sequence};
 use crate::serial::{DeviceWatch, WatchError, WriteOutcome};
 use crate::system::clock::reached;
 use crate::system::systemd;
@@ -38,6 +38,9 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// For a device to accept the last output before its tty is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Length of a serial break in a keepalive that states none.
+const KEEPALIVE_BREAK: Duration = Duration::from_millis(super::DEFAULT_BREAK_MS as u64);
+
 /// The configuration of a line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LineConfig {
@@ -53,6 +56,10 @@ pub struct LineConfig {
     pub modem: ModemLevels,
     /// Whether input is logged.
     pub log_input: bool,
+    /// What a break is.
+    pub break_sequence: Sequence,
+    /// What is sent when no byte has come or gone for this time.
+    pub keepalive: Option<(Duration, Sequence)>,
     /// What is connected to in place of a device.
     pub source: Option<SourceConfig>,
 }
@@ -236,7 +243,7 @@ impl Line {
     fn discard_input(&mut self, writing: Option<Writing>) {
         let mut unsent = self.break_deadline.over() + left_of(writing);
         while let Ok(input) = self.inbox.input.try_recv() {
-            if let Input::Bytes(bytes) | Input::Paced { bytes, .. } = input {
+            if let Input::Bytes(bytes) | Input::Paced { bytes, .. } | Input::Secret { bytes, .. } = input {
                 unsent += bytes.len();
             }
         }
@@ -343,10 +350,19 @@ impl Line {
                         }
                     }
                 },
+                () = reached(device.keepalive_due()), if phase == Phase::Idle && device.keeps_alive() => {
+                    if let Some(sequence) = device.keepalive(Instant::now()) {
+                        output.release();
+                        let sender = device.sender(tty, sequence, KEEPALIVE_BREAK);
+                        pause = Some(Pause::of_break(breaks::send_keepalive(sender)));
+                    }
+                }
                 () = reached(device.typed_due) => device.note_typed(),
                 () = reached(device.look_due) => device.judge(tty),
                 Some(input) = inbox.recv(), if phase.takes_input() => match input {
-                    Input::Bytes(bytes) | Input::Paced { bytes, .. } if break_deadline.has_given_up() => {
+                    Input::Bytes(bytes) | Input::Paced { bytes, .. } | Input::Secret { bytes, .. }
+                        if break_deadline.has_given_up() =>
+                    {
                         break_deadline.give_up(bytes.len());
                     }
                     Input::Bytes(bytes) => {
@@ -362,11 +378,20 @@ impl Line {
                             return Lost::Moved;
                         }
                     }
+                    Input::Secret { bytes, pacing, written } => {
+                        *writing = Some(Writing::secret(bytes, pacing, written));
+                        if wakeups.wake().is_err() {
+                            return Lost::Moved;
+                        }
+                    }
                     Input::Break { awaited, .. } if awaited.is_given_up() => {}
-                    Input::Break { length, user, mut awaited } => {
+                    Input::Break { what: BreakRequest { length, sequence }, user, mut awaited } => {
                         awaited.taken();
                         report_discarded(break_deadline.over());
-                        pause = Some(Pause::of_break(breaks::send(tty, length, user, awaited)));
+                        let sequence = sequence.unwrap_or_else(|| device.wanted.break_sequence.clone());
+                        output.release();
+                        let sender = device.sender(tty, sequence, length);
+                        pause = Some(Pause::of_break(breaks::send(sender, user, awaited)));
                     }
                     // Dropped: the input before it was discarded.
                     Input::Mark(_) if break_deadline.has_given_up() => {}

@@ -6,6 +6,7 @@ mod backpressure;
 mod breaks;
 mod coalesce;
 mod control;
+mod counts;
 mod cursor;
 mod device;
 mod identity;
@@ -36,7 +37,7 @@ use crate::system::failpoint;
 use crate::system::systemd;
 
 use backpressure::Cursors;
-pub use breaks::{Awaited, BREAK_EVENTS, BreakEvent};
+pub use breaks::{Awaited, BREAK_EVENTS, BreakEvent, BreakRequest};
 pub use control::{Condition, Control};
 pub use cursor::{Cursor, Pulled};
 use notes::Notes;
@@ -72,10 +73,19 @@ pub enum Input {
         /// Receives when the last byte is written; dropped if it never is.
         written: oneshot::Sender<()>,
     },
-    /// A break condition.
+    /// Bytes that are not logged, even if input is.
+    Secret {
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// The pauses.
+        pacing: Pacing,
+        /// Receives when the last byte is written; dropped if it never is.
+        written: oneshot::Sender<()>,
+    },
+    /// A break.
     Break {
-        /// Its length.
-        length: Duration,
+        /// What it is.
+        what: BreakRequest,
         /// The user who requested it.
         user: String,
         /// Created by [`Hub::break_of`].
@@ -168,10 +178,15 @@ pub struct Hub {
     refused: watch::Sender<Vec<String>>,
     input: mpsc::Sender<Input>,
     control: mpsc::Sender<Control>,
+    /// Where the output of the line begins that was opened or connected last; `None` before the first.
+    opened: watch::Sender<Option<u64>>,
+    /// Why the line is open, and its `initial` steps have failed.
+    initial_failure: watch::Sender<Option<String>>,
     /// Number of breaks that wait for the line.
     breaks: watch::Sender<usize>,
     /// Number of times that queued input was discarded.
     torn: AtomicU64,
+    counts: counts::Counts,
 }
 
 /// The receiving ends that the line owns.
@@ -203,8 +218,11 @@ impl Hub {
             refused: watch::Sender::default(),
             input,
             control,
+            opened: watch::Sender::default(),
+            initial_failure: watch::Sender::default(),
             breaks: watch::Sender::new(0),
             torn: AtomicU64::new(0),
+            counts: counts::Counts::default(),
         };
         (Arc::new(hub), Inbox { input: inputs, control: controls })
     }
@@ -268,6 +286,31 @@ impl Hub {
     /// Problems of the open line: settings that its driver refused, another program that uses it; a sentence each, and their changes.
     pub fn refused(&self) -> watch::Receiver<Vec<String>> {
         self.refused.subscribe()
+    }
+
+    /// Where the output of the line begins that was opened or connected last, by this process; changes with each.
+    pub fn opened(&self) -> watch::Receiver<Option<u64>> {
+        self.opened.subscribe()
+    }
+
+    /// The line was opened or connected, and has sent nothing yet.
+    fn has_opened(&self) {
+        let (head, _) = self.traffic();
+        self.opened.send_replace(Some(head));
+    }
+
+    /// Why the `initial` steps of this line have failed, and its changes.
+    pub fn initial_failure(&self) -> watch::Receiver<Option<String>> {
+        self.initial_failure.subscribe()
+    }
+
+    /// The `initial` steps have failed, or begin again.
+    pub(crate) fn set_initial_failure(&self, why: Option<String>) {
+        self.initial_failure.send_if_modified(|failure| {
+            let differs = *failure != why;
+            *failure = why;
+            differs
+        });
     }
 
     /// Bytes received and sent in total.

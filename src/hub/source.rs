@@ -350,7 +350,7 @@ impl Device {
         }
         tracing::info!(message_id = Event::Opened.id(), "{} connected to {source}", self.name);
         self.answer(Vec::new());
-        self.opened();
+        self.just_opened();
     }
 
     /// The reason for the end of a connection that is still open.
@@ -363,7 +363,7 @@ impl Device {
         let why = reported.unwrap_or_else(|| "console-dial has ended".to_owned());
         tracing::info!(message_id = Event::Unplugged.id(), "{} disconnected: {why}", self.name);
         self.hub.note(format!("{} disconnected: {why}", self.name));
-        self.hub.line.send_replace(LineState::Disconnected(Timestamp::now(), why));
+        self.hub.set_line(LineState::Disconnected(Timestamp::now(), why));
     }
 
     /// An attempt has failed. The log contains the first reason already.
@@ -377,6 +377,6 @@ impl Device {
             _ => Timestamp::now(),
         };
         tracing::info!("{} is not connected: {why}", self.name);
-        self.hub.line.send_replace(LineState::Disconnected(since, why));
+        self.hub.set_line(LineState::Disconnected(since, why));
     }
 }

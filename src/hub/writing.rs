@@ -18,16 +18,26 @@ pub(super) struct Writing {
     done: usize,
     pacing: Pacing,
     written: Option<oneshot::Sender<()>>,
+    is_secret: bool,
 }
 
 impl Writing {
     pub(super) fn plain(bytes: Vec<u8>) -> Self {
-        Self { bytes, done: 0, pacing: Pacing::default(), written: None }
+        Self { bytes, done: 0, pacing: Pacing::default(), written: None, is_secret: false }
     }
 
     /// With pauses; `written` receives when the last byte is written.
     pub(super) fn paced(bytes: Vec<u8>, pacing: Pacing, written: oneshot::Sender<()>) -> Self {
-        Self { bytes, done: 0, pacing, written: Some(written) }
+        Self { bytes, done: 0, pacing, written: Some(written), is_secret: false }
+    }
+
+    /// The same, of bytes that are not logged.
+    pub(super) fn secret(bytes: Vec<u8>, pacing: Pacing, written: oneshot::Sender<()>) -> Self {
+        Self { is_secret: true, ..Self::paced(bytes, pacing, written) }
+    }
+
+    pub(super) fn is_secret(&self) -> bool {
+        self.is_secret
     }
 
     pub(super) fn is_paced(&self) -> bool {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::PortName;
 use super::brackets::MAX_DIGITS;
+use super::{PortName, natural_order};
 
 /// The shortest pattern for names in any order: `p[01-48],core`. The pattern is in natural order.
 pub fn fold(names: &[PortName]) -> String {
@@ -12,13 +12,18 @@ pub fn fold(names: &[PortName]) -> String {
 
 /// Likewise, as a list of names and ranges.
 pub fn fold_items(names: &[PortName]) -> Vec<String> {
-    let mut names: Vec<&PortName> = names.iter().collect();
-    names.sort();
+    fold_words(names.iter().map(PortName::as_str))
+}
+
+/// Likewise, of names of any kind.
+pub fn fold_words<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<String> {
+    let mut names: Vec<&str> = names.into_iter().collect();
+    names.sort_by(|one, other| natural_order(one, other));
     names.dedup();
     let mut folded: Vec<Folded<'_>> = Vec::new();
     for name in names {
-        let Some(numbered) = Folded::of(name.as_str()) else {
-            folded.push(Folded { before: name.as_str(), after: "", width: 0, runs: Vec::new() });
+        let Some(numbered) = Folded::of(name) else {
+            folded.push(Folded { before: name, after: "", width: 0, runs: Vec::new() });
             continue;
         };
         match folded.last_mut().filter(|last| last.takes(&numbered)) {

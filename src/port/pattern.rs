@@ -8,7 +8,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 pub use super::brackets::expand;
-pub use super::fold::{fold, fold_items};
+pub use super::fold::{fold, fold_items, fold_words};
 use super::nearest::{instead, nearest, whole};
 use super::{PortError, PortName};
 
@@ -330,7 +330,7 @@ pub fn no_such_port(port: &PortName, existing: &[PortName]) -> PatternError {
 }
 
 /// Whether a name matches a glob. Both are short: the usual loop that backtracks to the last `*`.
-fn matches(glob: &str, name: &str) -> bool {
+pub fn matches(glob: &str, name: &str) -> bool {
     let (glob, name) = (glob.as_bytes(), name.as_bytes());
     let (mut g, mut n) = (0, 0);
     let mut back: Option<(usize, usize)> = None;
@@ -408,7 +408,7 @@ fn glob(text: String) -> Result<Item, PatternError> {
 }
 
 /// Splits at commas outside of brackets.
-fn split_list(word: &str) -> Result<Vec<&str>, PatternError> {
+pub fn split_list(word: &str) -> Result<Vec<&str>, PatternError> {
     let mut items = Vec::new();
     let (mut start, mut inside) = (0, false);
     for (index, byte) in word.bytes().enumerate() {

@@ -28,7 +28,7 @@ use crate::system::journal;
 use crate::system::memory;
 use crate::system::systemd::Watchdog;
 use crate::trigger::{notifier, watcher};
-use crate::{attach, ssh, system::systemd};
+use crate::{attach, initial, ssh, system::systemd};
 
 /// For the sessions to report why they end.
 const SESSIONS_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -57,6 +57,8 @@ pub(super) struct PortService {
     watcher: JoinHandle<()>,
     /// Whether a trigger waits for silence.
     silence: watch::Receiver<bool>,
+    /// Runs the `initial` steps.
+    initial: JoinHandle<()>,
     line_orders: mpsc::Sender<Change>,
     line: JoinHandle<()>,
     end_line: oneshot::Sender<()>,
@@ -96,6 +98,7 @@ impl PortService {
         let console = Console::new(name.clone(), hub.clone(), Reader::new(log_directory), port);
         let wanted = wanted(&config, &name, &options.port);
         let line = Line::new(name.clone(), hub.clone(), inbox, wanted, line_inbox, console.attached(), end);
+        let initial = tokio::spawn(initial::run(hub.clone(), console.watch_settings()));
         let took_over = stored.is_open();
         let line = tokio::spawn(line.run(stored));
         let notifier = options.bus.then(|| notifier::begin(console.watch_name()));
@@ -155,6 +158,7 @@ impl PortService {
             triggers,
             watcher,
             silence,
+            initial,
             line_orders,
             line,
             end_line,
@@ -176,6 +180,7 @@ impl PortService {
         let mut plain_clients = self.plaintext.clients();
         let mut health = self.health.clone();
         let mut refused = self.console.hub.refused();
+        let mut initial = self.console.hub.initial_failure();
         let mut silence = self.silence.clone();
         let mut host_keys = self.ssh.host_keys();
         let mut idle_since = Some(Instant::now());
@@ -203,6 +208,7 @@ impl PortService {
                 _ = health.changed() => {}
                 _ = host_keys.changed() => {}
                 _ = refused.changed() => {}
+                _ = initial.changed() => {}
                 Ok(()) = silence.changed() => {}
                 () = reached(idle_since.map(|since| since + UNPLUGGED_EXIT_DELAY)) => {
                     if self.idle() {
@@ -212,6 +218,7 @@ impl PortService {
                 }
                 ended = &mut self.line => return Err(panicked("the line", ended)),
                 ended = &mut self.watcher => return Err(panicked("the watcher of triggers", ended)),
+                ended = &mut self.initial => return Err(panicked("the initial steps", ended)),
                 ended = &mut self.log => return Err(panicked("the log", ended)),
             }
         }
@@ -366,6 +373,9 @@ impl PortService {
             for refused in console.hub.refused().borrow().iter() {
                 status.push_str(&format!("; {refused}"));
             }
+            if let Some(failure) = &*console.hub.initial_failure().borrow() {
+                status.push_str(&format!("; {failure}"));
+            }
         }
         if let LineState::Disconnected(_, why) = &*console.hub.line().borrow() {
             status.push_str(&format!("; {why}"));
@@ -415,6 +425,8 @@ fn wanted(config: &Config, name: &PortName, unit: &PortName) -> LineConfig {
         low_latency: port.low_latency,
         modem: port.modem,
         log_input: port.log.input,
+        break_sequence: port.break_sequence.clone(),
+        keepalive: port.keepalive.interval.map(|interval| (interval, port.keepalive.text.clone())),
         source,
     }
 }

@@ -10,9 +10,9 @@ use super::roster::{WriteDenied, plain};
 use super::{Context, Reply};
 use crate::capture::Found;
 use crate::config::EscapePrefix;
-use crate::hub::{self, Condition, Control, Input};
-use crate::port::PortName;
+use crate::hub::{self, BreakRequest, Condition, Control, Input};
 use crate::port::nearest::no_port;
+use crate::port::{PortName, Sequence};
 use crate::serial::ModemLine;
 use crate::system::clock::clock;
 
@@ -39,14 +39,22 @@ pub(super) enum Outcome {
     Switch(PortName),
 }
 
-/// A break requested by SSH (RFC 4335), or by `l0` to `l9`.
+/// A break requested by SSH (RFC 4335), or by `l0` to `l9`: the break of that name, otherwise the port's own, whose length the digit says.
 pub(super) fn break_of(here: &Context, longer: u8) -> Input {
-    break_of_length(here, BREAK_DURATION + BREAK_STEP * longer.into())
+    match here.console.settings().breaks.by_key(b'0' + longer) {
+        Some(sequence) => named_break(here, sequence.clone()),
+        None => break_of_length(here, BREAK_DURATION + BREAK_STEP * longer.into()),
+    }
+}
+
+fn named_break(here: &Context, sequence: Sequence) -> Input {
+    let what = BreakRequest { length: BREAK_DURATION, sequence: Some(sequence) };
+    here.console.hub.break_of(what, here.user.clone(), here.breaks.clone())
 }
 
 /// A break requested by RFC 2217.
 pub(super) fn break_of_length(here: &Context, length: Duration) -> Input {
-    here.console.hub.break_of(length, here.user.clone(), here.breaks.clone())
+    here.console.hub.break_of(length.into(), here.user.clone(), here.breaks.clone())
 }
 
 pub(super) async fn act(here: &Context, prefix: Option<EscapePrefix>, action: Action) -> Outcome {
@@ -54,12 +62,23 @@ pub(super) async fn act(here: &Context, prefix: Option<EscapePrefix>, action: Ac
     match action {
         Action::Input(bytes) => return Outcome::Input(Input::Bytes(bytes)),
         Action::Break(longer) => return Outcome::Input(break_of(here, longer)),
+        Action::NamedBreak(key) => {
+            let settings = console.settings();
+            match settings.breaks.by_key(key) {
+                Some(sequence) => return Outcome::Input(named_break(here, sequence.clone())),
+                None => {
+                    let name = prefix_text(prefix);
+                    let key = char::from(key);
+                    here.notify(format!("{name}l{key} is not a break of this port; {name}l? lists them"));
+                }
+            }
+        }
         Action::Detach => return Outcome::Detach,
         Action::Line(Prompt::Console, name) => return switch_console(here, &name).await,
         Action::Complete(_, begun) => return complete(here, &begun).await,
         Action::Nothing => {}
         Action::Help => here.notify(help(here, prefix)),
-        Action::Breaks => here.notify(breaks(prefix)),
+        Action::Breaks => here.notify(breaks(here, prefix)),
         Action::RequestWrite => {
             let taken = console.roster().request_write(here.id);
             report_write_access(
@@ -140,7 +159,7 @@ fn help(here: &Context, prefix: Option<EscapePrefix>) -> String {
         ("s", "give up write access"),
         ("b", "send a message to the other users"),
         ("w u", "list the attached users"),
-        ("l0", "send a break; l1 to l9: longer breaks; l?: list their lengths"),
+        ("l0", "send a break; l1 to l9, la to lz: others; l?: list them"),
         ("r p ^R", "replay the last 20 lines, 60 lines, 1 line"),
         ("/", "search the log"),
         ("t", "turn timestamps on or off"),
@@ -164,11 +183,22 @@ fn help(here: &Context, prefix: Option<EscapePrefix>) -> String {
     text
 }
 
-fn breaks(prefix: Option<EscapePrefix>) -> String {
+fn breaks(here: &Context, prefix: Option<EscapePrefix>) -> String {
+    let settings = here.console.settings();
+    let name = prefix_text(prefix);
     let mut text = "breaks and their lengths".to_owned();
     for longer in 0..=9u8 {
+        if longer > 0 && settings.breaks.by_key(b'0' + longer).is_some() {
+            continue;
+        }
         let length = BREAK_DURATION + BREAK_STEP * longer.into();
-        text.push_str(&format!("\r\n {}l{longer} {} ms", prefix_text(prefix), length.as_millis()));
+        text.push_str(&format!("\r\n {name}l{longer} {} ms", length.as_millis()));
+        if !settings.break_sequence.is_serial_break() {
+            text.push_str(&format!(" {}", settings.break_sequence));
+        }
+    }
+    for (of, sequence) in settings.breaks.iter() {
+        text.push_str(&format!("\r\n {name}l{} {of} {sequence}", char::from(of.key())));
     }
     text
 }

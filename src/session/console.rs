@@ -12,8 +12,8 @@ use super::roster::{AttachedUser, Notifications, Roster, SessionId};
 use crate::capture::reader::Reader;
 use crate::config;
 use crate::event::Event;
-use crate::hub::Hub;
-use crate::port::PortName;
+use crate::hub::{BreakRequest, Hub};
+use crate::port::{BreakName, PortName};
 
 /// Time for a client to receive the last notice of its session.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -160,7 +160,31 @@ impl Console {
         self.settings.borrow().clone()
     }
 
-    pub(super) fn watch_settings(&self) -> watch::Receiver<config::Port> {
+    /// A break of this length, or the one of this name; otherwise why there is none.
+    pub(crate) fn break_request(
+        &self,
+        length: Duration,
+        name: Option<&BreakName>,
+    ) -> Result<(BreakRequest, String), String> {
+        let settings = self.settings();
+        match name {
+            Some(name) => match settings.breaks.by_name(name) {
+                Some(sequence) => {
+                    Ok((BreakRequest { length, sequence: Some(sequence.clone()) }, format!("break {name}")))
+                }
+                None => Err(match settings.breaks.names().as_str() {
+                    "" => format!("{} has no break {name}: its key `breaks` is empty", self.name()),
+                    names => format!("{} has no break {name}: its breaks are {names}", self.name()),
+                }),
+            },
+            None if settings.break_sequence.is_serial_break() => {
+                Ok((length.into(), format!("break of {} ms", length.as_millis())))
+            }
+            None => Ok((length.into(), format!("break {}", settings.break_sequence))),
+        }
+    }
+
+    pub(crate) fn watch_settings(&self) -> watch::Receiver<config::Port> {
         self.settings.subscribe()
     }
 

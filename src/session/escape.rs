@@ -18,6 +18,8 @@ pub enum Action {
     Help,
     /// `l0` to `l9`: send a break, longer for higher digits.
     Break(u8),
+    /// `la` to `lz`: send the break whose name begins with this letter.
+    NamedBreak(u8),
     /// `l?`: list the breaks.
     Breaks,
     /// `a`: get write access if it is free.
@@ -292,6 +294,7 @@ fn command(state: State, byte: u8, actions: &mut Actions) -> State {
 fn single_key_command(state: State, byte: u8) -> Action {
     match (state, byte) {
         (State::Break, b'0'..=b'9') => Action::Break(byte - b'0'),
+        (State::Break, b'a'..=b'z') => Action::NamedBreak(byte),
         (State::Break, b'?') => Action::Breaks,
         (State::Break, _) => Action::Unknown(format!("l{}", byte.escape_ascii())),
         (State::Modem, b'p') => Action::Modem(Modem::PulseDtr),
@@ -361,7 +364,7 @@ mod tests {
             ("a\x05c?b", vec![typed("a"), Help, typed("b")]),
             ("\x05cl0\x05cl9", vec![Break(0), Break(9)]),
             ("\x05cl?", vec![Breaks]),
-            ("\x05clx", vec![unknown("lx")]),
+            ("\x05clx\x05clZ", vec![NamedBreak(b'x'), unknown("lZ")]),
             ("\x05ca\x05cf\x05cs", vec![RequestWrite, TakeOver, ReadOnly]),
             ("\x05cw\x05cu", vec![Who, Who]),
             ("\x05ci\x05cv", vec![Information, Version]),

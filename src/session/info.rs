@@ -37,6 +37,9 @@ pub fn status_rows(console: &Console, condition: &Condition) -> Vec<(&'static st
     if open && !refused.is_empty() {
         rows.insert(3, ("refused", refused));
     }
+    if open && let Some(failure) = &*console.hub.initial_failure().borrow() {
+        rows.insert(3, ("initial", failure.clone()));
+    }
     rows.into_iter().map(|(what, value)| (what, plain(&value))).collect()
 }
 

@@ -388,7 +388,7 @@ fn shrink(waiting: &mut Queue) {
 
 fn length(input: &Input) -> usize {
     match input {
-        Input::Bytes(bytes) | Input::Paced { bytes, .. } => bytes.len(),
+        Input::Bytes(bytes) | Input::Paced { bytes, .. } | Input::Secret { bytes, .. } => bytes.len(),
         Input::Break { .. } | Input::Mark(_) => 0,
     }
 }

@@ -207,15 +207,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_paste_pauses_reading_until_the_tty_has_taken_some() {
-        let (feeder, mut typed) = input_queue();
+        let (feeder, mut queued) = input_queue();
         let mut context = Context::from_waker(Waker::noop());
         let paste = || Event::Bytes(vec![b'x'; QUEUE_BYTES]);
         assert!(feeder.poll_ready(&mut context).is_ready());
         feeder.feed(paste());
         assert!(feeder.poll_ready(&mut context).is_pending());
-        assert_eq!(typed.next().await, Some(paste()));
+        assert_eq!(queued.next().await, Some(paste()));
         assert!(feeder.poll_ready(&mut context).is_pending(), "read, but not taken by the device");
-        input_queue.settle(paste().weight());
+        queued.settle(paste().weight());
         assert!(feeder.poll_ready(&mut context).is_ready());
     }
 
@@ -223,7 +223,7 @@ mod tests {
     fn a_client_is_granted_as_much_as_it_has_sent_while_there_is_room() {
         let granted = Arc::new(Mutex::new(Vec::new()));
         let grants = granted.clone();
-        let (feeder, typed) = input_queue_by_grants(move |bytes| grants.lock().unwrap().push(bytes));
+        let (feeder, queued) = input_queue_by_grants(move |bytes| grants.lock().unwrap().push(bytes));
         let granted = || std::mem::take(&mut *granted.lock().unwrap());
         let sent = |bytes| {
             let event = Event::Bytes(vec![b'x'; bytes]);
@@ -239,11 +239,11 @@ mod tests {
         assert!(granted().is_empty(), "no room");
         let breaks = (0..).take_while(|_| feeder.feed(Event::Break)).count();
         assert!((1..=BREAK_QUEUE_BYTES / ENTRY_OVERHEAD_BYTES).contains(&breaks), "{breaks} breaks");
-        input_queue.settle(second + breaks * ENTRY_OVERHEAD_BYTES);
+        queued.settle(second + breaks * ENTRY_OVERHEAD_BYTES);
         assert_eq!(granted(), [WINDOW_GRANT_BYTES]);
 
-        input_queue.settle(key + first);
-        input_queue.hold_pastes();
+        queued.settle(key + first);
+        queued.hold_pastes();
         let mut waiting = 0;
         while waiting < PASTE_LIMIT {
             waiting += sent(WINDOW_GRANT_BYTES);
@@ -253,26 +253,26 @@ mod tests {
             (waiting - 1) / (WINDOW_GRANT_BYTES + ENTRY_OVERHEAD_BYTES),
             "all but the last"
         );
-        drop(input_queue);
+        drop(queued);
         assert_eq!(granted(), [WINDOW_GRANT_BYTES], "input of an ended session counts for nothing");
     }
 
     #[test]
     fn empty_events_are_not_queued() {
-        let (feeder, mut typed) = input_queue();
+        let (feeder, mut queued) = input_queue();
         for _ in 0..3 {
             feeder.feed(Event::Bytes(Vec::new()));
             feeder.feed(Event::End);
         }
-        assert_eq!(typed.events.try_recv().ok(), Some(Event::End));
-        assert!(typed.events.try_recv().is_err());
+        assert_eq!(queued.events.try_recv().ok(), Some(Event::End));
+        assert!(queued.events.try_recv().is_err());
     }
 
     #[test]
     fn a_client_of_an_ended_session_is_not_paused() {
-        let (feeder, typed) = input_queue();
+        let (feeder, queued) = input_queue();
         feeder.feed(Event::Bytes(vec![0; 2 * QUEUE_BYTES]));
-        drop(input_queue);
+        drop(queued);
         assert!(feeder.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready());
     }
 }

@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 
 use russh::client::GexParams;
 use russh::kex::dh::groups::{DH_GROUP14, DH_GROUP15, DH_GROUP16, DH_GROUP17, DH_GROUP18, DhGroup};
-use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey};
+use russh::keys::{Algorithm, EcdsaCurve, HashAlg};
 use russh::{Preferred, cipher, compression, kex, mac};
 
 use super::hello::KexInit;
 use crate::config::SshAlgorithms;
-use crate::hostkeys;
+use crate::hostkeys::{self, HostKeys};
 
 /// Categories of algorithms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,34 +108,46 @@ fn key_algorithms() -> Vec<Algorithm> {
     ]
 }
 
-/// The host keys that a listener with this value uses: generated ones by the value's list, and all that the administrator has added.
-pub(super) fn served(word: SshAlgorithms, keys: &[PrivateKey]) -> Vec<PrivateKey> {
-    let is_served = |key: &&PrivateKey| {
+/// The host keys that a listener with this value uses: generated ones by the value's list, and all that the administrator has added; and
+/// their certificates.
+pub(super) fn served(word: SshAlgorithms, all: &HostKeys) -> HostKeys {
+    let mut served = all.clone();
+    served.keys.retain(|key| {
         !hostkeys::is_made(key)
             || match key.algorithm() {
                 Algorithm::Rsa { .. } => word >= SshAlgorithms::Default,
                 Algorithm::Ecdsa { .. } => word == SshAlgorithms::Compatible,
                 _ => true,
             }
-    };
-    keys.iter().filter(is_served).cloned().collect()
+    });
+    served.certificates.retain(|certificate| {
+        served.keys.iter().any(|key| key.public_key().key_data() == certificate.public_key())
+    });
+    served
 }
 
 /// The names that a listener offers of a category.
-pub(super) fn names(category: Category, preferred: &Preferred, keys: &[PrivateKey]) -> Vec<String> {
+pub(super) fn names(category: Category, preferred: &Preferred, served: &HostKeys) -> Vec<String> {
     match category {
         Category::KeyExchange => {
             let real = preferred.kex.iter().filter(|name| !EXTENSIONS.contains(name));
             real.map(|name| name.as_ref().to_owned()).collect()
         }
         Category::HostKey => {
-            let has_key = |algorithm: &&Algorithm| {
-                keys.iter().any(|key| match algorithm {
-                    Algorithm::Rsa { .. } => key.algorithm().is_rsa(),
-                    algorithm => key.algorithm() == **algorithm,
-                })
+            // A key or certificate of RSA is used with any of the hashes.
+            let is = |of: Algorithm, algorithm: &Algorithm| match algorithm {
+                Algorithm::Rsa { .. } => of.is_rsa(),
+                algorithm => of == *algorithm,
             };
-            preferred.key.iter().filter(has_key).map(ToString::to_string).collect()
+            // Certificates first, as russh offers them.
+            let certified = preferred.key.iter().filter(|algorithm| {
+                served.certificates.iter().any(|certificate| is(certificate.algorithm(), algorithm))
+            });
+            let keys = preferred
+                .key
+                .iter()
+                .filter(|algorithm| served.keys.iter().any(|key| is(key.algorithm(), algorithm)));
+            certified.map(Algorithm::to_certificate_type).chain(keys.map(ToString::to_string)).collect()
         }
         Category::Cipher => preferred.cipher.iter().map(|name| name.as_ref().to_owned()).collect(),
         Category::Mac => preferred.mac.iter().map(|name| name.as_ref().to_owned()).collect(),
@@ -148,7 +160,7 @@ fn agreed<'a>(theirs: &'a [String], ours: &[String]) -> Option<&'a str> {
 }
 
 /// The first category in which a client and such a listener have nothing in common.
-pub(super) fn unmatched(client: &KexInit, word: SshAlgorithms, keys: &[PrivateKey]) -> Option<Category> {
+pub(super) fn unmatched(client: &KexInit, word: SshAlgorithms, keys: &HostKeys) -> Option<Category> {
     let (preferred, keys) = (preferred(word), served(word, keys));
     let aead: BTreeSet<&str> = AEAD.iter().map(AsRef::as_ref).collect();
     let ciphers = names(Category::Cipher, &preferred, &keys);
@@ -163,7 +175,7 @@ pub(super) fn unmatched(client: &KexInit, word: SshAlgorithms, keys: &[PrivateKe
 }
 
 /// Whether the key exchange that a client and such a listener negotiate takes a few milliseconds at most.
-pub(super) fn is_cheap(client: &KexInit, word: SshAlgorithms, keys: &[PrivateKey]) -> bool {
+pub(super) fn is_cheap(client: &KexInit, word: SshAlgorithms, keys: &HostKeys) -> bool {
     let (preferred, keys) = (preferred(word), served(word, keys));
     let agree = |category: Category| {
         agreed(&category.offered(client)[0], &names(category, &preferred, &keys)).map(str::to_owned)
@@ -171,7 +183,9 @@ pub(super) fn is_cheap(client: &KexInit, word: SshAlgorithms, keys: &[PrivateKey
     let kex = agree(Category::KeyExchange);
     let key = agree(Category::HostKey);
     kex.is_some_and(|kex| CURVES.iter().any(|curve| curve.as_ref() == kex))
-        && key.is_some_and(|name| FAST_KEYS.iter().any(|fast| fast.to_string() == name))
+        && key.is_some_and(|name| {
+            FAST_KEYS.iter().any(|fast| fast.to_string() == name || fast.to_certificate_type() == name)
+        })
 }
 
 /// The group of a Diffie-Hellman group exchange: the smallest that is large enough (RFC 4419, section 3), of at least 2048 bits

@@ -9,7 +9,8 @@ use std::time::Duration;
 use russh::client::GexParams;
 use russh::kex::dh::groups::DhGroup;
 use russh::server::{
-    Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
+    Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedCertificate,
+    VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 use socket2::Socket;
@@ -24,6 +25,7 @@ use super::destination::{ChannelRequest, Destination, Login, Screen};
 use super::limits::Ticket;
 use super::login::{Admitted, Authenticator};
 use super::outlet::{SshOutlet, finish};
+use crate::auth::client::ClientKey;
 use crate::auth::protocol::{Identity, Secret, Term, WindowSize};
 use crate::seats::{Full, Seat, Seats, is_administrator};
 use crate::session::Event;
@@ -231,11 +233,26 @@ impl<D: Destination> Handler for Connection<D> {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, russh::Error> {
-        Self::until_peer_closes(&self.shared, self.logins.offered(user, offer.public_key)).await
+        // No such field? russh lacks our patch (patches/README.md).
+        let key = match offer.certificate {
+            Some(certificate) => ClientKey::Certificate(certificate),
+            None => ClientKey::Key(offer.public_key),
+        };
+        Self::until_peer_closes(&self.shared, self.logins.offered(user, key, offer.algorithm)).await
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
-        Self::until_peer_closes(&self.shared, self.logins.by_key(user, key.public_key)).await
+        let login = self.logins.by_key(user, key.public_key.into(), key.signature);
+        Self::until_peer_closes(&self.shared, login).await
+    }
+
+    async fn auth_verified_certificate(
+        &mut self,
+        user: &str,
+        verified: VerifiedCertificate<'_>,
+    ) -> Result<Auth, russh::Error> {
+        let login = self.logins.by_key(user, verified.certificate.into(), verified.signature);
+        Self::until_peer_closes(&self.shared, login).await
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {

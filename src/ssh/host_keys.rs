@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+#[cfg(test)]
 use russh::keys::PrivateKey;
 use russh::server::Config;
 use tokio::sync::{Mutex, watch};
@@ -34,7 +35,7 @@ pub struct HostKeyState {
 pub(super) struct KeyRing {
     /// The socket of `console-auth`.
     auth_socket: PathBuf,
-    keys: watch::Sender<Option<Arc<[PrivateKey]>>>,
+    keys: watch::Sender<Option<Arc<HostKeys>>>,
     /// The last configurations.
     configs: std::sync::Mutex<Option<(SshAlgorithms, Configs)>>,
     state: watch::Sender<HostKeyState>,
@@ -46,7 +47,7 @@ pub(super) struct KeyRing {
 #[derive(Clone)]
 pub(super) struct Configs {
     /// All host keys.
-    pub(super) keys: Arc<[PrivateKey]>,
+    pub(super) keys: Arc<HostKeys>,
     /// For a client whose key exchange may take long.
     pub(super) every: Arc<Config>,
     /// The same, but later key exchanges take a few milliseconds at most; for a client whose first one does.
@@ -54,7 +55,7 @@ pub(super) struct Configs {
 }
 
 impl Configs {
-    fn new(word: SshAlgorithms, keys: Arc<[PrivateKey]>) -> Self {
+    fn new(word: SshAlgorithms, keys: Arc<HostKeys>) -> Self {
         let served = algorithms::served(word, &keys);
         let config =
             |in_rekey| Arc::new(tuning::config(served.clone(), algorithms::preferred(word), in_rekey));
@@ -76,7 +77,7 @@ impl KeyRing {
     #[cfg(test)]
     pub(super) fn with(keys: Vec<PrivateKey>) -> Self {
         let ring = Self::new("/nonexistent".into());
-        ring.set(keys);
+        ring.set(HostKeys { keys, ..HostKeys::default() });
         ring
     }
 
@@ -116,8 +117,9 @@ impl KeyRing {
         let obtained = obtain(&self.auth_socket).await;
         *tried = Some(Instant::now());
         let state = match obtained {
-            Ok(HostKeys { keys, ignored }) => {
-                self.set(keys);
+            Ok(found) => {
+                let ignored = found.ignored.clone();
+                self.set(found);
                 HostKeyState { missing: None, ignored }
             }
             Err(why) if self.keys.borrow().is_some() => {
@@ -143,7 +145,7 @@ impl KeyRing {
         });
     }
 
-    fn set(&self, keys: Vec<PrivateKey>) {
+    fn set(&self, keys: HostKeys) {
         self.keys.send_replace(Some(keys.into()));
     }
 }

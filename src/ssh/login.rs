@@ -6,15 +6,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use russh::keys::PublicKey;
+use russh::keys::ssh_key::Signature;
+use russh::keys::{Algorithm, HashAlg};
 use russh::server::Auth;
 use tokio::time::Instant;
 
 use super::destination::Destination;
 use super::limits::Queue;
 use super::tuning;
-use crate::auth::client::{Granted, Login, LoginError, Step};
-use crate::auth::protocol::{Identity, Secret};
+use crate::auth::client::{ClientKey, Granted, Login, LoginError, Step};
+use crate::auth::protocol::{Identity, Secret, SecurityKeyFlags};
 use crate::event::Event;
 
 /// Time from a password to its denial, whatever the reason: a second longer than `console-auth` takes for a wrong password, which it hashes
@@ -84,8 +85,16 @@ impl<D: Destination> Authenticator<D> {
         self.disconnect_message.as_deref()
     }
 
-    /// Whether this key would be accepted.
-    pub(super) async fn offered(&mut self, name: &str, key: &PublicKey) -> Result<Auth, russh::Error> {
+    /// Whether this key or certificate would be accepted, with a signature of this algorithm.
+    pub(super) async fn offered(
+        &mut self,
+        name: &str,
+        key: ClientKey<'_>,
+        algorithm: &Algorithm,
+    ) -> Result<Auth, russh::Error> {
+        if !is_accepted(algorithm) {
+            return Ok(denied());
+        }
         self.turn().await?;
         let Some(login) = self.login(name).await? else { return Ok(denied()) };
         match login.offer(key).await {
@@ -95,11 +104,19 @@ impl<D: Destination> Authenticator<D> {
         }
     }
 
-    /// Authenticates by a key, whose signature russh has verified.
-    pub(super) async fn by_key(&mut self, name: &str, key: &PublicKey) -> Result<Auth, russh::Error> {
+    /// Authenticates by a key or certificate, whose signature russh has verified.
+    pub(super) async fn by_key(
+        &mut self,
+        name: &str,
+        key: ClientKey<'_>,
+        signature: &Signature,
+    ) -> Result<Auth, russh::Error> {
+        if !is_accepted(&signature.algorithm()) {
+            return Ok(denied());
+        }
         self.turn().await?;
         let Some(login) = self.login(name).await? else { return Ok(denied()) };
-        match login.key(key).await {
+        match login.key(key, security_key_flags(signature)).await {
             Ok(Some(identity)) => Ok(self.admit(identity)),
             Ok(None) => Ok(denied()),
             Err(LoginError::AccountDenied(why)) => Ok(self.accept_to_disconnect(&why)),
@@ -260,6 +277,24 @@ impl<D: Destination> Authenticator<D> {
             Step::Granted(identity) => self.admit(identity),
             Step::Denied => denied(),
         }
+    }
+}
+
+/// sshd's default of PubkeyAcceptedAlgorithms: not ssh-rsa, whose signatures are by SHA-1 and which russh verifies, and no DSA.
+fn is_accepted(algorithm: &Algorithm) -> bool {
+    match algorithm {
+        Algorithm::Rsa { hash } => matches!(hash, Some(HashAlg::Sha256 | HashAlg::Sha512)),
+        algorithm => !matches!(algorithm, Algorithm::Dsa | Algorithm::Other(_)),
+    }
+}
+
+/// The flags in a security key's signature: before the four bytes of its counter, at the end (PROTOCOL.u2f in OpenSSH).
+fn security_key_flags(signature: &Signature) -> Option<SecurityKeyFlags> {
+    match signature.algorithm() {
+        Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => {
+            signature.as_bytes().iter().nth_back(4).copied().map(SecurityKeyFlags)
+        }
+        _ => None,
     }
 }
 

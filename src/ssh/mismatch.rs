@@ -4,11 +4,10 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use russh::keys::PrivateKey;
-
 use super::algorithms::{self, Category};
 use super::hello::KexInit;
 use crate::config::SshAlgorithms;
+use crate::hostkeys::HostKeys;
 use crate::printable;
 
 /// Limits within this interval: each message once per address, this many per address, and this many in total. Otherwise unauthenticated
@@ -47,7 +46,7 @@ pub(super) fn sentence(
     client: &KexInit,
     version: &str,
     word: SshAlgorithms,
-    keys: &[PrivateKey],
+    keys: &HostKeys,
 ) -> Option<String> {
     let category = algorithms::unmatched(client, word, keys)?;
     let would =
@@ -86,7 +85,7 @@ fn clip(text: &str, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use russh::keys::{Algorithm, EcdsaCurve};
+    use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
 
     use super::*;
 
@@ -94,14 +93,15 @@ mod tests {
         KexInit { lists: lists.map(|list| list.split(',').map(str::to_owned).collect()) }
     }
 
-    fn keys() -> Vec<PrivateKey> {
-        [Algorithm::Ed25519, Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }]
+    fn keys() -> HostKeys {
+        let keys = [Algorithm::Ed25519, Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }]
             .map(|kind| {
                 let mut key = PrivateKey::random(&mut russh::keys::key::safe_rng(), kind).unwrap();
                 key.set_comment(crate::hostkeys::MADE_COMMENT);
                 key
             })
-            .to_vec()
+            .to_vec();
+        HostKeys { keys, ..HostKeys::default() }
     }
 
     #[test]

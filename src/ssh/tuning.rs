@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use russh::keys::PrivateKey;
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
+use crate::hostkeys::HostKeys;
 use crate::session::WINDOW_GRANT_BYTES;
 
 /// Window of a channel: what a client may send beside the input that waits in its session, which grants more as it is taken
@@ -35,7 +35,7 @@ pub(crate) fn tune(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 /// The configuration with these host keys and algorithms, and possibly other algorithms for all key exchanges but the first.
-pub(super) fn config(keys: Vec<PrivateKey>, preferred: Preferred, in_rekey: Option<Preferred>) -> Config {
+pub(super) fn config(served: HostKeys, preferred: Preferred, in_rekey: Option<Preferred>) -> Config {
     Config {
         server_id: russh::SshId::Standard("SSH-2.0-consoleserver".into()),
         methods: methods(),
@@ -43,7 +43,8 @@ pub(super) fn config(keys: Vec<PrivateKey>, preferred: Preferred, in_rekey: Opti
         auth_rejection_time: Duration::from_millis(50),
         auth_rejection_time_initial: Some(Duration::ZERO),
         max_auth_attempts: 6,
-        keys,
+        keys: served.keys,
+        certificates: served.certificates,
         window_size: WINDOW_BYTES,
         // The connection itself is always read: a keepalive that is not answered ends the session (`ServerAliveInterval`), and a key
         // exchange that is not answered stops the output (ours of every hour, or the client's).

@@ -34,6 +34,7 @@ pub async fn run(
         let wanted = triggers.borrow_and_update().clone();
         if !wanted.is_empty() {
             let watch = Watch {
+                hub: &hub,
                 cursor: hub.trigger_cursor(from),
                 rules: Rules::new(&wanted, Instant::now()),
                 notifier: notifier.as_ref(),
@@ -53,6 +54,7 @@ pub async fn run(
 }
 
 struct Watch<'h> {
+    hub: &'h Hub,
     cursor: Cursor,
     rules: Rules,
     notifier: Option<&'h mpsc::Sender<Fired>>,
@@ -99,6 +101,7 @@ impl Watch<'_> {
     fn report(&self, happening: TriggerEvent) {
         match happening {
             TriggerEvent::Fired { rule, line, start } => {
+                self.hub.count_trigger();
                 tracing::warn!(
                     message_id = Event::Triggered.id(),
                     console_trigger = rule.as_str(),

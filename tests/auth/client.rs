@@ -87,12 +87,12 @@ async fn a_client_tries_keys_and_then_a_password() {
     let mut login = helpers.login("alice").await;
     assert!(!login.offer(&key(OTHER)).await.unwrap());
     assert!(login.offer(&key(KEY)).await.unwrap());
-    assert_eq!(login.key(&key(OTHER)).await.unwrap(), None);
+    assert_eq!(login.key(&key(OTHER), None).await.unwrap(), None);
     assert_eq!(login.password(secret("wrong")).await.unwrap(), None);
     is_alice(login.password(secret("sesame")).await.unwrap());
     assert!(matches!(login.offer(&key(KEY)).await, Err(LoginError::Over)));
 
-    is_alice(helpers.login("alice").await.key(&key(KEY)).await.unwrap());
+    is_alice(helpers.login("alice").await.key(&key(KEY), None).await.unwrap());
 }
 
 #[tokio::test]

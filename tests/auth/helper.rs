@@ -81,7 +81,7 @@ impl Helper {
     }
 
     pub fn key(&mut self, key: &str) -> Reply {
-        self.ask(&Request::Key { key: key.to_owned() })
+        self.ask(&Request::Key { key: key.to_owned(), flags: None })
     }
 
     pub fn offer(&mut self, key: &str) -> Reply {

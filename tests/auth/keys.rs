@@ -55,7 +55,10 @@ fn a_line_that_narrows_the_key_is_obeyed_and_named() {
         ("expiry-time=\"20200101\"", "line 2: the key expired at"),
         ("command=\"/bin/date\"", "line 2: unsupported option \"command\""),
         ("restrict,frobnicate", "line 2: unsupported option \"frobnicate\""),
-        ("cert-authority", "line 2: unsupported option \"cert-authority\""),
+        (
+            "cert-authority",
+            "line 2: cert-authority authorizes certificates of this key, and not the key itself",
+        ),
     ] {
         let file = accounts.authorize("alice", &format!("# keys\n{options} {KEY}\n"));
         let mut helper = Helper::login("alice");

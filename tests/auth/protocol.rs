@@ -22,7 +22,7 @@ fn six_tries_are_all() {
 #[test]
 fn a_peer_that_violates_the_protocol_is_disconnected() {
     let converse = Request::Converse;
-    let key = Request::Key { key: KEY.to_owned() };
+    let key = Request::Key { key: KEY.to_owned(), flags: None };
     for first in [&converse, &key, &Request::Answers(vec![])] {
         let mut helper = Helper::start();
         helper.send(first);
@@ -41,7 +41,7 @@ fn a_peer_that_violates_the_protocol_of_a_conversation_is_disconnected() {
     for (request, reason) in [
         (Request::Answers(vec![]), "the number of answers"),
         (Request::Answers(vec![Secret("sesame".to_owned()), Secret(String::new())]), "the number of answers"),
-        (Request::Key { key: KEY.to_owned() }, "PAM expects Answers"),
+        (Request::Key { key: KEY.to_owned(), flags: None }, "PAM expects Answers"),
         (Request::Converse, "PAM expects Answers"),
     ] {
         let mut helper = Helper::login("alice");

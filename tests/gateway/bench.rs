@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::rc::Rc;
 
 use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::signal::{Signal, kill};
@@ -21,7 +22,7 @@ use crate::rig::{run, until};
 const STAND_IN: &str = include_str!("stand-in");
 
 pub struct Bench {
-    pub accounts: Accounts,
+    pub accounts: Rc<Accounts>,
     dir: TempDir,
     listener: TcpListener,
     child: Option<Child>,
@@ -31,7 +32,22 @@ pub struct Bench {
 impl Bench {
     /// Alice, whose password is `sesame`, and an admin CLI that has her key.
     pub fn new() -> Self {
-        let accounts = Accounts::enter();
+        Self::at("127.0.0.1")
+    }
+
+    /// Likewise, at another address.
+    pub fn at(address: &str) -> Self {
+        let accounts = Rc::new(Accounts::enter());
+        accounts.add("alice", Some("sesame"));
+        accounts.run(&["usermod", "-aG", "dialout,adm", "alice"]);
+        let bench = Self::of(accounts, address);
+        let key = fs::read_to_string(bench.path("key.pub")).unwrap();
+        bench.accounts.authorize("alice", &key);
+        bench
+    }
+
+    /// An admin CLI among these accounts, with a key of its own that nobody has yet.
+    pub fn of(accounts: Rc<Accounts>, address: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("gateway").tempdir().unwrap();
         // Alice runs a program that is in there.
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
@@ -42,13 +58,9 @@ impl Bench {
         run(Command::new("ssh-keygen")
             .args(["-q", "-t", "ed25519", "-N", "", "-f"])
             .arg(dir.path().join("key")));
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let mut bench = Self { accounts, dir, listener, child: None, auth: None };
         bench.install(STAND_IN);
-        bench.accounts.add("alice", Some("sesame"));
-        bench.accounts.run(&["usermod", "-aG", "dialout,adm", "alice"]);
-        let key = fs::read_to_string(bench.path("key.pub")).unwrap();
-        bench.accounts.authorize("alice", &key);
         bench.serve_logins();
         bench.start();
         bench

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::bench::Bench;
 use crate::client::Client;
-use crate::rig::until;
+use crate::rig::{run, until};
 
 fn with_password(bench: &Bench, user: &str, password: &str) -> Client {
     let ssh =
@@ -121,4 +121,38 @@ fn an_invalid_port_and_a_command_for_a_console_are_reported_after_the_login() {
     assert!(!client.aside().contains("port name"), "{}", client.aside());
     bench.helpers_have_ended();
     until("both lines", || (bench.journal().matches("granted as alice by key").count() == 2).then_some(()));
+}
+
+#[test]
+fn a_certificate_logs_in_until_it_is_revoked() {
+    let bench = Bench::new();
+    let path = |name: &str| bench.path(name).to_str().unwrap().to_owned();
+    let keygen = |words: &[&str]| run(Command::new("ssh-keygen").arg("-q").args(words));
+    keygen(&["-t", "ed25519", "-N", "", "-f", &path("ca")]);
+    keygen(&["-s", &path("ca"), "-I", "laptop", "-n", "operator", &path("key.pub")]);
+    let home = bench.accounts.home("alice");
+    let ca = fs::read_to_string(bench.path("ca.pub")).unwrap();
+    bench.accounts.authorize("alice", &format!("cert-authority,principals=\"operator,root\" {ca}"));
+    let certificate = format!("CertificateFile={}", path("key-cert.pub"));
+    let log_in = || {
+        bench.ssh(&["-o", "BatchMode=yes", "-o", &certificate, "alice@127.0.0.1", "report"]).output().unwrap()
+    };
+    let output = log_in();
+    assert!(output.status.success(), "{output:?}");
+    bench.wait_for_journal("to the admin CLI from 127.0.0.1: granted as alice by certificate \"laptop\"");
+    bench.accounts.authorize("alice", &format!("cert-authority {ca}"));
+    assert!(!log_in().status.success());
+    bench.wait_for_journal("the certificate is for none of the principals \"alice\"");
+
+    // The configuration is root's, and so is the directory; and so is the list of what is revoked.
+    bench.accounts.authorize("alice", &format!("cert-authority,principals=\"operator\" {ca}"));
+    fs::create_dir_all(bench.path("root/etc/consoleserver")).unwrap();
+    let revoked = home.join("revoked");
+    fs::write(&revoked, "").unwrap();
+    let config = format!("[access]\nrevoked = {revoked:?}\n");
+    fs::write(bench.path("root/etc/consoleserver/config.toml"), config).unwrap();
+    assert!(log_in().status.success());
+    fs::copy(bench.path("key.pub"), &revoked).unwrap();
+    assert!(!log_in().status.success());
+    bench.wait_for_journal("denied (key): the certificate \"laptop\" (serial 0) of CA SHA256:");
 }

@@ -1,12 +1,15 @@
 //! The admin CLI over SSH, as users use it: OpenSSH's client, real accounts, the real `console-cli`, `console-auth` and PAM.
 //! In the place of `consolectl` stands a program that says as whom and how it was started; `consolectl` itself is another
-//! test's.
+//! test's, except in `fleet`.
 
 #[path = "../support/accounts.rs"]
 mod accounts;
 #[path = "../support/audit.rs"]
 mod audit;
 mod bench;
+#[allow(dead_code)] // Of another test program, which uses all of it.
+#[path = "../cli/bus.rs"]
+mod bus;
 #[path = "../support/client.rs"]
 mod client;
 #[path = "../support/programs.rs"]
@@ -16,7 +19,9 @@ mod rig;
 
 mod commands;
 mod ends;
+mod fleet;
 mod logins;
+mod names;
 mod refused;
 mod sessions;
 mod terminal;

@@ -105,3 +105,64 @@ fn an_unreachable_login_helper_disables_only_ssh() {
     rig.wait_for_log("a line");
     rig.wait_for_status("; SSH is not available: the login helper is unreachable at ");
 }
+
+/// Has an authority certify the bench's host key, for these names and this time.
+fn certify(rig: &Rig, words: &[&str]) {
+    let key = rig.path("hostkeys/hostkey_ed25519");
+    let public = Command::new("ssh-keygen").arg("-y").arg("-f").arg(&key).output().unwrap();
+    fs::write(rig.path("host.pub"), public.stdout).unwrap();
+    run(Command::new("ssh-keygen")
+        .args(["-q", "-h", "-I", "bench", "-s"])
+        .arg(rig.path("ca"))
+        .args(words)
+        .arg(rig.path("host.pub")));
+    fs::copy(rig.path("host-cert.pub"), rig.path("hostkeys/hostkey_ed25519-cert.pub")).unwrap();
+}
+
+#[test]
+fn a_host_certificate_identifies_every_port_by_one_line() {
+    let mut rig = by_helper();
+    run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(rig.path("ca")));
+    let ca = fs::read_to_string(rig.path("ca.pub")).unwrap();
+    certify(&rig, &["-n", "127.0.0.1,localhost", "-V", "-1h:+1h"]);
+    rig.start_plugged();
+    let known = rig.path("known_hosts");
+    let ssh = |options: &[&str]| {
+        // Of two values ssh takes the first.
+        let (strict, file) = ("StrictHostKeyChecking=yes", format!("UserKnownHostsFile={}", known.display()));
+        let mut command = Command::new("ssh");
+        command.args(["-o", strict, "-o", &file]).args(rig.ssh(options).get_args());
+        command.args(["demo@127.0.0.1", "log"]).output().unwrap()
+    };
+    fs::write(&known, format!("@cert-authority 127.0.0.1,[127.0.0.1]:* {ca}")).unwrap();
+    let output = ssh(&[]);
+    assert!(output.status.success(), "{output:?}");
+    // By a name that is not in the certificate it is another machine.
+    let alias = ["-o", "HostKeyAlias=other", "-o", "HostKeyAlgorithms=ssh-ed25519-cert-v01@openssh.com"];
+    fs::write(&known, format!("@cert-authority * {ca}")).unwrap();
+    let output = ssh(&alias);
+    assert!(!output.status.success(), "{output:?}");
+    // A client without the authority is served the key.
+    fs::write(
+        &known,
+        format!("[127.0.0.1]:{} {}", rig.tcp_port, fs::read_to_string(rig.path("host.pub")).unwrap()),
+    )
+    .unwrap();
+    let output = ssh(&[]);
+    assert!(output.status.success(), "{output:?}");
+
+    fs::write(&known, format!("@cert-authority * {ca}")).unwrap();
+    certify(&rig, &["-n", "127.0.0.1", "-V", "20200101:20210101"]);
+    rig.apply();
+    rig.wait_for_journal("hostkey_ed25519-cert.pub: certificate that expired at 2021-01-01T");
+    let output = ssh(&[]);
+    assert!(!output.status.success(), "{output:?}");
+    run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(rig.path("key2")));
+    run(Command::new("ssh-keygen")
+        .args(["-q", "-I", "x", "-n", "x", "-s"])
+        .arg(rig.path("ca"))
+        .arg(rig.path("key2.pub")));
+    fs::copy(rig.path("key2-cert.pub"), rig.path("hostkeys/hostkey_user")).unwrap();
+    rig.apply();
+    rig.wait_for_journal("hostkey_user: user certificate; a host certificate is needed: ssh-keygen -h -s CA");
+}

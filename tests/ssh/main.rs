@@ -20,6 +20,7 @@ mod algorithms;
 mod attack;
 mod away;
 mod cable;
+mod certificates;
 mod clients;
 mod crowd;
 mod ends;

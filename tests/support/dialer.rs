@@ -1,3 +1,4 @@
+#![allow(dead_code)] // Each test program uses its own part of this.
 //! systemd's part for the dialer of a bench: a listening socket at which the real `console-dial` is started for each process of the port, and
 //! started again after it has ended.
 

@@ -278,6 +278,14 @@ fn a_copy_has_all_keys_except_those_of_a_single_port() {
     assert_eq!((copy.ssh_port, &copy.device), (None, &None));
     let same = crate::config::Port { ssh_port: port.ssh_port, device: port.device.clone(), ..copy.clone() };
     assert_eq!(same, *port);
+    // Two ports must not connect to one far end; a unit is each port's own.
+    for (source, copied) in [("tcp:ts:4001", None), ("unit", Some("unit"))] {
+        let text = TEXT.replace("slow\n", &format!("slow\nsource = \"{source}\"\nbreak = \"~B\"\n"));
+        let state = over(&text).copy(&name("a"), &name("c"), &alice()).unwrap();
+        let copy = &state.candidate_config.ports[&name("c")];
+        assert_eq!(copy.source.as_ref().map(ToString::to_string).as_deref(), copied);
+        assert_eq!(copy.break_sequence.to_string(), "~B");
+    }
     let refused =
         |from: &str, to: &str| over(&text).copy(&name(from), &name(to), &alice()).unwrap_err().to_string();
     assert_eq!(refused("a", "b"), "there already is a port b");

@@ -106,8 +106,8 @@ pub(in crate::cli) async fn set(
     put(client, &[], &values, &targets).await?;
     let keys: Vec<&str> = assignments.iter().map(|assignment| assignment.key.as_str()).collect();
     print_effects(client, before, &keys, to).await?;
-    match (&of, keys.contains(&"authorized_keys_command")) {
-        (Targets::Table(Target::Access), true) => confirm_command(client, to).await,
+    match &of {
+        Targets::Table(Target::Access) => confirm_by_root(client, &keys, to).await,
         _ => Ok(()),
     }
 }
@@ -264,21 +264,37 @@ async fn print_effects(
     Ok(())
 }
 
-/// A program is run only if root configured it, not on the word of console-admin (`auth::sources`): here root confirms it.
-async fn confirm_command(client: &Client, to: &mut impl Write) -> Done {
-    let keys = client.service().await?.keys(&Target::Access).await?.candidate;
-    let text = |key| keys.get(key).and_then(Value::as_str);
-    let (Some(command), Some(user)) = (text("authorized_keys_command"), text("authorized_keys_command_user"))
-    else {
+/// A program is run, and an authority trusted, only if root configured it, not on the word of console-admin (`auth::sources`): here root
+/// confirms it.
+async fn confirm_by_root(client: &Client, keys: &[&str], to: &mut impl Write) -> Done {
+    let is_set = |some: &[&str]| some.iter().any(|key| keys.contains(key));
+    let (command, authorities) = (is_set(&["authorized_keys_command"]), is_set(&["user_ca", "principals"]));
+    if !command && !authorities {
         return Ok(());
+    }
+    let values = client.service().await?.keys(&Target::Access).await?.candidate;
+    let text = |key| values.get(key).and_then(Value::as_str);
+    let is_root = geteuid().is_root();
+    let mut say = |confirmed: String, not: &str| {
+        let notice = if is_root { format!("confirmed by root: {confirmed}") } else { not.to_owned() };
+        writeln!(to, "{}", plain_lines(&notice))
     };
-    let notice = if geteuid().is_root() {
-        sources::confirm_set_by_root(command, user);
-        format!("confirmed by root: {command} runs as {user}")
-    } else {
-        "(it is not run until root confirms it: root sets it again, or writes it to the file)".to_owned()
-    };
-    Ok(writeln!(to, "{}", plain_lines(&notice))?)
+    let names = (text("authorized_keys_command"), text("authorized_keys_command_user"));
+    if let (true, (Some(command), Some(user))) = (command, names) {
+        if is_root {
+            sources::confirm_command_set_by_root(command, user);
+        }
+        let not = "(it is not run until root confirms it: root sets it again, or writes it to the file)";
+        say(format!("{command} runs as {user}"), not)?;
+    }
+    if let (true, Some(user_ca)) = (authorities, text("user_ca")) {
+        if is_root {
+            sources::confirm_authorities_set_by_root(user_ca, text("principals"));
+        }
+        let not = "(it accepts no certificate until root confirms it: root sets it again, or writes it to the file)";
+        say(format!("certificates of {user_ca} are accepted"), not)?;
+    }
+    Ok(())
 }
 
 fn shown(value: &Value) -> String {

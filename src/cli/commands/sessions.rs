@@ -9,19 +9,16 @@ use crate::cli::client::{Client, each};
 use crate::cli::error::{CommandError, Done};
 use crate::cli::summary::counted;
 use crate::hub::DEFAULT_BREAK_MS;
-use crate::port::{PortName, PortPattern};
-
-/// The limit of a port, in milliseconds.
-const MAX_BREAK_MS: i64 = 10_000;
+use crate::port::{BreakArgument, PortName, PortPattern};
 
 /// Arguments of `break`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Break {
     /// Ports
     pub port: PortPattern,
-    /// Duration in milliseconds
-    #[arg(value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=MAX_BREAK_MS))]
-    pub milliseconds: Option<u32>,
+    /// Duration in milliseconds, or the name of one of the port's breaks
+    #[arg(value_name = "MS|NAME")]
+    pub which: Option<BreakArgument>,
 }
 
 /// Arguments of `disconnect`.
@@ -43,12 +40,16 @@ pub struct NoSession {
     pub ports: String,
 }
 
-pub(in crate::cli) async fn send_break(Break { port, milliseconds }: Break, client: &Client) -> Done {
+pub(in crate::cli) async fn send_break(Break { port, which }: Break, client: &Client) -> Done {
     let ports = client.select(&[port]).await?;
     let service = client.service().await?;
-    let milliseconds = milliseconds.unwrap_or(DEFAULT_BREAK_MS);
+    let which = &which.unwrap_or(BreakArgument::Length(DEFAULT_BREAK_MS));
     let send = |port: PortName| async move {
-        let sent = service.port(&port).await?.send_break(milliseconds).await;
+        let proxy = service.port(&port).await?;
+        let sent = match which {
+            BreakArgument::Length(milliseconds) => proxy.send_break(*milliseconds).await,
+            BreakArgument::Name(name) => proxy.send_named_break(&name.to_string()).await,
+        };
         Ok(service.of_port(&port, sent).await?)
     };
     each(ports, send).await.map(drop)

@@ -10,6 +10,7 @@ use nix::unistd::geteuid;
 
 use super::finding::Finding;
 use crate::auth::sources::Configured;
+use crate::auth::trust;
 use crate::cli::bounded::RunningQuery;
 use crate::config::changes::{KeyPath, Scope, stated};
 use crate::config::{self, Access};
@@ -26,13 +27,34 @@ pub(super) fn check(access: &Access, file: &Path) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     let configured = Configured { file: None, root: "/".into() };
-    if let Some(unconfirmed) = configured.unconfirmed() {
+    for unconfirmed in configured.unconfirmed() {
         findings.push(Finding::everywhere(unconfirmed.to_string(), unconfirmed.command()));
     }
+    findings.extend(unusable_files(access));
     if let Some(settings) = settings_of_sshd() {
         let text = config::load_text(file).ok().flatten().unwrap_or_default();
         let is_stated = |key| stated(&text, &KeyPath { scope: Scope::Access, key: Some(key) }).is_some();
         findings.extend(compare(access, &settings, is_stated));
+    }
+    findings
+}
+
+/// Files about certificates that `console-auth` cannot use.
+fn unusable_files(access: &Access) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(file) = &access.user_ca
+        && let Err(error) = trust::authorities(file)
+    {
+        let problem = format!("user_ca accepts no certificate: {error}");
+        let remedy = "write the CA's public key to it, as root and with mode 644, or set user_ca = \"none\"";
+        findings.push(Finding::everywhere(problem, remedy));
+    }
+    if let Some(file) = &access.revoked
+        && let Err(error) = trust::check_revoked(file)
+    {
+        let problem = format!("no key and no certificate is accepted, because of revoked: {error}");
+        let remedy = format!("write a new list, such as by ssh-keygen -k -f {}", file.display());
+        findings.push(Finding::everywhere(problem, remedy));
     }
     findings
 }
@@ -56,7 +78,8 @@ pub(super) fn compare(
     sshd: &BTreeMap<String, String>,
     is_stated: impl Fn(&'static str) -> bool,
 ) -> Vec<Finding> {
-    let setting = |key| sshd.get(key).map(String::as_str).filter(|value| !value.eq_ignore_ascii_case("none"));
+    let setting =
+        |key: &str| sshd.get(key).map(String::as_str).filter(|value| !value.eq_ignore_ascii_case("none"));
     let mut findings = Vec::new();
     if let Some(command) = setting("authorizedkeyscommand")
         && access.authorized_keys_command.is_none()
@@ -73,6 +96,24 @@ pub(super) fn compare(
                 config::Value::from(user),
             ),
         ));
+    }
+    for (keyword, key, is_set) in [
+        ("TrustedUserCAKeys", "user_ca", access.user_ca.is_some()),
+        ("AuthorizedPrincipalsFile", "principals", access.principals.is_some()),
+        ("RevokedKeys", "revoked", access.revoked.is_some()),
+    ] {
+        if let Some(file) = setting(&keyword.to_ascii_lowercase())
+            && !is_set
+            && !is_stated(key)
+        {
+            findings.push(Finding::everywhere(
+                format!("sshd uses {keyword} {file}, and the consoles do not"),
+                format!(
+                    "to use it here too, set in [access]:\n{key} = {}\notherwise: {key} = \"none\"",
+                    config::Value::from(file)
+                ),
+            ));
+        }
     }
     let theirs: Vec<&str> =
         sshd.get("authorizedkeysfile").map(|files| files.split_whitespace().collect()).unwrap_or_default();
@@ -116,6 +157,48 @@ mod tests {
         assert!(found(AS_INSTALLED, &[]).is_empty());
         let longer = AS_INSTALLED.replace(".ssh/authorized_keys ", "%h/.ssh/authorized_keys ");
         assert!(found(&longer, &[]).is_empty());
+    }
+
+    #[test]
+    fn certificates_of_sshd_alone_are_reported_until_the_configuration_sets_them() {
+        for (keyword, key) in [
+            ("TrustedUserCAKeys", "user_ca"),
+            ("AuthorizedPrincipalsFile", "principals"),
+            ("RevokedKeys", "revoked"),
+        ] {
+            let printed = format!("{} /etc/ssh/x\n", keyword.to_ascii_lowercase());
+            assert_eq!(
+                found(&printed, &[]),
+                [format!("sshd uses {keyword} /etc/ssh/x, and the consoles do not")]
+            );
+            assert!(found(&printed, &[key]).is_empty());
+            assert!(found(&printed.replace("/etc/ssh/x", "none"), &[]).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_file_about_certificates_that_cannot_be_used_is_reported() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("revoked");
+        std::fs::write(&file, "SSHKRL\n\0\0").unwrap();
+        let access = Access {
+            user_ca: Some("/nonexistent/ca.pub".into()),
+            revoked: Some(file.clone()),
+            ..Access::default()
+        };
+        let problems: Vec<String> =
+            unusable_files(&access).into_iter().map(|finding| finding.problem).collect();
+        assert_eq!(
+            problems,
+            [
+                "user_ca accepts no certificate: cannot read /nonexistent/ca.pub: No such file or directory (os error 2)"
+                    .to_owned(),
+                format!(
+                    "no key and no certificate is accepted, because of revoked: {}: it ends within a field",
+                    file.display()
+                ),
+            ]
+        );
     }
 
     #[test]

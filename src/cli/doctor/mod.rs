@@ -34,6 +34,7 @@ use super::look;
 use crate::attach::client::{self, AttachError};
 use crate::config::{Config, ConfigError, Loaded, LogType};
 use crate::exec;
+use crate::fleet;
 use crate::port::nearest::{either, nearest};
 use crate::port::{PortName, PortPattern};
 use finding::{Finding, Subject, unit_journal};
@@ -138,6 +139,11 @@ fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
     if ports.is_empty() {
         findings.extend(identity::unserved(&observed));
     }
+    let published = fleet::remarks(Path::new("/")).into_iter();
+    let published = published.map(|fleet::Remark { port, problem, fix }| Finding { port, problem, fix });
+    findings.extend(published.filter(|Finding { port, .. }| {
+        ports.is_empty() || port.as_ref().is_none_or(|port| ports.contains(port))
+    }));
     let logs: Vec<PathBuf> = subjects.iter().map(Subject::logs).collect();
     let spaces = bounded::space_of(&logs, DISK_TIMEOUT);
     let mut logged = Vec::with_capacity(subjects.len());

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::blocks::{self, Block, Statement};
+use super::breaks::{self as sequences, BreakSequences};
 use super::consent::{self, Origins, UserEntry};
 use super::error::{ImportError, SourceLine};
 use super::lexer::Include;
@@ -55,11 +56,7 @@ pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Resul
     let mut known = Known { dropped: read.dropped, ..Known::default() };
     let mut consoles: Vec<Console> = Vec::new();
     let mut from = Origins::default();
-    // The default break sequences of conserver(8).
-    let mut breaks: BTreeMap<String, String> =
-        [("1", "\\z"), ("2", "\\r~^b"), ("3", "#."), ("4", "\\r\\d~\\d^b")]
-            .map(|(name, sequence)| (name.to_owned(), sequence.to_owned()))
-            .into();
+    let mut breaks = BreakSequences::default();
     for block in read.blocks {
         match block.kind {
             "console" => {
@@ -106,11 +103,7 @@ pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Resul
                     }
                 }
             }
-            "break" => {
-                let mut sequences =
-                    block.statements.into_iter().filter(|statement| statement.keyword == "string");
-                breaks.extend(sequences.next_back().map(|statement| (block.name, statement.value)));
-            }
+            "break" => breaks.define(&block),
             "task" => {
                 let title = format!("task {}", quoted(&block.name));
                 plan.report(&block.place, title, "no programs are run for users");
@@ -210,7 +203,7 @@ fn is_here(master: &str, this_host: &str) -> bool {
 fn port(
     plan: &mut Plan,
     console: &Console,
-    breaks: &BTreeMap<String, String>,
+    breaks: &BreakSequences,
     from: &Origins,
     this_host: &str,
 ) -> Result<(), ImportError> {
@@ -304,7 +297,7 @@ fn remote(
     plan: &mut Plan,
     console: &Console,
     kind: &str,
-    breaks: &BTreeMap<String, String>,
+    breaks: &BreakSequences,
     from: &Origins,
 ) -> Result<(), ImportError> {
     let Console { name, place, settings } = console;
@@ -353,17 +346,16 @@ fn remote(
 }
 
 /// What is the same of every type.
-fn finish(
-    plan: &mut Plan,
-    mut draft: Draft,
-    console: &Console,
-    breaks: &BTreeMap<String, String>,
-    from: &Origins,
-) {
+fn finish(plan: &mut Plan, mut draft: Draft, console: &Console, breaks: &BreakSequences, from: &Origins) {
     let Console { name, place, settings } = console;
     let title = format!("console {}", quoted(name));
     for statement in settings.one.values() {
-        remark(plan, &mut draft, statement, breaks);
+        remark(plan, &mut draft, statement);
+    }
+    breaks.apply(plan, &mut draft, settings.one.get("break"), settings.one.get("breaklist"));
+    sequences::keepalive(plan, &mut draft, settings.one.get("idletimeout"), settings.one.get("idlestring"));
+    if let Some(command) = settings.one.get("initcmd") {
+        sequences::initial(plan, &mut draft, command, settings.one.contains_key("initsubst"));
     }
     consent::apply(plan, &mut draft, &settings.rw, &settings.ro, place);
     if let Some((included, at)) = &settings.doubtful {
@@ -379,7 +371,7 @@ fn finish(
 }
 
 /// Reports a statement that is not imported.
-fn remark(plan: &mut Plan, draft: &mut Draft, statement: &Statement, breaks: &BTreeMap<String, String>) {
+fn remark(plan: &mut Plan, draft: &mut Draft, statement: &Statement) {
     let Statement { keyword, value, place } = statement;
     let setting = statement.original();
     let why = match *keyword {
@@ -388,14 +380,7 @@ fn remark(plan: &mut Plan, draft: &mut Draft, statement: &Statement, breaks: &BT
             return plan.set(draft, "log.type", "none".into(), &setting, place);
         }
         "logfile" => "the log is /var/log/consoleserver/PORT/console.log",
-        "break" if breaks.get(value).is_some_and(|sequence| sequence == "\\z") => return,
-        "break" | "breaklist" => "^Ecl0 sends a serial break",
-        "idlestring" | "idletimeout" => {
-            "nothing is sent to a device automatically; `timeout` here disconnects idle sessions"
-        }
-        "initcmd" | "initrunas" | "initsubst" | "initspinmax" | "initspintimer" => {
-            "no programs are run for a port"
-        }
+        "initrunas" | "initspinmax" | "initspintimer" => "no programs are run for a port",
         "logfilemax" => "logs are rotated by logrotate(8)",
         "motd" => "set a description with `describe`",
         "tasklist" => "no programs are run for users",

@@ -3,6 +3,7 @@
 //! 4.0, and `ini` reads config.ini of ConsoleServer. They do no I/O; their caller reads included files. `carry` applies the plan.
 
 mod blocks;
+mod breaks;
 mod carry;
 mod conman;
 mod consent;

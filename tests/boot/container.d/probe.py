@@ -195,6 +195,8 @@ ACTS = {
 }
 if PLACE in ("port", "source"):
     ACTS["reach the source of a sibling"] = lambda: unix_socket("/run/consoleserver/source/ttyUSB1/socket")
+if PLACE == "metrics":
+    ACTS["reach the local socket of a port"] = lambda: unix_socket("/run/consoleserver/attach/ttyUSB1")
 if PLACE == "source":
     ACTS["read the configuration"] = lambda: look("/etc/consoleserver/config.toml")
     ACTS["read the secret of another source"] = lambda: look("/run/credentials/console-source@ttyUSB1.service/password")
@@ -207,12 +209,14 @@ MUST = {
     "cli": ["ask the login helper of the admin CLI"],
     "admin": ["write in its own directory", "write the configuration", "see whether an address is free", "call the bus"],
     "source": ["connect by IPv4"],
+    "metrics": ["reach the local socket of a port", "call the bus"],
     "auth-port": ["read /home", "read the passwords", "become somebody"],
     "auth-cli": ["read /home", "read the passwords", "become somebody", "run a program"],
 }
 MAY = {
     "port": [],
     "cli": ["call the bus", "write in its own directory"],
+    "metrics": ["write in its own directory"],
     # To connect is its trade, by a program if the administrator wants that; its /tmp is private.
     "source": [
         "make an IPv6 socket", "make a UDP socket", "make a netlink socket", "see whether an address is free", "write in its own directory", "run a program",

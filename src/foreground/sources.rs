@@ -1,0 +1,117 @@
+//! The dialer of a port with a `source`: a `console-dial` when the port connects, as `console-source@PORT.socket` would start it. It runs as
+//! the ports do, without the sandbox of its unit.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use command_fds::{CommandFdExt, FdMapping};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, listen, socket_with};
+use tokio::process::Child;
+
+use super::ForegroundError;
+use super::children;
+use super::paths::in_file;
+use super::port::{LISTEN_FDS_START, connection_waits};
+use crate::port::{PortName, Source};
+use crate::source::socket_path;
+use crate::system::persist::Owner;
+
+/// Connections that wait: a port has one.
+const BACKLOG: i32 = 8;
+/// After a dialer that failed: the `RestartSec=` of its unit.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// The listening socket of a dialer, and how it is started.
+#[derive(Debug)]
+pub struct ServedSource {
+    name: PortName,
+    source: Source,
+    listener: OwnedFd,
+    program: PathBuf,
+    /// See `PortProgram`.
+    opened: Option<Arc<File>>,
+    user: Option<Owner>,
+}
+
+impl ServedSource {
+    /// Binds the socket of a port's dialer, which only the port's user may connect to.
+    pub fn listen(
+        runtime: &Path,
+        name: &PortName,
+        source: Source,
+        program: PathBuf,
+        opened: Option<Arc<File>>,
+        user: Option<Owner>,
+    ) -> Result<Self, ForegroundError> {
+        let path = socket_path(runtime, name.as_str());
+        let listener = bind(&path, user).map_err(in_file(&path))?;
+        Ok(Self { name: name.clone(), source, listener, program, opened, user })
+    }
+
+    /// Serves one process of the port after the other, without end.
+    pub async fn serve(self) {
+        loop {
+            let served = async {
+                connection_waits([self.listener.as_fd()].into_iter()).await?;
+                let mut child = self.start()?;
+                let pid = children::pid(&child);
+                tracing::info!("{}: console-dial started for {}{pid}", self.name, self.source);
+                match child.wait().await? {
+                    status if status.success() => Ok(()),
+                    status => Err(io::Error::other(format!("ended with {status}"))),
+                }
+            };
+            if let Err(error) = served.await {
+                tracing::error!("{}: console-dial: {error}", self.name);
+                tokio::time::sleep(RETRY_DELAY).await;
+            }
+        }
+    }
+
+    fn start(&self) -> io::Result<Child> {
+        let mut fds = vec![self.listener.try_clone()?];
+        // Executing a descriptor needs no search permission on its path (proc_pid_fd(5)).
+        let program = match &self.opened {
+            Some(file) => {
+                fds.push(file.try_clone()?.into());
+                format!("/proc/self/fd/{}", LISTEN_FDS_START + 1).into()
+            }
+            None => self.program.clone(),
+        };
+        let mut command = children::command(&program);
+        command.arg("--").arg(self.name.as_str()).arg(self.source.to_string());
+        command.env("LISTEN_FDS", "1").stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        if let Some(Owner { uid, gid }) = self.user {
+            command.uid(uid).gid(gid);
+        }
+        let mappings =
+            (LISTEN_FDS_START..).zip(fds).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
+        command.fd_mappings(mappings.collect()).map_err(io::Error::other)?;
+        command.spawn()
+    }
+}
+
+fn bind(path: &Path, user: Option<Owner>) -> io::Result<OwnedFd> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    // Of a run that was killed: only one program has this directory at a time (`Paths::claim`).
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    if let Some(Owner { uid, gid }) = user {
+        chown(path, Some(uid), Some(gid))?;
+    }
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}

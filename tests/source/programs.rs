@@ -1,0 +1,282 @@
+//! Programs as far ends: the commands of the drop-ins in `units/source`, with Debian's ipmitool at OpenIPMI's simulator of a BMC, and OpenSSH
+//! at Debian's sshd and at a console of our own.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::rig::{Rig, until};
+use super::{Client, accept_tcp, bench, free_port};
+use crate::dialer::Dialers;
+
+/// The words of `ExecStart=` in a shipped drop-in after the name of the port, as systemd passes them, with these replacements.
+fn dropin(name: &str, replaced: &[(&str, &str)]) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("units/source").join(name);
+    let text = fs::read_to_string(path).unwrap();
+    let command =
+        text.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/libexec/consoleserver/console-dial "));
+    let mut command = command.expect("an ExecStart= of console-dial").to_owned();
+    for (from, to) in replaced {
+        assert!(command.contains(from), "{from} in {command}");
+        command = command.replace(from, to);
+    }
+    assert!(!command.contains('%') && !command.contains("${"), "{command}");
+    // systemd.service(5), "Command lines": quotes and the escapes of C.
+    let words = shlex::split(&command).unwrap();
+    words.iter().map(|word| word.replace("\\r", "\r").replace("\\x1d", "\x1d")).collect()
+}
+
+/// The dialer of a drop-in; `%i` was the name of the port, which the bench gives.
+fn dialers(rig: &Rig, words: &[String]) -> Dialers {
+    let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| *word != "PORT").collect();
+    Dialers::new(&rig.path("run"), &words)
+}
+
+/// A BMC whose serial line is a TCP connection.
+struct Bmc {
+    child: Child,
+    port: u16,
+    line: TcpStream,
+    _line: TcpListener,
+    _place: tempfile::TempDir,
+}
+
+impl Bmc {
+    fn start() -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let line = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let lan = format!(
+            "name \"node17\"\nset_working_mc 0x20\n startlan 1\n  addr 127.0.0.1 {port}\n  priv_limit admin\n  \
+             allowed_auths_callback none md2 md5 straight\n  allowed_auths_user none md2 md5 straight\n  \
+             allowed_auths_operator none md2 md5 straight\n  allowed_auths_admin none md2 md5 straight\n  \
+             guid a123456789abcdefa123456789abcdef\n endlan\n sol \"tcp:{}\" 115200\n \
+             user 1 true \"\" \"test\" user 10 none md2 md5 straight\n \
+             user 2 true \"admin\" \"s3cret\" admin 10 none md2 md5 straight\n",
+            line.local_addr().unwrap()
+        );
+        fs::write(place.path().join("lan.conf"), lan).unwrap();
+        let emulation = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\n\
+                         sel_enable 0x20 1000 0x0a\nmc_enable 0x20\n";
+        fs::write(place.path().join("sim.emu"), emulation).unwrap();
+        let child = Command::new("ipmi_sim")
+            .args(["-n", "-c"])
+            .arg(place.path().join("lan.conf"))
+            .arg("-f")
+            .arg(place.path().join("sim.emu"))
+            .arg("-s")
+            .arg(place.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("ipmi_sim of openipmi, which `make` installs");
+        let stream = accept_tcp(&line);
+        Self { child, port, line: stream, _line: line, _place: place }
+    }
+
+    /// The drop-in's command for it, with this password. A local BMC answers at once: `-N 1` waits no longer than a second.
+    fn command(&self, rig: &Rig, password: &str) -> Vec<String> {
+        fs::write(rig.path("password"), password).unwrap();
+        let at = format!("-N 1 -p {} -H 127.0.0.1 -U admin", self.port);
+        let file = rig.path("password").display().to_string();
+        dropin("ipmi.conf", &[("%i", "PORT"), ("-H ${BMC} -U ${BMC_USER}", &at), ("%d/password", &file)])
+    }
+}
+
+impl Drop for Bmc {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Without a terminal, whose client would have escapes of its own.
+fn by_command(rig: &Rig, words: &[&str]) {
+    let output = rig.ssh(&["demo@127.0.0.1"]).args(words).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{words:?}: {output:?}");
+}
+
+fn reads_until(line: &mut impl Read, wanted: &[u8]) -> Vec<u8> {
+    let mut read = Vec::new();
+    let mut byte = [0];
+    while !read.windows(wanted.len()).any(|window| window == wanted) {
+        assert!(line.read(&mut byte).unwrap() == 1, "{:?}", String::from_utf8_lossy(&read));
+        read.push(byte[0]);
+    }
+    read
+}
+
+#[test]
+fn ipmitool_carries_a_console_of_a_bmc_with_its_break() {
+    let mut bmc = Bmc::start();
+    let mut rig = bench("unit", "");
+    rig.serve_logins(true);
+    let _dialers = dialers(&rig, &bmc.command(&rig, "s3cret"));
+    rig.start();
+    rig.wait_for_log("SOL Session operational");
+    bmc.line.write_all(b"\r\nnode17 login: \r\n").unwrap();
+    rig.wait_for_log("node17 login: ");
+    Client::attach(&rig).sees("node17 login: ");
+    // ~. at the beginning of a line would end ipmitool's session; as it is started here, it is typed.
+    by_command(&rig, &["send", "--force", "root\\r~.x"]);
+    reads_until(&mut bmc.line, b"~.x");
+    by_command(&rig, &["break", "--force"]);
+    // Its simulator passes a break on as telnet's BRK (RFC 854).
+    reads_until(&mut bmc.line, b"\xff\xf3");
+    rig.wait_for_log("send break");
+    assert!(rig.stop().success());
+}
+
+#[test]
+fn a_wrong_password_of_a_bmc_is_one_sentence_and_is_tried_three_times() {
+    let bmc = Bmc::start();
+    let mut rig = bench("unit", "");
+    let _dialers = dialers(&rig, &bmc.command(&rig, "guess"));
+    rig.start();
+    let status = rig.wait_for_status("not tried again after 3 refused logins");
+    assert!(
+        status.contains("the far end refused the login of ipmitool: > RAKP 2 HMAC is invalid"),
+        "{status}"
+    );
+    assert!(!rig.journal().contains("guess") && !rig.log_text().contains("guess"));
+    assert!(rig.stop().success());
+}
+
+/// A BMC that is restarted. ipmitool notices it by its own keepalive, after up to a minute: hence not in the gate.
+#[test]
+#[ignore = "a minute: make release-check"]
+fn a_bmc_that_reboots_is_connected_again() {
+    let bmc = Bmc::start();
+    let mut rig = bench("unit", "");
+    rig.serve_logins(true);
+    let command = bmc.command(&rig, "s3cret");
+    let _dialers = dialers(&rig, &command);
+    rig.start();
+    rig.wait_for_log("SOL Session operational");
+    let client = Client::attach(&rig);
+    client.sees("SOL Session operational");
+    drop(bmc);
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(180);
+    while !rig.log_text().contains("demo disconnected: ") {
+        assert!(std::time::Instant::now() < patience, "{}", rig.log_text());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    client.sees("disconnected");
+    assert!(rig.stop().success());
+}
+
+/// sshd with a console in place of a shell, for the user who runs the test.
+struct SshBmc {
+    child: Child,
+    port: u16,
+}
+
+impl SshBmc {
+    fn start(rig: &Rig) -> Self {
+        let port = free_port();
+        fs::create_dir_all("/run/sshd").unwrap();
+        let key = fs::read_to_string(rig.path("key.pub")).unwrap();
+        fs::write(rig.path("admitted"), key).unwrap();
+        let config = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n\
+             PasswordAuthentication no\nKbdInteractiveAuthentication no\nAuthorizedKeysFile {}\nPrintMotd no\nPrintLastLog no\n\
+             ForceCommand stty raw -echo; printf 'bmc console\\r\\n'; IFS= read -r line; exec cat\n",
+            rig.path("hostkeys/hostkey_ed25519").display(),
+            rig.path("admitted").display(),
+        );
+        fs::write(rig.path("sshd_config"), config).unwrap();
+        let child = Command::new("/usr/sbin/sshd")
+            .args(["-D", "-e", "-f"])
+            .arg(rig.path("sshd_config"))
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(rig.path("sshd-journal")).unwrap())
+            .spawn()
+            .unwrap();
+        until("sshd", || TcpStream::connect(("127.0.0.1", port)).ok());
+        let public = fs::read_to_string(rig.path("hostkeys/hostkey_ed25519.pub"));
+        let public = public.unwrap_or_else(|_| {
+            let file = rig.path("hostkeys/hostkey_ed25519");
+            let printed = Command::new("ssh-keygen").arg("-yf").arg(file).output().unwrap();
+            String::from_utf8(printed.stdout).unwrap()
+        });
+        fs::write(rig.path("known"), format!("[127.0.0.1]:{port} {public}")).unwrap();
+        Self { child, port }
+    }
+}
+
+impl Drop for SshBmc {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The drop-in's command.
+fn ssh(known: &Path, key: &Path, port: u16, at: &str) -> Vec<String> {
+    dropin(
+        "ssh.conf",
+        &[
+            ("%i", "PORT"),
+            ("%d/key", key.to_str().unwrap()),
+            ("%d/hosts", known.to_str().unwrap()),
+            ("${BMC_PORT}", &port.to_string()),
+            ("${BMC}", at),
+        ],
+    )
+}
+
+fn user() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).unwrap().unwrap();
+    format!("{}@127.0.0.1", user.name)
+}
+
+#[test]
+fn ssh_carries_a_console_and_a_key_that_is_not_admitted_is_one_sentence() {
+    let mut rig = bench("unit", "");
+    rig.serve_logins(true);
+    let bmc = SshBmc::start(&rig);
+    let dialer = dialers(&rig, &ssh(&rig.path("known"), &rig.path("key"), bmc.port, &user()));
+    rig.start();
+    rig.wait_for_log("bmc console");
+    by_command(&rig, &["send", "--force", "\\nhello\\r~.there\\r\\n"]);
+    rig.wait_for_log("~.there");
+    // The BMC goes down: its console ends with it.
+    drop(bmc);
+    drop(dialer);
+
+    // The host key of that BMC is known, and the key is another one.
+    let bmc = SshBmc::start(&rig);
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(rig.path("other"))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let _dialer = dialers(&rig, &ssh(&rig.path("known"), &rig.path("other"), bmc.port, &user()));
+    let status = rig.wait_for_status("not tried again after 3 refused logins");
+    let why = format!("the far end refused the login of ssh: {}: Permission denied (publickey).", user());
+    assert!(status.contains(&why), "{status}");
+    assert!(rig.stop().success());
+}
+
+/// A console server in front of another one.
+#[test]
+fn a_break_by_ssh_reaches_the_line_of_a_console_server_behind_it() {
+    let mut bmc = Rig::new("");
+    bmc.serve_logins(true);
+    bmc.start_plugged();
+    let mut rig = bench("unit", "");
+    rig.serve_logins(true);
+    let public =
+        Command::new("ssh-keygen").arg("-yf").arg(bmc.path("hostkeys/hostkey_ed25519")).output().unwrap();
+    let public = String::from_utf8(public.stdout).unwrap();
+    fs::write(rig.path("known"), format!("[127.0.0.1]:{} {public}", bmc.tcp_port)).unwrap();
+    let _dialer = dialers(&rig, &ssh(&rig.path("known"), &bmc.path("key"), bmc.tcp_port, "demo@127.0.0.1"));
+    rig.start();
+    rig.wait_for_log("for help]");
+    by_command(&rig, &["break", "--force"]);
+    bmc.wait_for_journal("demo sends a break of 500 ms");
+    assert!(rig.stop().success() && bmc.stop().success());
+}
