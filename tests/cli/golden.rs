@@ -143,7 +143,6 @@ fn answers_to_changes_and_their_journal() {
         "unset ttyUSB1 parity",
         "describe ttyUSB0 core switch",
         "timeout ttyUSB9 5",
-        "show ttyUSB1",
         "diff",
         "reload ttyUSB0",
         "reload ttyUSB0",

@@ -27,7 +27,7 @@ const FILES: &[&str] = &[
     "[ports.a]\nlike = \"cisco\"\n",
     "[templates.cisco]\n[ports.a]\nlike = \"cisko\"\n[ports.b]\nlike = \"x\"\n",
     "[ports.rack.2]\nbaud = 9600\n",
-    "[ports.\"a/b\"]\n[ports.c]\nenable = true\nfrobnicate = 1\n",
+    "[ports.\"a/b\"]\n[ports.c]\nenable = true\n",
     "[ports.a]\nssh_port = 1\n[ports.b]\nssh_port = 1\ndevice = \"/dev/x\"\n[ports.c]\ndevice = \"/dev/x\"\nssh_port = 8022\n",
     "[ports.a]\nenabled = 1\ndescription = 2\ndevice = \"../x\"\ngroups = [\"%x\"]\nusers = [\"-x\"]\nwrite = \"all\"\ntimeout = -1\n",
     "[ports.a]\nbaud = \"fast\"\nbytesize = 9\nparity = \"X\"\nstopbits = 3\nrtscts = \"on\"\nxonxoff = 0\ndtr = \"up\"\n",
