@@ -10,7 +10,7 @@ BUILD_PACKAGES := gcc libc6-dev libpam0g-dev patch pkg-config openssh-client
 DEB_PACKAGES   := $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot lintian $(NPM)
 # What is done before a release only.
 RELEASE_PACKAGES := autopkgtest qemu-user-static
-TEST_PACKAGES  := $(BUILD_PACKAGES) $(NPM) ansible bind9 bind9-dnsutils chromium cockpit-bridge cockpit-ws dbus-daemon dropbear-bin expect fence-agents gensio-bin iproute2 ipmitool knot libpam-oath login lrzsz mandoc openipmi openssh-server passwd perl-base powerman procps \
+TEST_PACKAGES  := $(BUILD_PACKAGES) $(NPM) ansible asciinema bind9 bind9-dnsutils bsdutils chromium cockpit-bridge cockpit-ws dbus-daemon dropbear-bin expect fence-agents gensio-bin iproute2 ipmitool knot libpam-oath login lrzsz mandoc openipmi openssh-server passwd perl-base powerman procps \
                   prometheus putty-tools python3-asyncssh python3-cryptography python3-fusepy python3-netmiko python3-paramiko python3-pexpect python3-serial python3-venv \
                   rsync ser2net shellcheck socat ssh-audit sshpass strace systemd tmux util-linux xauth
 

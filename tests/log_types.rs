@@ -5,6 +5,8 @@ mod client;
 #[path = "support/rig.rs"]
 mod rig;
 
+use std::time::Duration;
+
 use client::Client;
 use rig::{Rig, until};
 
@@ -180,4 +182,86 @@ fn bytes_appended_by_others_survive_a_reload_and_a_restart() {
     let places: Vec<_> =
         order.iter().map(|words| log.find(words).unwrap_or_else(|| panic!("{words} in {log}"))).collect();
     assert!(places.is_sorted(), "{log}");
+}
+
+/// What `consolectl play` prints, as fast as it goes.
+fn played(rig: &Rig) -> Vec<u8> {
+    let output = rig.consolectl(&["play", "demo", "--at", "1h", "--speed", "1000"]).output().unwrap();
+    output.stdout
+}
+
+#[test]
+fn a_recording_has_all_bytes_over_kills_and_rotations() {
+    let mut rig = served("{ type = \"text\", record = true }");
+    let mut sent = Vec::new();
+    // Line ends that the text log does not keep, and bytes that are no text.
+    let noise: Vec<u8> = (0..=255).collect();
+    for round in 0..12 {
+        let text = format!("round {round}: 10%\r 20%\r\n\n\r\x1b[1m");
+        for part in [text.as_bytes(), &noise, b"\xc5R\xff\xff"] {
+            rig.say(part);
+            sent.extend_from_slice(part);
+        }
+        match round % 4 {
+            // Some bytes come while no process runs, some after.
+            0 => rig.kill(),
+            1 => rig.start(),
+            2 => until("the recording so far", || (played(&rig) == sent).then_some(())),
+            _ => {
+                let path = rig.log_path();
+                for file in [path.clone(), path.with_file_name("console.log.rec")] {
+                    let name = file.file_name().unwrap().to_str().unwrap();
+                    let turn = |number: u32| file.with_file_name(format!("{name}.{number}"));
+                    for number in (1..5).rev() {
+                        let _ = std::fs::rename(turn(number), turn(number + 1));
+                    }
+                    std::fs::rename(&file, turn(1)).unwrap();
+                }
+            }
+        }
+    }
+    rig.say(b"the end\r\n");
+    sent.extend_from_slice(b"the end\r\n");
+    until("all of the recording", || (played(&rig) == sent).then_some(()));
+}
+
+#[test]
+fn a_recording_has_the_times_at_which_bytes_came() {
+    let rig = served("{ type = \"text\", record = true }");
+    let began = std::time::Instant::now();
+    let mut sent = Vec::new();
+    for count in 0..40 {
+        sent.push(began.elapsed().as_secs_f64());
+        rig.say(format!("{count} ").as_bytes());
+        // Dots of a progress bar, then bursts: the text log has one time for all of a line.
+        std::thread::sleep(Duration::from_millis(if count < 20 { 90 } else { 35 }));
+    }
+    let cast = || {
+        let output = rig.consolectl(&["log", "demo", "--cast=2"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let cast = until("all of the cast", || Some(cast()).filter(|cast| cast.contains("39 ")));
+    let mut recorded = Vec::new();
+    for line in cast.lines().skip(1) {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let (time, text) = (event[0].as_f64().unwrap(), event[2].as_str().unwrap());
+        recorded.extend(text.matches(' ').map(|_| time));
+    }
+    assert_eq!(recorded.len(), sent.len(), "{cast}");
+    // A busy machine delays some of the reads: the median is of the recording.
+    let difference = |at: usize| (recorded[at] - recorded[0] - (sent[at] - sent[0])).abs();
+    let mut differences: Vec<f64> = (0..sent.len()).map(difference).collect();
+    differences.sort_by(f64::total_cmp);
+    assert!(differences[sent.len() / 2] < 0.030, "{differences:?}");
+    let version3 = rig.consolectl(&["log", "demo", "--cast"]).output().unwrap().stdout;
+    assert!(version3.starts_with(b"{\"term\":{\"cols\":80,\"rows\":24}"), "{version3:?}");
+}
+
+#[test]
+fn without_a_recording_play_says_how_to_make_one() {
+    let rig = served("\"text\"");
+    let output = rig.consolectl(&["play", "demo", "--at", "1h"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("there is no recording: set log.record = true"), "{said}");
 }

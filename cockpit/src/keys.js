@@ -45,6 +45,7 @@ export const KEYS = [
     { name: "log.type", type: "text", label: "Log type", options: ["none", "raw", "text", "hex", "both"] },
     { name: "log.input", type: "flag", label: "Log input", help: "Log what is typed, too" },
     { name: "log.journal", type: "flag", label: "Log to journal", help: "Each line is also a message of the journal" },
+    { name: "log.record", type: "flag", label: "Record", help: "Bytes with their times, for a replay" },
     { name: "log.sync", type: "text", label: "Log sync", help: "How often the log is flushed to the disk, such as 5s" },
     { name: "log.file", type: "text", label: "Log file", help: "Inside the port's own directory" },
 ];

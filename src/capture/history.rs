@@ -215,6 +215,17 @@ impl Source {
     }
 }
 
+/// The readable files of a recording, rotated ones included, oldest first.
+pub(super) fn paths(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let files = rotated(path)?.into_iter();
+    let is_readable = |file: &Found| !matches!(file.packing, Packing::Other(..));
+    let mut paths: Vec<_> = files.filter(is_readable).map(|file| file.path).collect();
+    if path.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        paths.push(path.to_owned());
+    }
+    Ok(paths)
+}
+
 /// The rotated files of a log, oldest first, as logrotate(8) names them, by number or by date.
 fn rotated(path: &Path) -> io::Result<Vec<Found>> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))

@@ -1,15 +1,17 @@
 //! The capture log: all output of a port, in a file. `encode` converts bytes to records (pure); `log` keeps the file
 //! consistent through full disks, rotation and crashes (`write_ahead` records each write before it is made, and `recovery` finds
 //! out how much of it is there); `reader` reads it back: `tail` its end, `search` words in it, and `history` also
-//! rotated files, all of them by the lines of `view`.
+//! rotated files, all of them by the lines of `view`. `recording` is a file beside it with the time of each byte, `cast` its form for asciinema.
 
 mod batch;
+pub mod cast;
 mod encode;
 mod hex;
 mod history;
 mod lines;
 mod log;
 pub mod reader;
+pub mod recording;
 mod recovery;
 mod search;
 mod tail;

@@ -10,9 +10,10 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use super::history::History;
+use super::recording::Recording;
 use super::search::{Found, search};
 use super::tail::Tail;
-use super::view::LineSelection;
+use super::view::{LineSelection, TimeRange};
 use crate::config::{Log, LogType};
 use crate::logdir::{Client, NoLogDirectory};
 
@@ -78,6 +79,21 @@ impl Reader {
         self.on_a_thread(move || {
             let lines = history.read_appended()?;
             Ok((history, lines))
+        })
+        .await
+    }
+
+    /// The recording of this time.
+    pub async fn recording(&self, log: &Log, range: TimeRange) -> Result<Recording, ReadError> {
+        let path = self.path(log)?;
+        self.on_a_thread(move || Recording::open(&path, range.since, range.until)).await
+    }
+
+    /// The next frames, perhaps none in this chunk; `None` at the end.
+    pub async fn play_on(&self, mut recording: Recording) -> Result<(Recording, Option<Vec<u8>>), ReadError> {
+        self.on_a_thread(move || {
+            let frames = recording.look_on()?;
+            Ok((recording, frames))
         })
         .await
     }

@@ -11,8 +11,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::batch::{Batch, FailedSync};
+use super::recording::{Progress, Recorder};
 use super::{CaptureError, CaptureLog, Displaced, Times};
-use crate::config::Log;
+use crate::config::{Log, LogType};
 use crate::event::Event;
 use crate::hub::{Cursor, Hub, Note, Noted};
 use crate::logdir::Client;
@@ -75,6 +76,11 @@ pub struct Writer {
     settings: Log,
     reopened: u64,
     log: Option<CaptureLog>,
+    /// With `log.record`.
+    recorder: Option<Recorder>,
+    progress: Progress,
+    /// When the first output since the last look was read.
+    heard_at: Option<Timestamp>,
     /// No batch follows.
     last: bool,
     /// A sync has failed, and what was written since must be synced.
@@ -101,18 +107,26 @@ pub struct Writer {
     told: Option<Instant>,
 }
 
+fn recorder(settings: &Log) -> Option<Recorder> {
+    (settings.record && settings.kind != LogType::None).then(|| Recorder::new(&settings.file))
+}
+
 impl Writer {
     /// A writer into this directory; nothing is opened yet.
     pub fn new(hub: Arc<Hub>, directory: Client, LogConfig { settings, reopened, .. }: LogConfig) -> Self {
         let cursor = hub.log_cursor();
         let health = watch::Sender::new(Health { trouble: None, lost: hub.log_mark().lost });
+        let progress = Progress::new(hub.ring_id(), cursor.position());
         Self {
             hub,
             cursor,
             directory,
-            settings,
             reopened,
             log: None,
+            recorder: recorder(&settings),
+            settings,
+            progress,
+            heard_at: None,
             last: false,
             must_sync: false,
             unsynced_notes: Vec::new(),
@@ -192,6 +206,9 @@ impl Writer {
             () = std::future::ready(()), if self.more => Some(self.next_batch(false)),
             () = self.cursor.heard_more() => {
                 self.heard = true;
+                if self.recorder.is_some() {
+                    self.heard_at.get_or_insert_with(Timestamp::now);
+                }
                 let due = Instant::now() >= self.paced_until || self.cursor.is_a_quarter_behind();
                 Some(if due { self.next_batch(false) } else { Batch::default() })
             }
@@ -244,9 +261,30 @@ impl Writer {
         let (note, reopen) = (batch.note.clone(), batch.reopen);
         let (flushed, synced) = (batch.flush, batch.sync);
         let log = self.log.take();
+        let mut recorder = self.recorder.take();
+        let heard_at = self.heard_at.take();
+        let piece = match recorder {
+            Some(_) => self.progress.piece(self.cursor.position() + batch.gap, &batch.bytes, heard_at),
+            None => None,
+        };
         let (directory, settings, hub) = (self.directory.current(), self.settings.clone(), self.hub.clone());
-        let task = move || batch.make(log, directory, &settings, &hub, times);
-        let (log, arrived, done) = self.wait_for(tokio::task::spawn_blocking(task), offered).await;
+        let task = move || {
+            let recorded_in = directory.as_ref().ok().map(|directory| directory.path().to_owned());
+            let (log, arrived, done) = batch.make(log, directory, &settings, &hub, times);
+            // After the log. Not while that cannot be written: the disk is full, or broken.
+            if let (Some(recorder), Some(piece), Some(directory), Ok(())) =
+                (&mut recorder, &piece, recorded_in, &done)
+            {
+                recorder.record(&directory, piece);
+            }
+            (log, recorder, piece, arrived, done)
+        };
+        let (log, recorder, piece, arrived, done) =
+            self.wait_for(tokio::task::spawn_blocking(task), offered).await;
+        self.recorder = recorder;
+        if let (Some(piece), Err(_)) = (&piece, &done) {
+            self.progress.again(piece);
+        }
         // If reopening failed, the next attempt opens the file by name.
         self.log = log.filter(|_| !reopen || done.is_ok());
 
@@ -362,6 +400,10 @@ impl Writer {
             }
         }
         if settings != self.settings {
+            if (settings.record, &settings.file) != (self.settings.record, &self.settings.file) {
+                self.recorder = recorder(&settings);
+                self.progress = Progress::new(self.hub.ring_id(), self.cursor.position());
+            }
             self.settings = settings;
             self.log = None;
         }

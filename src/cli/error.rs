@@ -30,7 +30,7 @@ pub enum CommandError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(
-        "{0} belongs to a consoleserver that runs in the foreground: it is configured by its file, and only connect, watch, status, who, log, grep, send, expect, transfer and autobaud are available"
+        "{0} belongs to a consoleserver that runs in the foreground: it is configured by its file, and only connect, watch, status, who, log, grep, play, send, expect, transfer and autobaud are available"
     )]
     Foreground(PathBuf),
     #[error("{command} takes one port, and {pattern} stands for {ports}")]

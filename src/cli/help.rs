@@ -10,7 +10,7 @@ const COLUMN: usize = 28;
 
 /// The commands, grouped by task.
 pub const GROUPS: &[(&str, &str)] = &[
-    ("Show", "list status who show diff log grep doctor check"),
+    ("Show", "list status who show diff log play grep doctor check"),
     ("Use a console", "connect watch send expect break power autobaud transfer disconnect ssh-config dial"),
     ("Manage ports", "create copy rename learn remove import start stop"),
     (
@@ -29,6 +29,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("who", &["who", "who ttyUSB0", "who @core"]),
     ("show", &["show ttyUSB0", "show server", "show p[01-03]", "show templates", "show groups"]),
     ("log", &["log ttyUSB0", "log ttyUSB0 -f", "log ttyUSB0 --since 16:30", "log ttyUSB0 -n all"]),
+    ("play", &["play ttyUSB0 --at 03:00 --speed 8", "play ttyUSB0 --at 1h --max-pause 2"]),
     ("grep", &["grep -i 'kernel panic'", "grep --since 1d error ttyUSB0"]),
     ("doctor", &["doctor", "doctor ttyUSB0", "doctor p[01-12]"]),
     ("check", &["check", "check /tmp/new-config.toml"]),

@@ -162,7 +162,7 @@ mod tests {
         let log = |follow, lines: Option<u32>| {
             let lines = lines.map(|count| Lines(Some(count)));
             let (since, until, raw) = (None, None, false);
-            Command::AtPort(AtPort::Log { port: usb(), follow, lines, since, until, raw })
+            Command::AtPort(AtPort::Log { port: usb(), follow, lines, since, until, raw, cast: None })
         };
         let whole_log = Command::AtPort(AtPort::Log {
             port: usb(),
@@ -171,6 +171,7 @@ mod tests {
             since: None,
             until: None,
             raw: true,
+            cast: None,
         });
         let grep = |ignore_case, pattern: &str, ports: &[PortPattern]| {
             let (pattern, ports) = (pattern.parse().unwrap(), ports.to_vec());

@@ -496,6 +496,13 @@ pub static PORT: &[Key<Port>] = &[
         get: |port| Some(port.log.journal.into()),
     },
     Key {
+        name: "log.record",
+        expects: FLAG,
+        general: true,
+        put: |port, v| store(&mut port.log.record, value::flag(v)),
+        get: |port| Some(port.log.record.into()),
+    },
+    Key {
         name: "log.sync",
         expects: "a time from \"10ms\" to \"60m\", or \"never\"",
         general: true,

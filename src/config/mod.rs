@@ -299,6 +299,8 @@ pub struct Log {
     pub input: bool,
     /// Whether lines are also sent to the journal.
     pub journal: bool,
+    /// Whether the bytes are also recorded with their times.
+    pub record: bool,
     /// Maximum delay of `fdatasync` after a line; `None` = the kernel decides.
     pub sync: Option<Duration>,
 }
@@ -310,6 +312,7 @@ impl Default for Log {
             file: "console.log".to_owned(),
             input: false,
             journal: false,
+            record: false,
             sync: Some(Duration::from_secs(5)),
         }
     }

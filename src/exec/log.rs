@@ -74,6 +74,20 @@ pub(super) async fn grep<O: Outlet>(
     Ok(if shown.found && shown.whole { EXIT_DONE } else { EXIT_FAILED })
 }
 
+pub(super) async fn recording<O: Outlet>(task: &Task, range: TimeRange, outlet: &mut O) -> ExecResult {
+    let log = task.console.settings().log;
+    let mut recording = read(task, task.console.log.recording(&log, range).await)?;
+    loop {
+        let (next, piece) = read(task, task.console.log.play_on(recording).await)?;
+        recording = next;
+        match piece {
+            Some(piece) if piece.is_empty() => {}
+            Some(piece) => outlet.send(piece).await?,
+            None => return Ok(EXIT_DONE),
+        }
+    }
+}
+
 /// Prints all of the history, and a message for each file that cannot be read.
 async fn show_history<O: Outlet>(task: &Task, mut history: History, outlet: &mut O) -> ExecResult<Shown> {
     let (mut found, mut whole) = (false, true);

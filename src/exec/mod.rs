@@ -90,6 +90,13 @@ pub enum Command {
         #[serde(default)]
         raw: bool,
     },
+    /// Send the recording, in frames (`capture::recording`).
+    Recording {
+        /// Only from this time on.
+        since: Option<Timestamp>,
+        /// Only up to this time.
+        until: Option<Timestamp>,
+    },
     /// Print the state of the port.
     Status,
     /// Send a break.
@@ -181,6 +188,7 @@ impl Task {
             Command::Grep { pattern, since, until, raw } => {
                 log::grep(self, pattern, TimeRange { since, until }, raw, outlet).await
             }
+            Command::Recording { since, until } => log::recording(self, TimeRange { since, until }, outlet).await,
             Command::Status => self.status(outlet).await,
             Command::Break { milliseconds, name, force } => {
                 send::send_break(self, milliseconds, name, force).await

@@ -252,6 +252,11 @@ impl Hub {
         Ok(())
     }
 
+    /// Identifies the ring, whose offsets begin at 0; that of a resized one is another. 0 if it cannot be queried.
+    pub(crate) fn ring_id(&self) -> u32 {
+        rustix::fs::fstat(self.state().ring.as_fd()).map_or(0, |found| found.st_ino as u32)
+    }
+
     /// The input queue. It is full while the line is slower than the input.
     pub fn input(&self) -> mpsc::Sender<Input> {
         self.input.clone()

@@ -9,6 +9,7 @@ use clap::Subcommand;
 use jiff::Timestamp;
 
 use super::many;
+use super::replay;
 use super::watch;
 use crate::attach::client::{self, AttachError};
 use crate::cli::endpoint::{Endpoint, Selection};
@@ -45,7 +46,12 @@ pub enum AtPort {
         /// Print the log as it is in the file, with control sequences
         #[arg(long)]
         raw: bool,
+        /// Print the recording as an asciicast for asciinema; needs log.record
+        #[arg(long, value_name = "VERSION", num_args = 0..=1, require_equals = true, default_missing_value = "3", conflicts_with_all = ["follow", "lines", "raw"])]
+        cast: Option<replay::CastVersion>,
     },
+    /// Play the recording of a port as it happened; needs log.record
+    Play(replay::Play),
     /// Search the logs of all ports that you may use, or of the given ports; includes rotated and former logs
     Grep {
         /// Ignore case
@@ -130,7 +136,11 @@ impl AtPort {
                 return grep(endpoint, exec::Command::Grep { pattern, since, until, raw }, &ports);
             }
             Self::Watch { raw, ports } => return watch::run(endpoint, &ports, raw),
-            Self::Log { port, follow, lines, since, until, raw } => {
+            Self::Log { port, since, until, cast: Some(version), .. } => {
+                return replay::print_cast(endpoint, &port, since, until, version);
+            }
+            Self::Play(play) => return replay::play(endpoint, play),
+            Self::Log { port, follow, lines, since, until, raw, cast: None } => {
                 let Lines(lines) = lines.unwrap_or_else(|| Lines::default_for(since, until));
                 (port, exec::Command::Log { lines, since, until, follow, raw })
             }

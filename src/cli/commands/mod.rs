@@ -15,6 +15,7 @@ pub(super) mod list;
 mod many;
 pub(super) mod power;
 pub(super) mod rename;
+mod replay;
 pub(super) mod sessions;
 pub(super) mod shorthand;
 pub(super) mod show;
