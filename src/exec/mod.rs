@@ -188,7 +188,9 @@ impl Task {
             Command::Grep { pattern, since, until, raw } => {
                 log::grep(self, pattern, TimeRange { since, until }, raw, outlet).await
             }
-            Command::Recording { since, until } => log::recording(self, TimeRange { since, until }, outlet).await,
+            Command::Recording { since, until } => {
+                log::recording(self, TimeRange { since, until }, outlet).await
+            }
             Command::Status => self.status(outlet).await,
             Command::Break { milliseconds, name, force } => {
                 send::send_break(self, milliseconds, name, force).await
