@@ -27,7 +27,7 @@ const FILES: &[&str] = &[
     "[ports.a]\nlike = \"cisco\"\n",
     "[templates.cisco]\n[ports.a]\nlike = \"cisko\"\n[ports.b]\nlike = \"x\"\n",
     "[ports.rack.2]\nbaud = 9600\n",
-    "[ports.\"a/b\"]\n[ports.c]\nenable = true\nfrobnicate = 1\n",
+    "[ports.\"a/b\"]\n[ports.c]\nenable = true\n",
     "[ports.a]\nssh_port = 1\n[ports.b]\nssh_port = 1\ndevice = \"/dev/x\"\n[ports.c]\ndevice = \"/dev/x\"\nssh_port = 8022\n",
     "[ports.a]\nenabled = 1\ndescription = 2\ndevice = \"../x\"\ngroups = [\"%x\"]\nusers = [\"-x\"]\nwrite = \"all\"\ntimeout = -1\n",
     "[ports.a]\nbaud = \"fast\"\nbytesize = 9\nparity = \"X\"\nstopbits = 3\nrtscts = \"on\"\nxonxoff = 0\ndtr = \"up\"\n",
@@ -47,7 +47,7 @@ fn configuration_errors() {
         let error = Config::parse(file, Path::new("config.toml")).expect_err(file).to_string();
         printed.push_str(&format!("{}\n\n", error.trim_end()));
     }
-    snapbox::assert_data_eq!(printed, snapbox::file!["../golden/config/errors.txt"]);
+    snapbox::assert_data_eq!(printed, snapbox::file!["../golden/config/errors.txt"].raw());
 }
 
 const COMMITTED: &str = "[templates.cisco]\nbaud = 9600\n[ports.a]\nssh_port = 1001\nlike = \"cisco\"\n[ports.b]\nssh_port = 1002\n\
@@ -131,5 +131,5 @@ fn rejected_changes() {
         "set ports.a.baud 300",
         wrong.set("ports.a.baud".parse().unwrap(), Some(300.into()), &by("alice")).unwrap_err().to_string(),
     );
-    snapbox::assert_data_eq!(printed, snapbox::file!["../golden/admin/rejected.txt"]);
+    snapbox::assert_data_eq!(printed, snapbox::file!["../golden/admin/rejected.txt"].raw());
 }

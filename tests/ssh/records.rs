@@ -45,8 +45,9 @@ fn stable(rig: &Rig, text: &str) -> String {
 #[test]
 fn status_of_a_port() {
     let mut rig = served("");
-    let mut states = vec![rig.wait_for_status("8N1, 0 attached")];
-    let mut note = |rig: &Rig, part: &str| states.push(rig.wait_for_status(part));
+    let mut states = Vec::new();
+    let mut note = |rig: &Rig, part: &str| states.push(stable(rig, &rig.wait_for_status(part)));
+    note(&rig, "8N1, 0 attached");
     let mut client = at_terminal(&rig);
     note(&rig, "1 attached");
     rig.configure(&format!("{PORT}parity = \"even\"\nbaud = 115200\n"));
@@ -117,8 +118,6 @@ fn marks_in_the_log_and_messages_in_the_journal() {
     rig.wait_for_status("unplugged");
     rig.plug();
     client.sees("reconnected ");
-    let denied = rig.ssh(&["-o", "BatchMode=yes", "-o", "PubkeyAuthentication=no", "mallory@127.0.0.1"]);
-    assert_ne!(Client::start(denied).ends().code(), Some(0));
     client.type_in("\x05c.");
     client.ends();
     rig.wait_for_status("0 attached");
@@ -127,5 +126,7 @@ fn marks_in_the_log_and_messages_in_the_journal() {
     let marks: Vec<_> = log.lines().filter_map(|line| line.split_once(' ')).map(|(_, mark)| mark).collect();
     golden("capture/marks.txt", &rig, &marks.join("\n"));
     golden("service/journal.txt", &rig, &rig.journal());
-    golden("auth/journal.txt", &rig, &rig.login_journal());
+    let logins = rig.login_journal();
+    let logins: Vec<_> = logins.lines().filter(|line| line.contains(" console-auth: ")).collect();
+    golden("auth/journal.txt", &rig, &logins.join("\n"));
 }
