@@ -16,7 +16,7 @@ use proptest::prelude::*;
 const STAMP: usize = "2026-11-22T21:15:51.123+01:00 ".len();
 
 fn log(kind: LogType) -> Log {
-    Log { kind, file: "console.log".to_owned(), input: false, journal: false, sync: None }
+    Log { kind, file: "console.log".to_owned(), input: false, journal: false, record: false, sync: None }
 }
 
 fn open(dir: &Path) -> CaptureLog {

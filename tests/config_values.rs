@@ -204,11 +204,11 @@ prop_compose! {
 prop_compose! {
     fn log()(
         kind in select(vec![LogType::None, LogType::Raw, LogType::Text, LogType::Hex, LogType::Both]),
-        (input, journal) in any::<(bool, bool)>(),
+        (input, journal, record) in any::<(bool, bool, bool)>(),
         file in "[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}",
         sync in of((10u64..=3_600_000).prop_map(Duration::from_millis)),
     ) -> Log {
-        Log { kind, file, input, journal, sync }
+        Log { kind, file, input, journal, record, sync }
     }
 }
 
