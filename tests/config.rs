@@ -46,7 +46,7 @@ fn an_unknown_key_is_reported_with_the_most_similar_one() {
     );
     assert_eq!(
         complaint("[ports.a]\nlog = { kind = \"raw\" }\n"),
-        "/etc/consoleserver/config.toml:2: ports.a.log.kind: unknown key: expected one of type, file, input, journal, sync"
+        "/etc/consoleserver/config.toml:2: ports.a.log.kind: unknown key: expected one of type, file, input, journal, record, sync"
     );
     assert_eq!(
         complaint("[port.a]\n"),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Who starts a program, and which: nothing of these is reached from the network but `auth/run`, which starts `consolectl`.
-const STARTS: [(&str, &str); 18] = [
+const STARTS: [(&str, &str); 22] = [
     // authorized_keys_command, on root's word, as its user
     ("src/auth/keys_command.rs", "Command::new(real)"),
     ("src/auth/run.rs", "Command::new(program)"),
@@ -32,6 +32,11 @@ const STARTS: [(&str, &str); 18] = [
     ("src/cli/units.rs", "Command::new(\"systemctl\")"),
     // The program of a port with `source = "unit"`, which the administrator's drop-in names
     ("src/dial/program.rs", "Command::new(path)"),
+    // DNS, as `_console-directory`; and by a user, `consolectl -H`
+    ("src/fleet/publish.rs", "Command::new(\"dig\")"),
+    ("src/fleet/publish.rs", "Command::new(\"nsupdate\")"),
+    ("src/fleet/publish.rs", "Command::new(\"ssh-keyscan\")"),
+    ("src/fleet/remote.rs", "Command::new(\"ssh\")"),
     ("src/foreground/children.rs", "Command::new(\"/usr/bin/setpriv\")"),
     ("src/foreground/line.rs", "Command::new(\"/usr/bin/setsid\")"),
 ];

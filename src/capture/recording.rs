@@ -141,6 +141,8 @@ pub(super) struct Piece {
     offset: u64,
     at: Timestamp,
     bytes: Vec<u8>,
+    /// The bytes before them, which a killed process may have logged and not recorded. Empty but in the first piece of a process.
+    before: Vec<u8>,
 }
 
 /// Finds the new bytes of each batch of the log writer, and their time.
@@ -150,11 +152,14 @@ pub(super) struct Progress {
     /// Ring offset up to which bytes were passed on.
     until: u64,
     last: Option<Timestamp>,
+    /// See [`Piece`].
+    before: Vec<u8>,
 }
 
 impl Progress {
-    pub(super) fn new(ring: u32, position: u64) -> Self {
-        Self { ring, until: position, last: None }
+    /// From this position of the log on, at which `before` ends.
+    pub(super) fn new(ring: u32, position: u64, before: Vec<u8>) -> Self {
+        Self { ring, until: position, last: None, before }
     }
 
     /// The new ones of `bytes`, which begin at `offset` and of which the first has been read at `heard`.
@@ -173,7 +178,7 @@ impl Progress {
         // In the middle of the time in which they can have arrived: at most 30 ms from either end.
         let at = now - now.duration_since(earliest) / 2;
         let bytes = bytes[(begin - offset) as usize..].to_vec();
-        Some(Piece { ring: self.ring, offset: begin, at, bytes })
+        Some(Piece { ring: self.ring, offset: begin, at, bytes, before: std::mem::take(&mut self.before) })
     }
 }
 
@@ -181,6 +186,9 @@ impl Progress {
     /// The log could not be written, and neither was this piece: its bytes come again.
     pub(super) fn again(&mut self, piece: &Piece) {
         self.until = self.until.min(piece.offset);
+        if !piece.before.is_empty() {
+            self.before = piece.before.clone();
+        }
     }
 }
 
@@ -253,20 +261,27 @@ impl Recorder {
                 self.id = (found.dev(), found.ino());
                 // Of another process; this one knows what it has written.
                 if self.until.is_none() {
-                    self.until = last(&mut file)?.map(|frame| (frame.ring, frame.end()));
+                    let frame = match last(&mut file)? {
+                        Some(frame) => Some(frame),
+                        None => last_of_rotated(&path),
+                    };
+                    self.until = frame.map(|frame| (frame.ring, frame.end()));
                 }
                 self.unchecked = FREE_CHECK_INTERVAL;
                 self.file.insert(file)
             }
         };
-        let mut out = Vec::with_capacity(HEADER + piece.bytes.len());
-        let mut skip = match self.until {
-            Some((ring, until)) if ring == piece.ring => until.saturating_sub(piece.offset) as usize,
-            _ => 0,
+        let mut out = Vec::with_capacity(HEADER + piece.before.len() + piece.bytes.len());
+        let bytes = [piece.before.as_slice(), &piece.bytes].concat();
+        let begin = piece.offset - piece.before.len() as u64;
+        let until = match self.until {
+            Some((ring, until)) if ring == piece.ring => until,
+            // What is before it belongs to no recording.
+            _ => piece.offset,
         };
-        skip = skip.min(piece.bytes.len());
-        let mut offset = piece.offset + skip as u64;
-        for bytes in piece.bytes[skip..].chunks(FRAME_MAX) {
+        let skip = (until.saturating_sub(begin) as usize).min(bytes.len());
+        let mut offset = begin + skip as u64;
+        for bytes in bytes[skip..].chunks(FRAME_MAX) {
             Frame { ring: piece.ring, offset, at: piece.at, bytes: bytes.to_vec() }.encode(&mut out);
             offset += bytes.len() as u64;
         }
@@ -299,6 +314,13 @@ fn open(path: &Path) -> io::Result<File> {
         true => Ok(opened),
         false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
     }
+}
+
+/// The last complete frame of the file that the last rotation has renamed.
+fn last_of_rotated(path: &Path) -> Option<Frame> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".1");
+    last(&mut File::open(name).ok()?).ok()?
 }
 
 /// The last complete frame.
@@ -466,7 +488,7 @@ mod tests {
     }
 
     fn piece(ring: u32, offset: u64, bytes: &[u8]) -> Piece {
-        Piece { ring, offset, at: Timestamp::now(), bytes: bytes.to_vec() }
+        Piece { ring, offset, at: Timestamp::now(), bytes: bytes.to_vec(), before: Vec::new() }
     }
 
     fn read(directory: &Path) -> Vec<u8> {
@@ -499,6 +521,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_process_has_logged_and_not_recorded_is_recorded_by_the_next() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("console.log.rec");
+        let first = |before: &[u8], offset, bytes: &[u8]| {
+            let mut progress = Progress::new(1, offset, before.to_vec());
+            let piece = progress.piece(offset, bytes, None).unwrap();
+            Recorder::new("console.log").record(room.path(), &piece);
+        };
+        // A recording begins: what is older is not part of it.
+        first(b"older ", 6, b"one ");
+        first(b"older one two ", 14, b"three ");
+        assert_eq!(read(room.path()), b"one two three ");
+        std::fs::rename(&path, room.path().join("console.log.rec.1")).unwrap();
+        first(b"two three four ", 25, b"five");
+        assert_eq!(read(room.path()), b"one two three four five");
+    }
+
+    #[test]
     fn what_is_no_regular_file_is_left_alone() {
         let room = tempfile::tempdir().unwrap();
         let other = room.path().join("other");
@@ -512,12 +552,12 @@ mod tests {
 
     #[test]
     fn bytes_are_passed_on_once_and_dated_to_the_middle_of_their_wait() {
-        let mut progress = Progress::new(1, 10);
+        let mut progress = Progress::new(1, 10, Vec::new());
         let first = progress.piece(8, b"abcd", None).unwrap();
         assert_eq!((first.offset, first.bytes.as_slice()), (10, b"cd".as_slice()));
         assert!(progress.piece(8, b"abcd", None).is_none());
         let heard = Timestamp::now() - Duration::from_millis(20);
-        let mut progress = Progress::new(1, 0);
+        let mut progress = Progress::new(1, 0, Vec::new());
         let dated = progress.piece(0, b"x", Some(heard)).unwrap();
         let after = dated.at.duration_since(heard).unsigned_abs();
         assert!(after >= Duration::from_millis(10) && after <= SPREAD_MAX / 2, "{after:?}");

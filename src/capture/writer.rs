@@ -116,7 +116,9 @@ impl Writer {
     pub fn new(hub: Arc<Hub>, directory: Client, LogConfig { settings, reopened, .. }: LogConfig) -> Self {
         let cursor = hub.log_cursor();
         let health = watch::Sender::new(Health { trouble: None, lost: hub.log_mark().lost });
-        let progress = Progress::new(hub.ring_id(), cursor.position());
+        let position = cursor.position();
+        let before = if settings.record { hub.bytes_before(position, WRITE_BATCH) } else { Vec::new() };
+        let progress = Progress::new(hub.ring_id(), position, before);
         Self {
             hub,
             cursor,
@@ -402,7 +404,7 @@ impl Writer {
         if settings != self.settings {
             if (settings.record, &settings.file) != (self.settings.record, &self.settings.file) {
                 self.recorder = recorder(&settings);
-                self.progress = Progress::new(self.hub.ring_id(), self.cursor.position());
+                self.progress = Progress::new(self.hub.ring_id(), self.cursor.position(), Vec::new());
             }
             self.settings = settings;
             self.log = None;

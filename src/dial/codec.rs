@@ -152,8 +152,8 @@ impl Codec {
             if before.line != request.line || before.report != request.report {
                 remote.set_line(out, events);
             }
-            if (before.dtr, before.rts) != (request.dtr, request.rts) {
-                remote.set_levels(out);
+            if (before.dtr, before.rts) != (request.dtr, request.rts) && remote.telnet.com_port() {
+                remote.send_levels(out);
             }
         }
     }
@@ -190,11 +190,12 @@ impl Remote {
                 Event::Data(data) => console.extend_from_slice(&data),
                 Event::ComPort(true) => {
                     self.refused = false;
-                    self.set_line(answer, events);
+                    // Whatever follows in the same read: what is sent does not depend on where a read ends.
+                    self.send_line(answer);
                     // Changes are notified; the initial state is requested (as by pyserial).
                     self.telnet.command(&Command::ModemStateMask(u8::MAX), answer);
                     self.telnet.command(&Command::ModemState(0), answer);
-                    self.set_levels(answer);
+                    self.send_levels(answer);
                 }
                 Event::ComPort(false) if self.com_port => {
                     self.refused = true;
@@ -234,14 +235,17 @@ impl Remote {
 
     /// Sets the remote line, if there is one. Before it is negotiated, [`Event::ComPort`] is waited for.
     fn set_line(&mut self, out: &mut Vec<u8>, events: &mut Vec<FromDialer>) {
-        self.report = None;
-        if !self.telnet.com_port() {
-            if self.refused {
-                let number = self.request.report;
-                events.extend(number.map(|report| FromDialer::Line { report, line: None }));
-            }
-            return;
+        if self.telnet.com_port() {
+            self.send_line(out);
+        } else {
+            self.report = None;
+            let number = self.request.report.filter(|_| self.refused);
+            events.extend(number.map(|report| FromDialer::Line { report, line: None }));
         }
+    }
+
+    fn send_line(&mut self, out: &mut Vec<u8>) {
+        self.report = None;
         self.asked = self.request.line.and_then(|line| line.settings());
         let Some(settings) = self.asked else { return };
         for command in Command::of_settings(&settings) {
@@ -250,11 +254,8 @@ impl Remote {
         self.report = self.request.report.map(|number| Report { number, set: settings, replied: [false; 5] });
     }
 
-    /// Sets DTR and RTS, or asks how they are: nobody else reports it.
-    fn set_levels(&mut self, out: &mut Vec<u8>) {
-        if !self.telnet.com_port() {
-            return;
-        }
+    /// Sets DTR and RTS, or requests their state, which no other message reports.
+    fn send_levels(&mut self, out: &mut Vec<u8>) {
         let levels =
             [(self.request.dtr, true, control::DTR_QUERY), (self.request.rts, false, control::RTS_QUERY)];
         for (level, dtr, query) in levels {

@@ -393,6 +393,23 @@ impl Hub {
         self.state().ring.tail() <= position
     }
 
+    /// Up to `limit` bytes before this position, as far as the ring still has them.
+    pub(crate) fn bytes_before(&self, position: u64, limit: usize) -> Vec<u8> {
+        let state = self.state();
+        let mut at = position.saturating_sub(limit as u64).max(state.ring.tail());
+        let mut bytes = Vec::new();
+        while at < position {
+            let piece = state.ring.read(at);
+            if piece.is_empty() {
+                break;
+            }
+            let length = piece.len().min((position - at) as usize);
+            bytes.extend_from_slice(&piece[..length]);
+            at += length as u64;
+        }
+        bytes
+    }
+
     /// Removes `note` from the queue, if it is still the first.
     pub fn note_written(&self, note: &Note) {
         self.state().notes.written(note);

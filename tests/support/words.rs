@@ -71,8 +71,15 @@ fn files(path: &Path, found: &mut Vec<PathBuf>) {
     if path.is_file() {
         return found.push(path.to_owned());
     }
-    for entry in fs::read_dir(path).unwrap() {
-        files(&entry.unwrap().path(), found);
+    // A build of the packages leaves its trees in debian/.
+    let is_built = |entry: &Path| {
+        let name = entry.file_name().unwrap().to_str().unwrap();
+        path.ends_with("debian") && entry.is_dir() && !["source", "tests"].contains(&name)
+    };
+    for entry in fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()) {
+        if !is_built(&entry) {
+            files(&entry, found);
+        }
     }
 }
 
