@@ -21,7 +21,7 @@ fn a_command_that_there_is_not_is_refused_with_one_sentence_and_exit_status_2() 
     let mut client = Client::start(rig.ssh(&["demo@127.0.0.1", "show version"]));
     client.ends_with(2);
     assert!(client.shown().is_empty());
-    assert_eq!(client.aside(), "unknown command \"show\"; help lists the commands\n");
+    assert_eq!(client.aside(), "unknown command \"show\": did you mean status? help lists the commands\n");
     rig.wait_for_status("0 attached");
 }
 
