@@ -184,7 +184,10 @@ impl Dial<'_> {
                     let why =
                         if self.request.connect { "connecting again" } else { "no session is attached" };
                     self.disconnected(why.to_owned(), false)?;
-                    continue;
+                    if !self.request.connect || std::mem::take(&mut self.request.at_once) {
+                        continue;
+                    }
+                    // A port that was stopped has its stream closed first, and its connection to this program a moment later.
                 }
             }
             if self.pause(&mut backoff, &mut arrival).await?.is_err() {

@@ -14,12 +14,12 @@ LIMIT_SECONDS=900
 # words_of KEY BEHAVIOUR: what its file says there.
 words_of() { sed -n "s/^# $1: //p" "$directory/$2"; }
 
-# Runs one behaviour in one suite; what it prints is kept until the end.
+# Runs one behaviour in one suite; what was said is kept until the end.
 try() {
     local suite=$1 behaviour=$2 held=1 said=$work/$1-$2 limit began status=0
     began=$(bed_now)
     limit=$(words_of limit "$behaviour")
-    machine=t-$$-$lane-${behaviour%%-*}-$suite
+    machine=t-$$-${behaviour%%-*}-$suite
     bed_say "$suite: $behaviour"
     export BED_MACHINE=$machine BED_SUITE=$suite BED_ROWS=$rows BED_DEB=$deb BED_WORK=$work/$suite-$behaviour.d
     mkdir "$BED_WORK"
@@ -30,7 +30,7 @@ try() {
     fi
     if [[ -z $held ]]; then
         printf '%s\t%s\t%s\n' "$suite" "$behaviour" FAILED >>"$rows"
-        echo "$suite:$behaviour" >>"$work/failed"
+        failed+=("$suite:$behaviour")
         cat "$said"
         machine_journal "$machine" || true
     fi
@@ -40,35 +40,15 @@ try() {
     bed_say "$suite: $behaviour: ${held:+holds, }$(bed_since "$began") s"
 }
 
-# Takes the first line from the queue that the lanes share, and prints it.
-take_next() {
-    local queue
-    exec {queue}<"$work"
-    flock "$queue"
-    head -n 1 "$work/queue"
-    sed -i 1d "$work/queue"
-}
-
-# Runs one behaviour after the other, until none is left. LANE is its number.
-run_lane() {
-    local lane=$1 machine='' suite behaviour
-    trap '[[ -z $machine ]] || machine_stop "$machine" || true' EXIT
-    trap 'exit 1' TERM INT
-    while read -r suite behaviour < <(take_next); do try "$suite" "$behaviour"; done
-}
-
 stop_all() {
-    local pid
-    for pid in ${lanes[@]+"${lanes[@]}"}; do kill "$pid" 2>/dev/null || true; done
-    wait
+    [[ -z $machine ]] || machine_stop "$machine" || true
     rm -rf "$work"
 }
 
-# run_behaviours BED LANES [--deb FILE] [--all] [BEHAVIOUR…]
-# LANES behaviours run at once. The output of one that does not hold follows when it has ended.
+# run_behaviours BED [--deb FILE] [--all] [BEHAVIOUR…]
 run_behaviours() {
-    local bed=$1 lane_count=$2 behaviour suite all='' suites behaviours=() started lane
-    shift 2
+    local bed=$1 behaviour suite all='' suites behaviours=() started
+    shift
     started=$(bed_now)
     directory=$BED_HERE/$bed.d deb=
     while [[ ${1-} = --* ]]; do
@@ -93,22 +73,15 @@ run_behaviours() {
     [[ -n $deb ]] || deb=$("$BED_HERE/bed-deb")
     [[ -r $deb ]] || bed_usage "cannot read the package '$deb'"
 
-    work=$(mktemp -d) lanes=()
+    work=$(mktemp -d) machine='' failed=()
     rows=$work/rows
     : >"$rows"
-    : >"$work/failed"
+    trap stop_all EXIT
     for behaviour in "${behaviours[@]}"; do
         read -r -a suites <<<"$(words_of suites "$behaviour") ${all:+$(words_of "with --all also" "$behaviour")}"
-        for suite in "${suites[@]}"; do echo "$suite $behaviour"; done
-    done >"$work/queue"
-    trap stop_all EXIT
-    for ((lane = 1; lane <= lane_count; lane++)); do
-        run_lane "$lane" &
-        lanes+=($!)
+        for suite in "${suites[@]}"; do try "$suite" "$behaviour"; done
     done
-    for lane in "${lanes[@]}"; do wait "$lane" || echo "a lane of the bed ended early" >>"$work/failed"; done
-    sort "$rows" | awk -F '\t' '{ printf "%-10s %-64s %s\n", $1, $2, $3 }'
-    [[ ! -s $work/failed ]] || bed_die "does not hold: $(tr '\n' ' ' <"$work/failed")"
-    [[ ! -s $work/queue ]] || bed_die "the bed ended before all behaviours had run"
+    awk -F '\t' '{ printf "%-10s %-64s %s\n", $1, $2, $3 }' "$rows"
+    ((${#failed[@]} == 0)) || bed_die "does not hold: ${failed[*]}"
     echo "$bed: ${#behaviours[@]} behaviours hold, in $(bed_since "$started") s"
 }
