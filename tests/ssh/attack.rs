@@ -30,6 +30,9 @@ const ROUNDS: usize = 3;
 const VISIT: Duration = Duration::from_millis(300);
 /// How the calm is measured, before and after.
 const CALM: Duration = Duration::from_secs(2);
+/// How the number of descriptors is measured.
+const SAMPLES: usize = 20;
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 /// Longest time of a login during the attack.
 const LOGIN: Duration = Duration::from_secs(5);
 /// The strangers, the client and the device are on the same two processors as the port: what is below this is theirs as much as the
@@ -207,6 +210,16 @@ fn descriptors(rig: &Rig) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", rig.pid())).unwrap().count()
 }
 
+/// The fewest descriptors for a while: the port of a session that has just begun still opens some, and those of one that has just ended
+/// are about to be closed.
+fn descriptors_when_idle(rig: &Rig) -> usize {
+    let samples = (0..SAMPLES).map(|_| {
+        std::thread::sleep(SAMPLE_INTERVAL);
+        descriptors(rig)
+    });
+    samples.min().unwrap()
+}
+
 /// Administrators come and go for so long, which disturbs others as well; what their logins took, and the most memory.
 fn visits(rig: &Rig, time: Duration) -> (Vec<Duration>, u64) {
     let (began, mut logins, mut memory) = (Instant::now(), Vec::new(), 0);
@@ -233,8 +246,9 @@ fn log_in(rig: &Rig) -> Duration {
 /// the machine may have had something else to do.
 fn storm(rig: &Rig) -> bool {
     let typist = Typist::sit_down(rig);
-    let (memory, files) = (rig.private_memory(), descriptors(rig));
+    let memory = rig.private_memory();
     visits(rig, CALM);
+    let files = descriptors_when_idle(rig);
 
     let (came, idle) = (Instant::now(), rig.processor());
     let strangers = Strangers::come(rig.tcp_port);
