@@ -165,3 +165,16 @@ fn a_file_that_is_too_large_or_not_utf8_is_an_error_with_its_position() {
         "no configuration file: /nonexistent.toml does not exist"
     );
 }
+
+#[test]
+fn a_file_with_a_syntax_error_never_gives_back_revoked_keys() {
+    let root = tempfile::tempdir().unwrap();
+    let etc = place(&root, "etc/consoleserver/config.toml", "[access]\ngroups = [\"*\"]\nbaud = \n");
+    // Nothing says where keys are, so they are where they are by default.
+    assert_eq!(Config::load_access(root.path()).unwrap().1, None);
+    for key in ["revoked = \"/etc/ssh/revoked\"", "authorized_keys_files = [\"/etc/keys/%u\"]"] {
+        fs::write(&etc, format!("[access]\n{key}\nbaud = \n")).unwrap();
+        let error = Config::load_access(root.path()).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{}:3: ", etc.display())), "{error}");
+    }
+}

@@ -57,8 +57,8 @@ impl Config {
     }
 
     /// `[access]` of [`Config::load_or_last_good`], and its file. Without a last good copy, this table of the
-    /// invalid file if it is certain. A file that never mentions `authorized_keys` uses the default locations
-    /// of keys.
+    /// invalid file if it is certain. A file that mentions neither `authorized_keys` nor `revoked` uses the
+    /// default locations of keys, of which none is revoked.
     ///
     /// # Errors
     /// The error in the file, if it cannot be determined where keys come from.
@@ -78,7 +78,7 @@ impl Config {
             if let Some(access) = read::certain_access(&moved) {
                 return Ok((access, Some(path)));
             }
-            if running.is_empty() && !text.contains("authorized_keys") {
+            if running.is_empty() && !["authorized_keys", "revoked"].iter().any(|key| text.contains(key)) {
                 return Ok((Access::default(), None));
             }
         }
