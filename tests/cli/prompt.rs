@@ -152,3 +152,20 @@ fn a_change_is_rejected_until_another_users_change_was_shown() {
         ),
     );
 }
+
+#[test]
+fn the_loss_of_power_is_confirmed_before_anything_is_done() {
+    let bus = Bus::new();
+    at_prompt(
+        &bus,
+        r#"
+        await "> "
+        type "power ttyUSB0 off\r"
+        await "power off ttyUSB0: the device loses power. Continue? \[y/N\] "
+        type "n\r"
+        await "not confirmed"
+        await "> "
+        type "\004"
+    "#,
+    );
+}

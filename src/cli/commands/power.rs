@@ -38,7 +38,7 @@ pub enum PowerError {
 pub(in crate::cli) async fn run(options: PowerOptions, client: &Client, to: &mut impl Write) -> Done {
     let PowerOptions { yes, port, verb } = options;
     let ports = client.select(&[port]).await?;
-    if verb.cuts_power() && !yes && !confirmed(verb, &ports, to).await? {
+    if verb.cuts_power() && !yes && !confirmed(verb, &ports).await? {
         return Err(CommandError::of_command(PowerError::NotConfirmed));
     }
     let service = client.service().await?;
@@ -59,14 +59,15 @@ pub(in crate::cli) async fn run(options: PowerOptions, client: &Client, to: &mut
     Ok(())
 }
 
-/// Asks on the terminal. Without a terminal it is an error.
-async fn confirmed(verb: PowerVerb, ports: &[PortName], to: &mut impl Write) -> Result<bool, CommandError> {
-    let question = format!("power {verb} {}: the device loses power. Continue? [y/N] ", counted(ports));
+/// Asks on the terminal. Without a terminal it is an error. The question is not part of the output, which is printed once the command has
+/// ended.
+async fn confirmed(verb: PowerVerb, ports: &[PortName]) -> Result<bool, CommandError> {
     if !io::stdin().is_terminal() {
         return Err(CommandError::of_command(PowerError::Unconfirmed(verb)));
     }
-    write!(to, "{question}")?;
-    to.flush()?;
+    let mut stderr = io::stderr();
+    write!(stderr, "power {verb} {}: the device loses power. Continue? [y/N] ", counted(ports))?;
+    stderr.flush()?;
     let answer = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         io::stdin().read_line(&mut line).map(|_| line)
