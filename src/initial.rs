@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use regex_automata::meta;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::{self, CredentialName, Initial, InitialStep};
-use crate::hub::{BreakEvent, BreakRequest, Cursor, DEFAULT_BREAK_MS, Hub, Input, LineState, Pulled};
+use crate::hub::{BreakRequest, Cursor, DEFAULT_BREAK_MS, Hub, LineState, Pulled};
 use crate::port::{Pacing, Sequence, Step};
 use crate::printable::visible;
 
@@ -58,7 +58,6 @@ pub async fn run(hub: Arc<Hub>, mut settings: watch::Receiver<config::Port>) {
             failures = 0;
         }
         hub.set_initial_failure(None);
-        let mut reopened = false;
         let (initial, pacing) = {
             let settings = settings.borrow_and_update();
             (settings.initial.clone(), settings.pacing)
@@ -69,12 +68,11 @@ pub async fn run(hub: Arc<Hub>, mut settings: watch::Receiver<config::Port>) {
                 report(&hub, format!("the initial steps were not tried again after {MAX_FAILURES} failures"))
             }
             false => {
+                // Of its own, so that the change is still new for the loop.
+                let mut reopened = opened.clone();
                 let outcome = tokio::select! {
                     // A line that is closed and opened at once.
-                    _ = opened.changed() => {
-                        reopened = true;
-                        Err((0, Failure::Closed))
-                    }
+                    _ = reopened.changed() => Err(": the line was closed".to_owned()),
                     outcome = talk(&hub, &initial, pacing, from) => outcome,
                 };
                 match outcome {
@@ -82,26 +80,20 @@ pub async fn run(hub: Arc<Hub>, mut settings: watch::Receiver<config::Port>) {
                         failures = 0;
                         hub.note("initial steps done".to_owned());
                     }
-                    Err((step, why)) => {
+                    Err(why) => {
                         failures += 1;
-                        let of = initial.steps().len();
-                        let why = match why {
-                            Failure::Reason(why) => why,
-                            Failure::Closed => "the line was closed".to_owned(),
-                        };
-                        let step = if step == 0 { String::new() } else { format!(" at step {step} of {of}") };
                         let last = match failures >= MAX_FAILURES {
                             true => format!(
                                 "; not tried again after {MAX_FAILURES} failures: correct them, then `consolectl reload` and ^Eco"
                             ),
                             false => String::new(),
                         };
-                        report(&hub, format!("the initial steps failed{step}: {why}{last}"));
+                        report(&hub, format!("the initial steps failed{why}{last}"));
                     }
                 }
             }
         }
-        if !reopened && opened.changed().await.is_err() {
+        if opened.changed().await.is_err() {
             return;
         }
     }
@@ -113,8 +105,8 @@ fn report(hub: &Hub, why: String) {
     hub.set_initial_failure(Some(why));
 }
 
-/// Runs the steps. A failure comes with the number of its step.
-async fn talk(hub: &Arc<Hub>, initial: &Initial, pacing: Pacing, from: u64) -> Result<(), (usize, Failure)> {
+/// Runs the steps. The error is what follows "the initial steps failed": the step and the reason.
+async fn talk(hub: &Arc<Hub>, initial: &Initial, pacing: Pacing, from: u64) -> Result<(), String> {
     let mut output = Seen { cursor: hub.session_cursor(from), window: Vec::new(), secrets: Vec::new() };
     let mut line = hub.line();
     for (index, step) in initial.steps().iter().enumerate() {
@@ -124,15 +116,15 @@ async fn talk(hub: &Arc<Hub>, initial: &Initial, pacing: Pacing, from: u64) -> R
                 () = closed(&mut line) => Err(Failure::Closed),
             }
         };
-        match done.await {
-            Ok(()) => {}
+        let why = match done.await {
+            Ok(()) => continue,
             Err(Failure::Closed) => {
                 output.catch_up().await;
-                let why = format!("the line was closed{}", output.last_line());
-                return Err((index + 1, Failure::Reason(why)));
+                format!("the line was closed{}", output.last_line())
             }
-            Err(failure) => return Err((index + 1, failure)),
-        }
+            Err(Failure::Reason(why)) => why,
+        };
+        return Err(format!(" at step {} of {}: {why}", index + 1, initial.steps().len()));
     }
     Ok(())
 }
@@ -156,8 +148,7 @@ async fn one(hub: &Arc<Hub>, step: &InitialStep, pacing: Pacing, output: &mut Se
     if let Some(name) = &step.credential {
         let bytes = credential(name).await?;
         output.secrets.push(bytes.clone());
-        let (written, is_written) = oneshot::channel();
-        sent(hub, Input::Secret { bytes, pacing, written }, is_written, pacing).await?;
+        write(hub, bytes, pacing, true).await?;
     }
     let default = Sequence::of_bytes(b"\r");
     match (&step.send, &step.credential) {
@@ -171,45 +162,21 @@ async fn send(hub: &Arc<Hub>, sequence: &Sequence, pacing: Pacing) -> Result<(),
     for step in sequence.steps() {
         match step {
             Step::Delay(time) => sleep(*time).await,
-            Step::Bytes(bytes) => {
-                let (written, is_written) = oneshot::channel();
-                let bytes = bytes.clone();
-                sent(hub, Input::Paced { bytes, pacing, written }, is_written, pacing).await?;
-            }
+            Step::Bytes(bytes) => write(hub, bytes.clone(), pacing, false).await?,
             Step::Break(length) => {
                 let length = length.unwrap_or(Duration::from_millis(DEFAULT_BREAK_MS.into()));
                 let what = BreakRequest { length, sequence: Some(Sequence::serial_break()) };
-                let (request, mut events) = hub.break_while_heard(what, "initial".to_owned());
-                hub.input().send(request).await.map_err(|_| Failure::Closed)?;
-                while let Some(event) = events.recv().await {
-                    match event {
-                        BreakEvent::Begun => {}
-                        BreakEvent::Ended => break,
-                        BreakEvent::Failed(why) => return Err(why.into()),
-                    }
-                }
+                hub.send_break(what, "initial".to_owned()).await.ok_or(Failure::Closed)??;
             }
         }
     }
     Ok(())
 }
 
-/// Waits until the line has taken input.
-async fn sent(
-    hub: &Arc<Hub>,
-    input: Input,
-    is_written: oneshot::Receiver<()>,
-    pacing: Pacing,
-) -> Result<(), Failure> {
-    let time = match &input {
-        Input::Paced { bytes, .. } | Input::Secret { bytes, .. } => pacing.time(bytes),
-        Input::Bytes(_) | Input::Break { .. } | Input::Mark(_) => Duration::ZERO,
-    };
-    let taken = async {
-        hub.input().send(input).await.ok()?;
-        is_written.await.ok()
-    };
-    match tokio::time::timeout(SEND_TIMEOUT + time, taken).await {
+/// Waits until the line has written these bytes.
+async fn write(hub: &Hub, bytes: Vec<u8>, pacing: Pacing, is_secret: bool) -> Result<(), Failure> {
+    let limit = SEND_TIMEOUT + pacing.time(&bytes);
+    match tokio::time::timeout(limit, hub.write(bytes, pacing, is_secret)).await {
         Ok(Some(())) => Ok(()),
         Ok(None) => Err(Failure::Closed),
         Err(_) => Err("the device takes no input".to_owned().into()),

@@ -188,8 +188,7 @@ fn the_ssh_subsystem_is_a_serial_line_with_a_login() {
         .arg(format!("EXEC:{}", script.display()))
         .spawn()
         .unwrap();
-    let listening = format!("0100007F:{:04X} 00000000:0000 0A", here.port());
-    until("socat", || fs::read_to_string("/proc/net/tcp").unwrap().contains(&listening).then_some(()));
+    until("socat", || ser2net::listens(here.port()).then_some(()));
     let mut port = Pyserial::open(&format!("rfc2217://{here}"), "115200, timeout=20");
     assert_eq!(port.answer(), "open");
     rate_is(&rig, 115_200);
@@ -239,15 +238,9 @@ fn words_of(address: SocketAddr) -> String {
     String::from_utf8(said).unwrap()
 }
 
-#[test]
-fn socat_has_the_bytes_of_the_line_and_a_second_client_is_refused() {
-    let (rig, rfc2217, raw) = plain("");
-    let mut socat = Command::new("socat");
-    socat.arg("-").arg(format!("TCP:{raw}"));
-    let mut socat = socat.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    rig.wait_for_status("1 attached");
+/// Every byte, from a client to the device and back.
+fn passes_every_byte(rig: &Rig, to: &mut impl Write, from: &mut impl Read) {
     let all = every_byte();
-    let (mut to, mut from) = (socat.stdin.take().unwrap(), socat.stdout.take().unwrap());
     to.write_all(&all).unwrap();
     let mut sent = vec![0; all.len()];
     rig.device().read_exact(&mut sent).unwrap();
@@ -256,6 +249,17 @@ fn socat_has_the_bytes_of_the_line_and_a_second_client_is_refused() {
     let mut shown = vec![0; all.len()];
     from.read_exact(&mut shown).unwrap();
     assert_eq!(shown, all);
+}
+
+#[test]
+fn socat_has_the_bytes_of_the_line_and_a_second_client_is_refused() {
+    let (rig, rfc2217, raw) = plain("");
+    let mut socat = Command::new("socat");
+    socat.arg("-").arg(format!("TCP:{raw}"));
+    let mut socat = socat.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    rig.wait_for_status("1 attached");
+    let (mut to, mut from) = (socat.stdin.take().unwrap(), socat.stdout.take().unwrap());
+    passes_every_byte(&rig, &mut to, &mut from);
     for address in [raw, rfc2217] {
         let said = words_of(address);
         assert!(said.starts_with("demo is in use: raw (127.0.0.1:"), "{said}");
@@ -288,15 +292,7 @@ fn gensio_speaks_telnet_with_the_port() {
     let mut client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     rig.wait_for_status("1 attached");
     let (mut to, mut from) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
-    let all = every_byte();
-    to.write_all(&all).unwrap();
-    let mut sent = vec![0; all.len()];
-    rig.device().read_exact(&mut sent).unwrap();
-    assert_eq!(sent, all);
-    rig.device().write_all(&all).unwrap();
-    let mut shown = vec![0; all.len()];
-    from.read_exact(&mut shown).unwrap();
-    assert_eq!(shown, all);
+    passes_every_byte(&rig, &mut to, &mut from);
     drop(to);
     until("gensiot", || client.try_wait().unwrap());
     rig.wait_for_status("0 attached");

@@ -2,7 +2,7 @@
 import { chromium } from "playwright-core";
 import { existsSync } from "node:fs";
 
-export const CHROMIUM = process.env.CHROMIUM || ["/usr/bin/chromium", "/usr/bin/chromium-browser"].find(existsSync);
+const CHROMIUM = process.env.CHROMIUM || ["/usr/bin/chromium", "/usr/bin/chromium-browser"].find(existsSync);
 
 export async function launch() {
     if (!CHROMIUM) throw new Error("there is no chromium: apt install chromium");

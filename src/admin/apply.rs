@@ -129,7 +129,7 @@ impl Plan {
         let unit = instance(now, new, name);
         let (service, socket) = (unit.service(), unit.ssh_socket());
         let (attach, path) = (unit.local_socket(), unit.path_unit());
-        let source_socket = format!("console-source@{unit}.socket");
+        let source_socket = unit.source_socket();
         // A port added to the file by an edit is in the running configuration, but systemd does not have it
         // yet.
         let was_enabled = before.is_some_and(|port| port.enabled) && enabled(now.units).contains(unit);
@@ -310,7 +310,7 @@ fn enabled(units: &generator::Plan) -> BTreeSet<PortName> {
 
 /// Whether this instance has a source.
 fn has_source(units: &generator::Plan, unit: &PortName) -> bool {
-    units.entries.contains_key(Path::new(&format!("console-source@{unit}.service.d/10-source.conf")))
+    units.entries.contains_key(&generator::source_drop_in(unit))
 }
 
 /// The `.path` unit of this instance.

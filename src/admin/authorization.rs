@@ -220,13 +220,7 @@ impl Authorizer {
         if uid == 0 {
             return Ok(name);
         }
-        let nothing = HashMap::new();
-        let answer = match self.ask_polkit(header, action, &nothing).await {
-            // polkitd may have exited; the bus activates it again for the next call.
-            Err(_) => self.ask_polkit(header, action, &nothing).await,
-            answer => answer,
-        };
-        match answer {
+        match self.ask_polkit(header, action, &HashMap::new()).await {
             Ok(true) => Ok(name),
             Ok(false) => Err(Denied::No(name, action)),
             Err(error) => Err(Denied::NoPolkit(name, error)),
@@ -267,6 +261,19 @@ impl Authorizer {
     }
 
     async fn ask_polkit(
+        &self,
+        header: &Header<'_>,
+        action: &str,
+        details: &HashMap<&str, &str>,
+    ) -> Result<bool, String> {
+        match self.ask_polkit_once(header, action, details).await {
+            // polkitd may have exited; the bus activates it again for the next call.
+            Err(_) => self.ask_polkit_once(header, action, details).await,
+            answer => answer,
+        }
+    }
+
+    async fn ask_polkit_once(
         &self,
         header: &Header<'_>,
         action: &str,

@@ -79,19 +79,24 @@ trait Session {
 
 /// The unit that a process is in.
 pub(super) async fn unit_of(bus: &Connection, pid: u32) -> zbus::Result<String> {
+    Ok(unit_at(bus, pid).await?.1)
+}
+
+/// The unit that a process is in: its object and its name.
+async fn unit_at(bus: &Connection, pid: u32) -> zbus::Result<(OwnedObjectPath, String)> {
     let units = UnitsProxy::builder(bus).cache_properties(CacheProperties::No).build().await?;
     let path = units.unit_by_pid(pid).await?;
-    UnitProxy::builder(bus).path(&path).cache_properties(CacheProperties::No).build().await?.id().await
+    let unit = UnitProxy::builder(bus).path(&path).cache_properties(CacheProperties::No).build().await?;
+    let name = unit.id().await?;
+    Ok((path, name))
 }
 
 /// The origin of a call by `user` from this process. Unknown parts are left out.
 pub async fn origin(bus: &Connection, pid: u32, user: &str) -> Origin {
     let mut origin = Origin::local();
     let requested = async {
-        let units = UnitsProxy::builder(bus).cache_properties(CacheProperties::No).build().await?;
-        let path = units.unit_by_pid(pid).await?;
-        let unit = UnitProxy::builder(bus).path(&path).cache_properties(CacheProperties::No).build().await?;
-        origin.session = bounded(&unit.id().await?);
+        let (path, unit) = unit_at(bus, pid).await?;
+        origin.session = bounded(&unit);
         let from = match origin.session.strip_prefix("session-").and_then(|unit| unit.strip_suffix(".scope"))
         {
             Some(id) => login(bus, id).await?,

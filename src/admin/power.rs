@@ -95,7 +95,7 @@ pub async fn run_for_session(
         if !state.running_config.ports.contains_key(port) {
             return Err(Rejected(format!("no port {port} is running")));
         }
-        format!("console@{}.service", state.instances.of(port))
+        state.instances.of(port).service()
     };
     let session = Session { unit: &unit, port: port.as_str(), user, verb: verb.as_str() };
     shared.authorizer.admit_session(header, session).await.map_err(|denied| Denied(denied.to_string()))?;

@@ -160,7 +160,7 @@ pub fn send_break(
     by: &str,
 ) -> Result<(), AttachError> {
     let milliseconds = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
-    request_break(runtime_dir, port, &Request::Break { milliseconds, name: None, by: by.to_owned() })
+    perform(runtime_dir, port, &Request::Break { milliseconds, name: None, by: by.to_owned() })
 }
 
 /// Sends the break of this name in the name of `by`.
@@ -172,10 +172,10 @@ pub fn send_named_break(
 ) -> Result<(), AttachError> {
     let milliseconds = DEFAULT_BREAK_MS;
     let name = Some(name.clone());
-    request_break(runtime_dir, port, &Request::Break { milliseconds, name, by: by.to_owned() })
+    perform(runtime_dir, port, &Request::Break { milliseconds, name, by: by.to_owned() })
 }
 
-fn request_break(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(), AttachError> {
+fn perform(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(), AttachError> {
     match ask(runtime_dir, port, request)? {
         (Reply::Done, _) => Ok(()),
         (reply, _) => Err(unexpected(port, reply)),
@@ -184,10 +184,7 @@ fn request_break(runtime_dir: &Path, port: &PortName, request: &Request) -> Resu
 
 /// Records an event in the port's log and notifies its sessions.
 pub fn note(runtime_dir: &Path, port: &PortName, text: &str) -> Result<(), AttachError> {
-    match ask(runtime_dir, port, &Request::Note { text: text.to_owned() })? {
-        (Reply::Done, _) => Ok(()),
-        (reply, _) => Err(unexpected(port, reply)),
-    }
+    perform(runtime_dir, port, &Request::Note { text: text.to_owned() })
 }
 
 /// Disconnects a user, who is told `by` whom. Returns the number of sessions.

@@ -33,11 +33,8 @@ pub enum KeyFileError {
     #[error("{} is not a regular file", .0.display())]
     NotAFile(PathBuf),
     /// Too long.
-    #[error("{} has {} bytes, more than the limit of {}", .0.display(), .1, FILE_LIMIT)]
-    TooLong(PathBuf, u64),
-    /// Longer than its own limit.
     #[error("{} has {} bytes, more than the limit of {}", .0.display(), .1, .2)]
-    TooLarge(PathBuf, u64, u64),
+    TooLong(PathBuf, u64, u64),
     /// Owned by another user.
     #[error("{} is owned by uid {}, not by its user or root", .0.display(), .1)]
     Owner(PathBuf, u32),
@@ -91,9 +88,9 @@ fn read(account: &Account, path: &Path) -> Result<Option<KeyFile>, KeyFileError>
         only_its_user_writes(directory, &directory.metadata().map_err(failed)?, account.uid)?;
     }
     if metadata.len() > FILE_LIMIT {
-        return Err(KeyFileError::TooLong(real, metadata.len()));
+        return Err(KeyFileError::TooLong(real, metadata.len(), FILE_LIMIT));
     }
-    let contents = bounded(file).map_err(failed)?;
+    let contents = bounded(file, FILE_LIMIT).map_err(failed)?;
     Ok(Some(KeyFile { path: path.to_owned(), contents }))
 }
 
@@ -126,9 +123,9 @@ pub(super) fn only_this_user_writes(file: &Path) -> Result<PathBuf, KeyFileError
 }
 
 /// Limited again, because the file may have grown since its length was checked.
-fn bounded(file: File) -> io::Result<Vec<u8>> {
+pub(super) fn bounded(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut contents = Vec::new();
-    file.take(FILE_LIMIT).read_to_end(&mut contents)?;
+    file.take(limit).read_to_end(&mut contents)?;
     Ok(contents)
 }
 
@@ -201,7 +198,7 @@ mod tests {
         let errors = [
             KeyFileError::Read { path: path(), source: io::Error::from_raw_os_error(13) },
             KeyFileError::NotAFile(path()),
-            KeyFileError::TooLong(path(), 2 * FILE_LIMIT),
+            KeyFileError::TooLong(path(), 2 * FILE_LIMIT, FILE_LIMIT),
             KeyFileError::Owner(path(), 1001),
             KeyFileError::NotRoots("/usr/local/bin/keys".into(), 1001),
             KeyFileError::Writable(path(), 0o664),

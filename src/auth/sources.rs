@@ -2,6 +2,7 @@
 //! checks that root has approved the command and the authorities: /etc/consoleserver belongs to `console-admin`, which must not be able to
 //! start programs or become another user this way.
 
+use std::cell::LazyCell;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -125,11 +126,19 @@ impl Configured {
         };
         // Without a file nothing is set.
         let Some(file) = file else { return Ok(sources) };
-        if let Err(unconfirmed) = self.confirmed(&file, &COMMAND, &access, remember) {
+        // Read only if there is a setting that root must approve.
+        let of_root = LazyCell::new(|| {
+            let text = read_file_of_root(&file)?;
+            Ok(Config::parse(&text, &file).ok().map(|config| config.access))
+        });
+        let confirmed = |approval| {
+            self.confirmed(&file, approval, &access, remember, || LazyCell::force(&of_root).as_ref())
+        };
+        if let Err(unconfirmed) = confirmed(&COMMAND) {
             sources.command = None;
             sources.unconfirmed.push(unconfirmed);
         }
-        if let Err(unconfirmed) = self.confirmed(&file, &AUTHORITIES, &access, remember) {
+        if let Err(unconfirmed) = confirmed(&AUTHORITIES) {
             sources.user_ca = None;
             sources.unconfirmed.push(unconfirmed);
         }
@@ -137,27 +146,26 @@ impl Configured {
     }
 
     /// Root approves a setting by a configuration file that belongs to root, or has approved it before. The former is recorded, because a
-    /// commit by `console-admin` makes the file its own.
-    fn confirmed(
+    /// commit by `console-admin` makes the file its own. `of_root` reads the file if it is root's; `None` if it is invalid.
+    fn confirmed<'a>(
         &self,
         file: &Path,
         approval: &Approval,
         access: &Access,
         remember: bool,
+        of_root: impl FnOnce() -> Result<&'a Option<Access>, &'a NotRoots>,
     ) -> Result<(), Unconfirmed> {
         let Some(wanted) = (approval.text)(access) else { return Ok(()) };
         let record = self.root.join(approval.record);
-        let because = match read_file_of_root(file) {
-            Ok(text) => match Config::parse(&text, file) {
-                Ok(config) if (approval.text)(&config.access).as_ref() == Some(&wanted) => {
-                    if self.file.is_none() && remember {
-                        confirm(&record, &wanted);
-                    }
-                    return Ok(());
+        let because = match of_root() {
+            Ok(Some(theirs)) if (approval.text)(theirs).as_ref() == Some(&wanted) => {
+                if self.file.is_none() && remember {
+                    confirm(&record, &wanted);
                 }
-                // Reloaded and not committed.
-                _ => ", or has another one".to_owned(),
-            },
+                return Ok(());
+            }
+            // Reloaded and not committed.
+            Ok(_) => ", or has another one".to_owned(),
             Err(NotRoots::Owner) => String::new(),
             Err(NotRoots::Io(error)) => format!(" ({error})"),
         };

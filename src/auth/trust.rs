@@ -2,8 +2,8 @@
 //! each key that a client offers, so that a change needs no reload. A file that cannot be read or parsed grants nothing: an unreadable
 //! `user_ca` accepts no certificate, and an unreadable `revoked` no key at all, as in sshd.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::fs::OpenOptions;
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -122,14 +122,8 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, KeyFileError> {
     if !metadata.is_file() {
         return Err(KeyFileError::NotAFile(path.to_owned()));
     }
-    let contents = at_most(file, limit + 1).map_err(failed)?;
+    let contents = keyfile::bounded(file, limit + 1).map_err(failed)?;
     // The file may have grown since its length was known.
     let length = metadata.len().max(contents.len() as u64);
-    if length > limit { Err(KeyFileError::TooLarge(path.to_owned(), length, limit)) } else { Ok(contents) }
-}
-
-fn at_most(file: File, bytes: u64) -> io::Result<Vec<u8>> {
-    let mut contents = Vec::new();
-    file.take(bytes).read_to_end(&mut contents)?;
-    Ok(contents)
+    if length > limit { Err(KeyFileError::TooLong(path.to_owned(), length, limit)) } else { Ok(contents) }
 }

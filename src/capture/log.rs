@@ -432,16 +432,15 @@ fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn open_file(directory: &LogDirectory, name: &Path) -> Result<File, CaptureError> {
+/// Opens a file of the log directory, or creates it. No link is followed. What is opened may be no regular file.
+pub(super) fn open_to_append(path: &Path) -> io::Result<File> {
     // O_NONBLOCK: a FIFO in place of the log must not block the open.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
-    let opened = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .custom_flags(flags.bits())
-        .open(directory.path().join(name));
+    OpenOptions::new().read(true).append(true).create(true).mode(0o640).custom_flags(flags.bits()).open(path)
+}
+
+fn open_file(directory: &LogDirectory, name: &Path) -> Result<File, CaptureError> {
+    let opened = open_to_append(&directory.path().join(name));
     let path = directory.shown().join(name);
     let file = opened.map_err(|source| match Errno::from_raw(source.raw_os_error().unwrap_or(0)) {
         Errno::ENOENT | Errno::ENOTDIR => CaptureError::NoDirectory(directory.shown().to_owned()),

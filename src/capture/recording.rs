@@ -5,15 +5,17 @@
 //! is nearly full. A frame that a killed process has written in part is skipped by the reader, which searches for the next
 //! one; the next process continues after the last complete frame.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use flate2::Crc;
 use jiff::Timestamp;
-use nix::fcntl::OFlag;
+
+use super::log::open_to_append;
+use super::{history, tail};
 
 /// What the name of a log is followed by.
 pub const SUFFIX: &str = ".rec";
@@ -50,22 +52,23 @@ pub struct Frame {
 }
 
 impl Frame {
-    fn encode(&self, out: &mut Vec<u8>) {
-        let mut body = Vec::with_capacity(HEADER - 8 + self.bytes.len());
-        body.extend_from_slice(&self.ring.to_le_bytes());
-        body.extend_from_slice(&self.offset.to_le_bytes());
-        body.extend_from_slice(&self.at.as_microsecond().to_le_bytes());
-        body.extend_from_slice(&self.bytes);
-        out.extend_from_slice(&MAGIC);
-        // At most FRAME_MAX.
-        out.extend_from_slice(&(self.bytes.len() as u16).to_le_bytes());
-        out.extend_from_slice(&checksum(&body).to_le_bytes());
-        out.extend_from_slice(&body);
-    }
-
     fn end(&self) -> u64 {
         self.offset + self.bytes.len() as u64
     }
+}
+
+/// Appends the frame of these bytes, at most [`FRAME_MAX`].
+fn encode(ring: u32, offset: u64, at: Timestamp, bytes: &[u8], out: &mut Vec<u8>) {
+    let begin = out.len();
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&ring.to_le_bytes());
+    out.extend_from_slice(&offset.to_le_bytes());
+    out.extend_from_slice(&at.as_microsecond().to_le_bytes());
+    out.extend_from_slice(bytes);
+    let sum = checksum(&out[begin + 8..]);
+    out[begin + 4..begin + 8].copy_from_slice(&sum.to_le_bytes());
 }
 
 fn checksum(body: &[u8]) -> u32 {
@@ -138,11 +141,12 @@ impl Frames {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece {
     ring: u32,
+    /// Ring offset of the first byte.
     offset: u64,
+    /// From this offset on they are new; a killed process may have logged and not recorded those before it.
+    new_from: u64,
     at: Timestamp,
     bytes: Vec<u8>,
-    /// The bytes before them, which a killed process may have logged and not recorded. Empty but in the first piece of a process.
-    before: Vec<u8>,
 }
 
 /// Finds the new bytes of each batch of the log writer, and their time.
@@ -152,7 +156,7 @@ pub(super) struct Progress {
     /// Ring offset up to which bytes were passed on.
     until: u64,
     last: Option<Timestamp>,
-    /// See [`Piece`].
+    /// Bytes before that, for the first piece of a process.
     before: Vec<u8>,
 }
 
@@ -165,8 +169,8 @@ impl Progress {
     /// The new ones of `bytes`, which begin at `offset` and of which the first has been read at `heard`.
     pub(super) fn piece(&mut self, offset: u64, bytes: &[u8], heard: Option<Timestamp>) -> Option<Piece> {
         let end = offset + bytes.len() as u64;
-        let begin = self.until.max(offset);
-        if begin >= end {
+        let new_from = self.until.max(offset);
+        if new_from >= end {
             return None;
         }
         let now = Timestamp::now();
@@ -174,21 +178,24 @@ impl Progress {
             |time: &Timestamp| now.duration_since(*time).unsigned_abs() <= SPREAD_MAX && *time <= now;
         let earliest = self.last.filter(recent).or(heard.filter(recent)).unwrap_or(now);
         self.last = Some(now);
-        self.until = end;
         // In the middle of the time in which they can have arrived: at most 30 ms from either end.
         let at = now - now.duration_since(earliest) / 2;
-        let bytes = bytes[(begin - offset) as usize..].to_vec();
-        Some(Piece { ring: self.ring, offset: begin, at, bytes, before: std::mem::take(&mut self.before) })
-    }
-}
-
-impl Progress {
-    /// The log could not be written, and neither was this piece: its bytes come again.
-    pub(super) fn again(&mut self, piece: &Piece) {
-        self.until = self.until.min(piece.offset);
-        if !piece.before.is_empty() {
-            self.before = piece.before.clone();
+        // Bytes that were overwritten in between belong to neither.
+        let mut all = std::mem::take(&mut self.before);
+        if new_from > self.until {
+            all.clear();
         }
+        self.until = end;
+        let offset_of_all = new_from - all.len() as u64;
+        all.extend_from_slice(&bytes[(new_from - offset) as usize..]);
+        Some(Piece { ring: self.ring, offset: offset_of_all, new_from, at, bytes: all })
+    }
+
+    /// The log could not be written, and neither was this piece: its bytes come again.
+    pub(super) fn again(&mut self, mut piece: Piece) {
+        self.until = self.until.min(piece.new_from);
+        piece.bytes.truncate((piece.new_from - piece.offset) as usize);
+        self.before = piece.bytes;
     }
 }
 
@@ -202,9 +209,8 @@ pub(super) struct Recorder {
     /// The ring and offset up to which the file has all bytes.
     until: Option<(u32, u64)>,
     unchecked: u64,
+    /// The last attempt failed, which is reported once.
     retry_at: Option<Instant>,
-    /// Whether the last attempt failed, which is reported once.
-    is_failing: bool,
 }
 
 impl Recorder {
@@ -217,7 +223,6 @@ impl Recorder {
             until: None,
             unchecked: 0,
             retry_at: None,
-            is_failing: false,
         }
     }
 
@@ -228,15 +233,13 @@ impl Recorder {
         }
         match self.append(directory, piece) {
             Ok(()) => {
-                self.retry_at = None;
-                if std::mem::take(&mut self.is_failing) {
+                if self.retry_at.take().is_some() {
                     tracing::info!("recording resumed");
                 }
             }
             Err(error) => {
                 self.file = None;
-                self.retry_at = Some(Instant::now() + RETRY_INTERVAL);
-                if !std::mem::replace(&mut self.is_failing, true) {
+                if self.retry_at.replace(Instant::now() + RETRY_INTERVAL).is_none() {
                     let name = self.name.display();
                     tracing::warn!(
                         "the recording {name} cannot be written: {error}; the log is not affected"
@@ -271,18 +274,16 @@ impl Recorder {
                 self.file.insert(file)
             }
         };
-        let mut out = Vec::with_capacity(HEADER + piece.before.len() + piece.bytes.len());
-        let bytes = [piece.before.as_slice(), &piece.bytes].concat();
-        let begin = piece.offset - piece.before.len() as u64;
+        let mut out = Vec::with_capacity(HEADER + piece.bytes.len());
         let until = match self.until {
             Some((ring, until)) if ring == piece.ring => until,
-            // What is before it belongs to no recording.
-            _ => piece.offset,
+            // What is older belongs to no recording.
+            _ => piece.new_from,
         };
-        let skip = (until.saturating_sub(begin) as usize).min(bytes.len());
-        let mut offset = begin + skip as u64;
-        for bytes in bytes[skip..].chunks(FRAME_MAX) {
-            Frame { ring: piece.ring, offset, at: piece.at, bytes: bytes.to_vec() }.encode(&mut out);
+        let skip = (until.saturating_sub(piece.offset) as usize).min(piece.bytes.len());
+        let mut offset = piece.offset + skip as u64;
+        for bytes in piece.bytes[skip..].chunks(FRAME_MAX) {
+            encode(piece.ring, offset, piece.at, bytes, &mut out);
             offset += bytes.len() as u64;
         }
         self.unchecked += out.len() as u64;
@@ -301,15 +302,7 @@ impl Recorder {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    // As the log: neither a link nor a FIFO.
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
-    let opened = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .custom_flags(flags.bits())
-        .open(path)?;
+    let opened = open_to_append(path)?;
     match opened.metadata()?.is_file() {
         true => Ok(opened),
         false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
@@ -318,9 +311,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// The last complete frame of the file that the last rotation has renamed.
 fn last_of_rotated(path: &Path) -> Option<Frame> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".1");
-    last(&mut File::open(name).ok()?).ok()?
+    last(&mut history::before(path).ok()??).ok()?
 }
 
 /// The last complete frame.
@@ -357,7 +348,7 @@ impl Recording {
     pub fn open(path: &Path, since: Option<Timestamp>, until: Option<Timestamp>) -> io::Result<Self> {
         let mut name = path.as_os_str().to_owned();
         name.push(SUFFIX);
-        let mut files = super::history::paths(Path::new(&name))?;
+        let mut files = history::paths(Path::new(&name))?;
         if files.is_empty() {
             let why = "there is no recording: set log.record = true";
             return Err(io::Error::new(io::ErrorKind::NotFound, why));
@@ -390,7 +381,7 @@ impl Recording {
                     continue;
                 }
                 self.last = Some((frame.ring, frame.end()));
-                frame.encode(&mut out);
+                encode(frame.ring, frame.offset, frame.at, &frame.bytes, &mut out);
             }
             // Other readers wait, and a client can leave in between.
             if !out.is_empty() || began.elapsed() >= YIELD_INTERVAL {
@@ -417,8 +408,7 @@ impl Recording {
 }
 
 fn reader(path: &Path) -> io::Result<Box<dyn Read + Send>> {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    let file = tail::open(path)?.ok_or(io::ErrorKind::NotFound)?;
     let file = io::BufReader::new(file);
     Ok(match path.extension().is_some_and(|end| end == "gz") {
         true => Box::new(flate2::read::MultiGzDecoder::new(file)),
@@ -439,7 +429,7 @@ fn first(path: &Path) -> Option<Frame> {
 #[cfg(test)]
 pub(super) fn encoded(frame: &Frame) -> Vec<u8> {
     let mut out = Vec::new();
-    frame.encode(&mut out);
+    encode(frame.ring, frame.offset, frame.at, &frame.bytes, &mut out);
     out
 }
 
@@ -468,15 +458,15 @@ mod tests {
     #[test]
     fn frames_are_found_whatever_is_between_them() {
         let mut inner = Vec::new();
-        frame(0, b"inner").encode(&mut inner);
+        inner.extend(encoded(&frame(0, b"inner")));
         let wanted = [frame(0, &inner), frame(100, b"\xc5\x52\xff\xff"), frame(200, &[0xff; 300])];
         let mut whole = Vec::new();
-        wanted.iter().for_each(|frame| frame.encode(&mut whole));
+        wanted.iter().for_each(|frame| whole.extend(encoded(frame)));
         for step in [1, 7, 4096] {
             assert_eq!(all(&whole, step), wanted);
         }
         let mut cut = Vec::new();
-        frame(300, b"cut off").encode(&mut cut);
+        cut.extend(encoded(&frame(300, b"cut off")));
         for length in 0..cut.len() {
             let torn = [&whole[..], &cut[..length], &whole[..]].concat();
             let found = all(&torn, 64);
@@ -488,7 +478,7 @@ mod tests {
     }
 
     fn piece(ring: u32, offset: u64, bytes: &[u8]) -> Piece {
-        Piece { ring, offset, at: Timestamp::now(), bytes: bytes.to_vec(), before: Vec::new() }
+        Piece { ring, offset, new_from: offset, at: Timestamp::now(), bytes: bytes.to_vec() }
     }
 
     fn read(directory: &Path) -> Vec<u8> {
@@ -546,7 +536,7 @@ mod tests {
         std::os::unix::fs::symlink(&other, room.path().join("console.log.rec")).unwrap();
         let mut recorder = Recorder::new("console.log");
         recorder.record(room.path(), &piece(1, 0, b"one"));
-        assert!(recorder.is_failing);
+        assert!(recorder.retry_at.is_some());
         assert_eq!(std::fs::read(&other).unwrap(), b"x");
     }
 

@@ -271,7 +271,11 @@ impl Writer {
         };
         let (directory, settings, hub) = (self.directory.current(), self.settings.clone(), self.hub.clone());
         let task = move || {
-            let recorded_in = directory.as_ref().ok().map(|directory| directory.path().to_owned());
+            let recorded_in = directory
+                .as_ref()
+                .ok()
+                .filter(|_| piece.is_some())
+                .map(|directory| directory.path().to_owned());
             let (log, arrived, done) = batch.make(log, directory, &settings, &hub, times);
             // After the log. Not while that cannot be written: the disk is full, or broken.
             if let (Some(recorder), Some(piece), Some(directory), Ok(())) =
@@ -284,7 +288,7 @@ impl Writer {
         let (log, recorder, piece, arrived, done) =
             self.wait_for(tokio::task::spawn_blocking(task), offered).await;
         self.recorder = recorder;
-        if let (Some(piece), Err(_)) = (&piece, &done) {
+        if let (Some(piece), Err(_)) = (piece, &done) {
             self.progress.again(piece);
         }
         // If reopening failed, the next attempt opens the file by name.

@@ -153,8 +153,8 @@ struct Results {
     style: Style,
     is_grep: bool,
     stdout: Stdout,
-    /// Rows by the index of the host.
-    rows: BTreeMap<usize, Rows>,
+    /// Rows of a table, without the host, by its index.
+    rows: BTreeMap<usize, Vec<Vec<String>>>,
     rows_bytes: usize,
     /// Indices of hosts without an exit status.
     unreached: Vec<usize>,
@@ -162,14 +162,6 @@ struct Results {
     exits: BTreeMap<u8, Vec<usize>>,
     /// Whether any host exited with 0.
     any_done: bool,
-}
-
-/// The output of a server for a table.
-#[derive(Debug)]
-enum Rows {
-    List(Vec<Listed>),
-    Status(Vec<PortStatus>),
-    Who(Vec<SessionAt>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -248,9 +240,18 @@ impl Results {
             )));
         }
         let rows = match table {
-            Table::List => Rows::List(serde_json::from_slice(document)?),
-            Table::Status => Rows::Status(serde_json::from_slice(document)?),
-            Table::Who => Rows::Who(serde_json::from_slice(document)?),
+            Table::List => {
+                let listed: Vec<Listed> = serde_json::from_slice(document)?;
+                listed.iter().map(|row| row.whole_row().to_vec()).collect()
+            }
+            Table::Status => {
+                let states: Vec<PortStatus> = serde_json::from_slice(document)?;
+                states.iter().map(|row| row.row().to_vec()).collect()
+            }
+            Table::Who => {
+                let sessions: Vec<SessionAt> = serde_json::from_slice(document)?;
+                sessions.iter().map(|at| look::who_row(&at.port, &at.session).to_vec()).collect()
+            }
         };
         self.rows.insert(index, rows);
         Ok(())
@@ -291,16 +292,9 @@ impl Results {
         let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let mut all = vec![[owned(&["HOST"]), owned(heading)].concat()];
         for (index, rows) in &self.rows {
-            let cells: Vec<Vec<String>> = match rows {
-                Rows::List(rows) => rows.iter().map(|row| row.whole_row().to_vec()).collect(),
-                Rows::Status(rows) => rows.iter().map(|row| row.row().to_vec()).collect(),
-                Rows::Who(rows) => {
-                    rows.iter().map(|row| look::who_row(&row.port, &row.session).to_vec()).collect()
-                }
-            };
-            let none = vec![owned(&vec!["-"; heading.len()])];
-            let cells = if cells.is_empty() { none } else { cells };
-            all.extend(cells.into_iter().map(|row| [owned(&[hosts[*index].as_str()]), row].concat()));
+            let none = [owned(&vec!["-"; heading.len()])];
+            let rows = if rows.is_empty() { none.as_slice() } else { rows };
+            all.extend(rows.iter().map(|row| [owned(&[hosts[*index].as_str()]), row.clone()].concat()));
         }
         table::fitted(&all, table::width_of_rows(), &mut self.stdout)
     }

@@ -31,13 +31,12 @@ pub enum SystemctlError {
 
 /// The arguments of systemctl for a unit name.
 fn arguments(verb: Verb, port: &PortName) -> Vec<String> {
-    let service = format!("console@{port}.service");
+    let service = port.service();
     match verb {
         Verb::Start => vec!["start".to_owned(), service],
         Verb::Stop => {
             // The path unit as a pattern: most ports have none, and a pattern that matches nothing is not an error.
-            let activators = ["console@P.pat[h]", "console@P.socket", "console-attach@P.socket"];
-            let activators = activators.map(|unit| unit.replace('P', port.as_str()));
+            let activators = [format!("console@{port}.pat[h]"), port.ssh_socket(), port.local_socket()];
             [vec!["stop".to_owned()], activators.to_vec(), vec![service]].concat()
         }
         Verb::Reload => vec!["reload".to_owned(), service],

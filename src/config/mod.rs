@@ -230,6 +230,11 @@ impl Port {
             .into_iter()
             .filter_map(|(key, endpoint)| Some((key, endpoint.as_ref()?)))
     }
+
+    /// The TCP ports of all its listeners.
+    pub fn tcp_ports(&self) -> impl Iterator<Item = u16> {
+        self.ssh_port.into_iter().chain(self.plain_listeners().map(|(_, endpoint)| endpoint.port))
+    }
 }
 
 impl Default for Port {

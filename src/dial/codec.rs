@@ -163,18 +163,9 @@ impl Codec {
         if let Self::Telnet(remote) = self
             && remote.telnet.com_port()
         {
-            remote.telnet.command(&modem_line(dtr, on), out);
+            remote.telnet.command(&Command::modem_line(dtr, on), out);
         }
     }
-}
-
-fn modem_line(dtr: bool, on: bool) -> Command {
-    Command::Control(match (dtr, on) {
-        (true, true) => control::DTR_ON,
-        (true, false) => control::DTR_OFF,
-        (false, true) => control::RTS_ON,
-        (false, false) => control::RTS_OFF,
-    })
 }
 
 impl Remote {
@@ -260,7 +251,7 @@ impl Remote {
             [(self.request.dtr, true, control::DTR_QUERY), (self.request.rts, false, control::RTS_QUERY)];
         for (level, dtr, query) in levels {
             let command = match level {
-                Some(on) => modem_line(dtr, on),
+                Some(on) => Command::modem_line(dtr, on),
                 None => Command::Control(query),
             };
             self.telnet.command(&command, out);

@@ -84,7 +84,7 @@ pub fn run(options: &Options) -> Result<(), DialError> {
     });
     runtime.shutdown_background();
     match done {
-        // The port exited while a message was sent to it.
+        // The port has closed its connection, or exited while a message was sent to it.
         Err(DialError::Port(PacketError::Io(error)))
             if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
         {
@@ -117,9 +117,6 @@ struct Dial<'a> {
     reason: Option<FromDialer>,
 }
 
-/// The port has closed its connection.
-struct PortClosed;
-
 impl Dial<'_> {
     async fn run(mut self) -> Result<(), DialError> {
         let mut backoff = Backoff::new();
@@ -128,9 +125,7 @@ impl Dial<'_> {
         let mut arrival = Arrival::of(&self.options.source);
         loop {
             if !self.request.connect || self.refused >= MAX_REFUSED {
-                if self.obey().await?.is_err() {
-                    return Ok(());
-                }
+                self.obey().await?;
                 continue;
             }
             let attempt = far::connect(self.options);
@@ -138,13 +133,10 @@ impl Dial<'_> {
             let connected = loop {
                 tokio::select! {
                     connected = &mut attempt => break Some(connected),
-                    message = self.packets.receive::<FromPort>() => match message? {
-                        None => return Ok(()),
-                        Some((message, _)) => {
-                            self.take(message)?;
-                            if !self.request.connect {
-                                break None;
-                            }
+                    message = self.message() => {
+                        self.take(message?)?;
+                        if !self.request.connect {
+                            break None;
                         }
                     }
                 }
@@ -156,16 +148,12 @@ impl Dial<'_> {
                 }
                 Some(Ok(far)) => {
                     let since = Instant::now();
-                    match self.serve(far).await? {
-                        Err(PortClosed) => return Ok(()),
-                        Ok(ended) => {
-                            if since.elapsed() >= STABLE_AFTER {
-                                backoff = Backoff::new();
-                                self.refused = 0;
-                            }
-                            ended
-                        }
+                    let ended = self.serve(far).await?;
+                    if since.elapsed() >= STABLE_AFTER {
+                        backoff = Backoff::new();
+                        self.refused = 0;
                     }
+                    ended
                 }
                 Some(Err(why)) => Ended::Far { why, refused: false, stream: None },
             };
@@ -190,9 +178,7 @@ impl Dial<'_> {
                     // A port that was stopped has its stream closed first, and its connection to this program a moment later.
                 }
             }
-            if self.pause(&mut backoff, &mut arrival).await?.is_err() {
-                return Ok(());
-            }
+            self.pause(&mut backoff, &mut arrival).await?;
         }
     }
 
@@ -207,30 +193,23 @@ impl Dial<'_> {
     }
 
     /// Waits for the time of the next attempt.
-    async fn pause(
-        &mut self,
-        backoff: &mut Backoff,
-        arrival: &mut Arrival,
-    ) -> Result<Result<(), PortClosed>, DialError> {
+    async fn pause(&mut self, backoff: &mut Backoff, arrival: &mut Arrival) -> Result<(), DialError> {
         let until = Instant::now() + backoff.next();
         loop {
             tokio::select! {
-                () = sleep_until(until) => return Ok(Ok(())),
+                () = sleep_until(until) => return Ok(()),
                 () = arrival.next() => {
                     *backoff = Backoff::of_arrival();
-                    return Ok(Ok(()));
+                    return Ok(());
                 }
-                message = self.packets.receive::<FromPort>() => match message? {
-                    None => return Ok(Err(PortClosed)),
-                    Some((message, _)) => {
-                        self.take(message)?;
-                        if std::mem::take(&mut self.request.at_once) {
-                            *backoff = Backoff::new();
-                            return Ok(Ok(()));
-                        }
-                        if !self.request.connect {
-                            return Ok(Ok(()));
-                        }
+                message = self.message() => {
+                    self.take(message?)?;
+                    if std::mem::take(&mut self.request.at_once) {
+                        *backoff = Backoff::new();
+                        return Ok(());
+                    }
+                    if !self.request.connect {
+                        return Ok(());
                     }
                 }
             }
@@ -238,16 +217,20 @@ impl Dial<'_> {
     }
 
     /// Waits for a request from the port.
-    async fn obey(&mut self) -> Result<Result<(), PortClosed>, DialError> {
-        match self.packets.receive::<FromPort>().await? {
-            None => Ok(Err(PortClosed)),
-            Some((message, _)) => {
-                self.take(message)?;
-                if !self.request.connect && self.reason.is_none() {
-                    self.disconnected("no session is attached".to_owned(), false)?;
-                }
-                Ok(Ok(()))
-            }
+    async fn obey(&mut self) -> Result<(), DialError> {
+        let message = self.message().await?;
+        self.take(message)?;
+        if !self.request.connect && self.reason.is_none() {
+            self.disconnected("no session is attached".to_owned(), false)?;
+        }
+        Ok(())
+    }
+
+    /// The next message of the port. Its end is the same error as that of a message to it. Cancel safe.
+    async fn message(&self) -> Result<FromPort, PacketError> {
+        match self.packets.receive().await? {
+            Some((message, _)) => Ok(message),
+            None => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
         }
     }
 
@@ -277,7 +260,7 @@ impl Dial<'_> {
     }
 
     /// Passes a stream to the port, and copies bytes until one end closes.
-    async fn serve(&mut self, far: FarEnd) -> Result<Result<Ended, PortClosed>, DialError> {
+    async fn serve(&mut self, far: FarEnd) -> Result<Ended, DialError> {
         let system = |what| move |error: rustix::io::Errno| DialError::System(what, error.into());
         let pair = || {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -296,13 +279,12 @@ impl Dial<'_> {
                 tokio::select! {
                     // Input that follows immediately is behind that message.
                     biased;
-                    message = self.packets.receive::<FromPort>() => match message? {
-                        None => return Ok(Err(PortClosed)),
-                        Some((FromPort::Stored, _)) => break 'streams own,
-                        Some((message, _)) => {
+                    message = self.message() => match message? {
+                        FromPort::Stored => break 'streams own,
+                        message => {
                             self.take(message)?;
                             if !self.request.connect {
-                                return Ok(Ok(Ended::Port));
+                                return Ok(Ended::Port);
                             }
                         }
                     },

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::codec::Codec;
 use super::far::FarEnd;
-use super::{Dial, DialError, PortClosed};
+use super::{Dial, DialError};
 use crate::source::{FromDialer, FromPort, PacketError};
 use crate::system::clock::reached;
 
@@ -77,7 +77,7 @@ pub(super) async fn run(
     far: FarEnd,
     port: UnixStream,
     mut codec: Codec,
-) -> Result<Result<Ended, PortClosed>, DialError> {
+) -> Result<Ended, DialError> {
     let FarEnd { bytes, mut program } = far;
     let (mut far_in, mut far_out) = tokio::io::split(bytes);
     let (mut port_in, mut port_out) = port.into_split();
@@ -91,14 +91,14 @@ pub(super) async fn run(
     loop {
         if to_far.left().len() > MAX_PENDING {
             let why = "the far end sends telnet options but does not read the replies".to_owned();
-            return Ok(Ok(Ended::Far { why, refused: false, stream: Some((port_in, port_out)) }));
+            return Ok(Ended::Far { why, refused: false, stream: Some((port_in, port_out)) });
         }
         if let Some(ended) = far_error.as_ref().filter(|_| to_port.is_empty()) {
             let (why, refused) = match program.take() {
                 Some(program) => program.ended().await,
                 None => (reason(ended), false),
             };
-            return Ok(Ok(Ended::Far { why, refused, stream: Some((port_in, port_out)) }));
+            return Ok(Ended::Far { why, refused, stream: Some((port_in, port_out)) });
         }
         tokio::select! {
             read = far_in.read(&mut from_far), if to_port.is_empty() && far_error.is_none() => match read {
@@ -116,10 +116,10 @@ pub(super) async fn run(
             },
             written = port_out.write(to_port.left()), if !to_port.is_empty() => match written {
                 Ok(count) => to_port.advance(count),
-                Err(_) => return Ok(Ok(Ended::Port)),
+                Err(_) => return Ok(Ended::Port),
             },
             read = port_in.read(&mut from_port), if to_far.is_empty() && !codec.is_suspended() => match read {
-                Ok(0) | Err(_) => return Ok(Ok(Ended::Port)),
+                Ok(0) | Err(_) => return Ok(Ended::Port),
                 Ok(count) => codec.typed(&from_port[..count], &mut to_far.bytes),
             },
             written = far_out.write(to_far.left()), if !to_far.is_empty() && far_error.is_none() => match written {
@@ -127,20 +127,19 @@ pub(super) async fn run(
                 // Its earlier output must still be read.
                 Err(_) => to_far = Buffer::default(),
             },
-            () = reached(codec.break_until()), if codec.break_until().is_some() => codec.end_break(&mut to_far.bytes),
-            () = reached(news.due), if news.due.is_some() => news.send(dial)?,
-            message = dial.packets.receive::<FromPort>() => match message? {
-                None => return Ok(Err(PortClosed)),
-                Some((FromPort::Break { milliseconds }, _)) => {
+            () = reached(codec.break_until()) => codec.end_break(&mut to_far.bytes),
+            () = reached(news.due) => news.send(dial)?,
+            message = dial.message() => match message? {
+                FromPort::Break { milliseconds } => {
                     if let Err(remark) = codec.send_break(milliseconds, &mut to_far.bytes) {
                         news.add(FromDialer::Remark(remark));
                     }
                 }
-                Some((FromPort::Modem { dtr, on }, _)) => codec.set_modem(dtr, on, &mut to_far.bytes),
-                Some((message, _)) => {
+                FromPort::Modem { dtr, on } => codec.set_modem(dtr, on, &mut to_far.bytes),
+                message => {
                     dial.take(message)?;
                     if !dial.request.connect {
-                        return Ok(Ok(Ended::Port));
+                        return Ok(Ended::Port);
                     }
                     codec.requested(&dial.request, &mut to_far.bytes, &mut events);
                     for event in events.drain(..) {

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::expect::wait_for;
 use super::{EXIT_DONE, ExecError, ExecResult, Pattern, SendOptions, Task};
-use crate::hub::{BREAK_MS_RANGE, BreakEvent, Input, LineState};
+use crate::hub::{BREAK_MS_RANGE, Input, LineState};
 use crate::port::{BreakName, Pacing};
 use crate::session::{Outlet, SessionGuard, plain};
 
@@ -42,9 +42,7 @@ pub(super) async fn send<O: Outlet>(
             let (piece, behind) = rest.split_at(pacing.piece(rest, WRITE_CHUNK));
             rest = behind;
             if pacing.is_on() {
-                let (written, is_written) = oneshot::channel();
-                input.send(Input::Paced { bytes: piece.to_vec(), pacing, written }).await.ok()?;
-                is_written.await.ok()?;
+                task.console.hub.write(piece.to_vec(), pacing, false).await?;
             } else {
                 input.send(Input::Bytes(piece.to_vec())).await.ok()?;
             }
@@ -85,19 +83,7 @@ pub(super) async fn send_break(
         Err(why) => return task.failed(why),
     };
     let session = attach_as_writer(task, force)?;
-    let (request, mut events) = task.console.hub.break_while_heard(what, task.user.user.clone());
-    let sent = async {
-        task.console.hub.input().send(request).await.ok()?;
-        while let Some(event) = events.recv().await {
-            match event {
-                BreakEvent::Begun => {}
-                BreakEvent::Ended => return Some(Ok(())),
-                BreakEvent::Failed(why) => return Some(Err(why)),
-            }
-        }
-        None
-    };
-    match timeout(BREAK_TIMEOUT, sent).await {
+    match timeout(BREAK_TIMEOUT, task.console.hub.send_break(what, task.user.user.clone())).await {
         Ok(Some(Ok(()))) => {}
         Ok(Some(Err(why))) => return task.failed(why),
         Ok(None) => return task.failed("the device was unplugged"),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::file::valid_zone;
+use super::file::{line_of, valid_zone};
 use crate::config::{Config, Port};
 use crate::port::PortName;
 
@@ -74,7 +74,7 @@ impl Settings {
         let Text { zone, server, name, addresses, ttl, sshfp } =
             toml::from_str(text).map_err(|error| SettingsError::Syntax {
                 path: path.to_owned(),
-                line: error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count()),
+                line: line_of(&error, text),
                 message: error.message().to_owned(),
             })?;
         let invalid = |key, value: &str, wanted| SettingsError::Value {
@@ -255,18 +255,14 @@ impl Updates<'_> {
         format!("{name}.{}.", self.settings.zone)
     }
 
-    fn marker(&self, name: &str) -> String {
+    /// The name of the record that marks the owner of a name.
+    pub fn marker(&self, name: &str) -> String {
         format!("_consoleserver.{}", self.fqdn(name))
     }
 
     fn marker_data(&self) -> String {
         let Identity { name, id, .. } = self.identity;
         format!("{} {}", quoted(&format!("server={name}")), quoted(&format!("id={id}")))
-    }
-
-    /// The name of the marker, for a query.
-    pub fn marker_of(&self, name: &str) -> String {
-        self.marker(name)
     }
 
     fn is_ours(&self, name: &str) -> String {

@@ -1,8 +1,7 @@
 //! The files of `consolectl` for many servers: groups of hosts, and the DNS zone of the consoles.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -10,13 +9,12 @@ use thiserror::Error;
 
 use super::hosts::{HostError, HostGroups};
 use crate::port::PatternError;
+use crate::system::persist;
 
 /// The machine's file.
 const SYSTEM: &str = "etc/consoleserver/hosts.toml";
 /// The user's file, in the directory of the user's configuration.
 const USER: &str = "consolectl.toml";
-/// Thousands of hosts by name are below 100 KiB.
-const MAX_BYTES: u64 = 1024 * 1024;
 
 /// What the files say. A group or key of the user's file replaces that of the machine's.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,8 +31,6 @@ pub struct FleetFile {
 pub enum FleetFileError {
     #[error("{0}: {1}")]
     Read(PathBuf, io::Error),
-    #[error("{0} is larger than {limit} KiB", limit = MAX_BYTES / 1024)]
-    TooLarge(PathBuf),
     #[error("{path}:{line}: {message}")]
     Syntax { path: PathBuf, line: usize, message: String },
     #[error("{0}, group {1}: {2}")]
@@ -67,7 +63,7 @@ impl FleetFile {
         let Some(text) = read(path)? else { return Ok(()) };
         let Text { zone, groups } = toml::from_str(&text).map_err(|error| FleetFileError::Syntax {
             path: path.to_owned(),
-            line: error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count()),
+            line: line_of(&error, &text),
             message: error.message().to_owned(),
         })?;
         if let Some(zone) = zone {
@@ -104,21 +100,20 @@ fn of_user() -> Option<PathBuf> {
 }
 
 fn read(path: &Path) -> Result<Option<String>, FleetFileError> {
-    let failed = |error| FleetFileError::Read(path.to_owned(), error);
-    let file = match File::open(path) {
-        Ok(file) => file,
+    let text = persist::read(path).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+    match text {
+        Ok(text) => Ok(Some(text)),
         // (NotADirectory: ~/.config is a file.)
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
+            Ok(None)
         }
-        Err(error) => return Err(failed(error)),
-    };
-    let mut text = String::new();
-    file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-    match text.len() as u64 > MAX_BYTES {
-        true => Err(FleetFileError::TooLarge(path.to_owned())),
-        false => Ok(Some(text)),
+        Err(error) => Err(FleetFileError::Read(path.to_owned(), error)),
     }
+}
+
+/// The number of the line of an error in a TOML text.
+pub(super) fn line_of(error: &toml::de::Error, text: &str) -> usize {
+    error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count())
 }
 
 #[cfg(test)]

@@ -187,7 +187,7 @@ fn publish_all(
             }
             "YXDOMAIN" | "YXRRSET" => {
                 state.names.remove(name);
-                let owner = owner(&settings, &updates.marker_of(name));
+                let owner = owner(&settings, &updates.marker(name));
                 remarks.push(Remark {
                     port: entry.port.clone(),
                     problem: format!("is not published in DNS: {name}.{} belongs to {owner}", settings.zone),

@@ -2,10 +2,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
 
-use command_fds::{CommandFdExt, FdMapping};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Child;
 use tokio::sync::Semaphore;
@@ -66,14 +64,12 @@ impl Logins {
         let connection = connection.into_std()?;
         // systemd passes blocking sockets.
         connection.set_nonblocking(false)?;
-        let mut command = children::command(&self.path);
-        command.env("LISTEN_FDS", "1").stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        let mut command = children::passing(&self.path, None, vec![connection.into()], None)?;
+        command.kill_on_drop(true);
         command.arg("--host-keys").arg(&self.host_keys).arg("--config").arg(&self.config);
         if let Some(key) = &self.demo_key {
             command.arg("--demo-key").arg(key);
         }
-        let mapping = FdMapping { parent_fd: connection.into(), child_fd: 3 };
-        command.fd_mappings(vec![mapping]).map_err(io::Error::other)?;
         command.spawn()
     }
 }

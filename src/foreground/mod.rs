@@ -98,16 +98,19 @@ pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<
     let auth_port = listen_unix(&paths.auth_port(), 0o600, paths.port_user)?;
     let opened = paths.opened(&port_program)?;
     let dial_program = match config.ports.values().any(|port| port.source.is_some()) {
-        true => Some(program("console-dial")?),
+        true => {
+            let path = program("console-dial")?;
+            let opened = paths.opened(&path)?;
+            Some((path, opened))
+        }
         false => None,
     };
     let mut ports = Vec::new();
     let mut sources = Vec::new();
     for (name, ssh, line) in listeners {
         let source = config.ports[&name].source.clone();
-        if let (Some(source), Some(dial)) = (&source, &dial_program) {
-            let opened = paths.opened(dial)?;
-            let (dial, user) = (dial.clone(), paths.port_user);
+        if let (Some(source), Some((dial, opened))) = (&source, &dial_program) {
+            let (dial, opened, user) = (dial.clone(), opened.clone(), paths.port_user);
             sources.push(ServedSource::listen(&paths.runtime, &name, source.clone(), dial, opened, user)?);
         }
         let attach = listen_unix(&paths.attach().join(name.as_str()), 0o666, None)?;

@@ -6,16 +6,15 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::Interest;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 
@@ -38,9 +37,6 @@ const MIN_RESTART_DELAY: Duration = Duration::from_millis(200);
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
 /// Longest delay while a client waits.
 const LISTENER_POLL_INTERVAL: Duration = Duration::from_secs(1);
-
-/// First descriptor passed (`man sd_listen_fds`).
-pub(super) const LISTEN_FDS_START: i32 = 3;
 
 /// A port, with all that is needed to serve it.
 #[derive(Debug)]
@@ -178,35 +174,17 @@ impl ServedPort {
         let PortProgram { path, opened, config, runtime, logs, credentials, user } = &self.program;
         let mut names = vec!["ssh"; self.sockets.ssh.len()];
         names.push("attach");
-        let listening = names.len();
-        let mut fds: Vec<OwnedFd> =
+        let fds: Vec<OwnedFd> =
             self.sockets.fds().map(|fd| fd.try_clone_to_owned()).collect::<Result<_, _>>()?;
-        // After the sockets, which LISTEN_FDS counts. Executing a descriptor needs no search permission on its path (proc_pid_fd(5)).
-        let program = match opened {
-            Some(file) => {
-                fds.push(file.try_clone()?.into());
-                format!("/proc/self/fd/{}", LISTEN_FDS_START as usize + listening).into()
-            }
-            None => path.clone(),
-        };
-        let mut command: Command = children::command(&program);
+        let mut command = children::passing(path, opened.as_deref(), fds, *user)?;
         command
             .arg("--config")
             .arg(config)
             .arg(self.name.as_str())
-            .env("LISTEN_FDS", listening.to_string())
             .env("LISTEN_FDNAMES", names.join(":"))
             .env("RUNTIME_DIRECTORY", runtime)
             .env("LOGS_DIRECTORY", logs)
-            .env("CREDENTIALS_DIRECTORY", credentials)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        if let Some(Owner { uid, gid }) = *user {
-            command.uid(uid).gid(gid);
-        }
-        let mappings =
-            (LISTEN_FDS_START..).zip(fds).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
-        command.fd_mappings(mappings.collect()).map_err(io::Error::other)?;
+            .env("CREDENTIALS_DIRECTORY", credentials);
         command.spawn()
     }
 }

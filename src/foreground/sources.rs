@@ -6,18 +6,16 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use command_fds::{CommandFdExt, FdMapping};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, listen, socket_with};
 use tokio::process::Child;
 
 use super::ForegroundError;
 use super::children;
 use super::paths::in_file;
-use super::port::{LISTEN_FDS_START, connection_waits};
+use super::port::connection_waits;
 use crate::port::{PortName, Source};
 use crate::source::socket_path;
 use crate::system::persist::Owner;
@@ -75,24 +73,9 @@ impl ServedSource {
     }
 
     fn start(&self) -> io::Result<Child> {
-        let mut fds = vec![self.listener.try_clone()?];
-        // Executing a descriptor needs no search permission on its path (proc_pid_fd(5)).
-        let program = match &self.opened {
-            Some(file) => {
-                fds.push(file.try_clone()?.into());
-                format!("/proc/self/fd/{}", LISTEN_FDS_START + 1).into()
-            }
-            None => self.program.clone(),
-        };
-        let mut command = children::command(&program);
-        command.arg("--").arg(self.name.as_str()).arg(self.source.to_string());
-        command.env("LISTEN_FDS", "1").stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-        if let Some(Owner { uid, gid }) = self.user {
-            command.uid(uid).gid(gid);
-        }
-        let mappings =
-            (LISTEN_FDS_START..).zip(fds).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
-        command.fd_mappings(mappings.collect()).map_err(io::Error::other)?;
+        let fds = vec![self.listener.try_clone()?];
+        let mut command = children::passing(&self.program, self.opened.as_deref(), fds, self.user)?;
+        command.arg("--").arg(self.name.as_str()).arg(self.source.to_string()).kill_on_drop(true);
         command.spawn()
     }
 }

@@ -11,5 +11,5 @@ mod write;
 
 pub use machine::Machine;
 pub(crate) use plan::STARTER;
-pub use plan::{Entry, Plan, plan};
+pub use plan::{Entry, Plan, plan, source_drop_in};
 pub use write::{WriteError, write, written};

@@ -122,6 +122,11 @@ fn possible(all: &[Address], whose: &str, machine: &Machine, left_out: &mut Left
 /// Filters addresses that cannot be bound.
 type Possible<'a> = &'a mut dyn FnMut(&[Address]) -> Vec<Address>;
 
+/// The drop-in that says what the program of a source connects to.
+pub fn source_drop_in(unit: &PortName) -> PathBuf {
+    format!("{}.d/10-source.conf", unit.source_service()).into()
+}
+
 impl Plan {
     /// The listener of the admin CLI.
     fn admin_cli(&mut self, config: &Config, source: Option<&Path>, possible: Possible<'_>) {
@@ -159,7 +164,7 @@ impl Plan {
             sockets.push(("console@", socket));
         }
         if port.source.is_some() {
-            let socket = format!("console-source@{name}.socket");
+            let socket = name.source_socket();
             dependencies.push_str(&format!("Wants={socket}\nAfter={socket}\n"));
         }
         // The directory of a drop-in also enables the socket units (ConditionPathExists=), local and SSH.
@@ -176,7 +181,6 @@ impl Plan {
 
     /// Drop-in and links of a port with a source. The target starts the service of the port: there is no device unit that could.
     fn source(&mut self, name: &PortName, source: &Source, enabled: bool) {
-        let directory = format!("console-source@{name}.service.d");
         // (The drop-in of the administrator has the command of `unit`.)
         let command = match source {
             Source::Unit => String::new(),
@@ -185,7 +189,7 @@ impl Plan {
                 format!("ExecStart=\nExecStart=/usr/libexec/consoleserver/console-dial -- %i {word}\n")
             }
         };
-        self.file(format!("{directory}/10-source.conf"), format!("{HEADER}[Service]\n{command}"));
+        self.file(source_drop_in(name), format!("{HEADER}[Service]\n{command}"));
         if enabled {
             self.link(format!("{STARTER}/console@{name}.service"), "console@.service");
         }
@@ -220,7 +224,7 @@ impl Plan {
         self.entries.insert(link.into(), Entry::Link(format!("../{unit}").into()));
     }
 
-    fn file(&mut self, path: String, text: String) {
+    fn file(&mut self, path: impl Into<PathBuf>, text: String) {
         self.entries.insert(path.into(), Entry::File(text));
     }
 

@@ -113,6 +113,24 @@ impl Hub {
         let what = what.into();
         (Input::Break { what, user, awaited: Awaited::new(self.breaks.clone(), events, true) }, received)
     }
+
+    /// Has the line send a break, and waits until it has: `Err` says why it could not. `None` if the line is gone before that.
+    pub(crate) async fn send_break(
+        &self,
+        what: impl Into<BreakRequest>,
+        user: String,
+    ) -> Option<Result<(), String>> {
+        let (request, mut events) = self.break_while_heard(what, user);
+        self.input.send(request).await.ok()?;
+        while let Some(event) = events.recv().await {
+            match event {
+                BreakEvent::Begun => {}
+                BreakEvent::Ended => return Some(Ok(())),
+                BreakEvent::Failed(why) => return Some(Err(why)),
+            }
+        }
+        None
+    }
 }
 
 /// Sends a break and reports its progress to the journal and the requester. Returns the number of bytes that were discarded for it.

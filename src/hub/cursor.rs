@@ -110,13 +110,7 @@ impl Cursor {
         let state = self.hub.state();
         let position = state.cursors.position(self.slot);
         let start = position.max(state.ring.tail());
-        while bytes.len() < most {
-            let piece = state.ring.read(start + bytes.len() as u64);
-            if piece.is_empty() {
-                break;
-            }
-            bytes.extend_from_slice(&piece[..piece.len().min(most - bytes.len())]);
-        }
+        state.ring.copy_range(start, start.saturating_add(most as u64), bytes);
         start - position
     }
 

@@ -244,7 +244,7 @@ impl Line {
     fn discard_input(&mut self, writing: Option<Writing>) {
         let mut unsent = self.break_deadline.over() + left_of(writing);
         while let Ok(input) = self.inbox.input.try_recv() {
-            if let Input::Bytes(bytes) | Input::Paced { bytes, .. } | Input::Secret { bytes, .. } = input {
+            if let Input::Bytes(bytes) | Input::Paced { bytes, .. } = input {
                 unsent += bytes.len();
             }
         }
@@ -265,13 +265,14 @@ impl Line {
         let Ok(mut wakeups) = Wakeups::new(tty) else { return Lost::Moved };
         let mut output = Output::new(tty);
         // Armed before the check, so that no change is missed in between.
-        let mut watch = DeviceWatch::new(&device.watched())
-            .inspect_err(|error| tracing::warn!("{error}; checking every {} s", RECHECK_INTERVAL.as_secs()))
-            .ok();
-        let mut links_due = Some(Instant::now());
-        if tty.tty().is_none() {
-            (watch, links_due) = (None, None);
-        }
+        let mut watch = tty.tty().and_then(|_| {
+            DeviceWatch::new(&device.watched())
+                .inspect_err(|error| {
+                    tracing::warn!("{error}; checking every {} s", RECHECK_INTERVAL.as_secs())
+                })
+                .ok()
+        });
+        let mut links_due = tty.tty().map(|_| Instant::now());
         let mut vanished = false;
         loop {
             let stuck_at = break_deadline.ends();
@@ -311,10 +312,11 @@ impl Line {
                     Still::Vanished => return Lost::Displaced(device.nowhere()),
                     Still::Moved(why) => return Lost::Displaced(why),
                 },
-                event = link.event() => match tty.source() {
-                    Some(connection) => link.served(event, connection, device),
-                    None => drop(event),
-                },
+                event = link.event(), if tty.source().is_some() => {
+                    if let Some(connection) = tty.source() {
+                        link.served(event, connection, device);
+                    }
+                }
                 // Before any further output.
                 () = lease::over(&mut lease), if lease.is_some() => lease::end(&mut lease, device, link, tty),
                 Some(control) = control.recv() => match control {
@@ -357,7 +359,7 @@ impl Line {
                 () = reached(device.typed_due) => device.note_typed(),
                 () = reached(device.look_due) => device.judge(tty),
                 Some(input) = inbox.recv(), if phase.takes_input() => match input {
-                    Input::Bytes(bytes) | Input::Paced { bytes, .. } | Input::Secret { bytes, .. }
+                    Input::Bytes(bytes) | Input::Paced { bytes, .. }
                         if break_deadline.has_given_up() =>
                     {
                         break_deadline.give_up(bytes.len());
@@ -369,14 +371,8 @@ impl Line {
                             return Lost::Moved;
                         }
                     }
-                    Input::Paced { bytes, pacing, written } => {
-                        *writing = Some(Writing::paced(bytes, pacing, written));
-                        if wakeups.wake().is_err() {
-                            return Lost::Moved;
-                        }
-                    }
-                    Input::Secret { bytes, pacing, written } => {
-                        *writing = Some(Writing::secret(bytes, pacing, written));
+                    Input::Paced { bytes, pacing, written, is_secret } => {
+                        *writing = Some(Writing::paced(bytes, pacing, written, is_secret));
                         if wakeups.wake().is_err() {
                             return Lost::Moved;
                         }

@@ -72,15 +72,8 @@ pub enum Input {
         pacing: Pacing,
         /// Receives when the last byte is written; dropped if it never is.
         written: oneshot::Sender<()>,
-    },
-    /// Bytes that are not logged, even if input is.
-    Secret {
-        /// The bytes.
-        bytes: Vec<u8>,
-        /// The pauses.
-        pacing: Pacing,
-        /// Receives when the last byte is written; dropped if it never is.
-        written: oneshot::Sender<()>,
+        /// They are not logged, even if input is.
+        is_secret: bool,
     },
     /// A break.
     Break {
@@ -262,6 +255,13 @@ impl Hub {
         self.input.clone()
     }
 
+    /// Has the line write these bytes, and waits until it has. `None` if the line is gone before that.
+    pub(crate) async fn write(&self, bytes: Vec<u8>, pacing: Pacing, is_secret: bool) -> Option<()> {
+        let (written, is_written) = oneshot::channel();
+        self.input.send(Input::Paced { bytes, pacing, written, is_secret }).await.ok()?;
+        is_written.await.ok()
+    }
+
     /// The queue of requests to the line.
     pub fn control(&self) -> mpsc::Sender<Control> {
         self.control.clone()
@@ -324,17 +324,13 @@ impl Hub {
         (state.ring.head(), state.ring.sent())
     }
 
-    /// The last `lines` lines, at most [`WORDS`] bytes, and the offset after them.
+    /// The last `lines` lines, at most [`REPLAY_LIMIT`] bytes, and the offset after them.
     pub fn last_words(&self, lines: usize) -> (Vec<u8>, u64) {
         let ring = &self.state().ring;
         let head = ring.head();
-        let mut at = ring.last_lines(lines).max(head.saturating_sub(REPLAY_LIMIT));
-        let mut words = Vec::with_capacity((head - at) as usize);
-        while at < head {
-            let piece = ring.read(at);
-            words.extend_from_slice(piece);
-            at += piece.len() as u64;
-        }
+        let from = ring.last_lines(lines).max(head.saturating_sub(REPLAY_LIMIT));
+        let mut words = Vec::with_capacity((head - from) as usize);
+        ring.copy_range(from, head, &mut words);
         (words, head)
     }
 
@@ -395,18 +391,8 @@ impl Hub {
 
     /// Up to `limit` bytes before this position, as far as the ring still has them.
     pub(crate) fn bytes_before(&self, position: u64, limit: usize) -> Vec<u8> {
-        let state = self.state();
-        let mut at = position.saturating_sub(limit as u64).max(state.ring.tail());
         let mut bytes = Vec::new();
-        while at < position {
-            let piece = state.ring.read(at);
-            if piece.is_empty() {
-                break;
-            }
-            let length = piece.len().min((position - at) as usize);
-            bytes.extend_from_slice(&piece[..length]);
-            at += length as u64;
-        }
+        self.state().ring.copy_range(position.saturating_sub(limit as u64), position, &mut bytes);
         bytes
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::device::Device;
 use super::lease::{LEVELS_STORED_AS, Levels};
@@ -15,11 +15,12 @@ use super::line::{Line, LineConfig};
 use super::stream::Stream;
 use super::{Input, LineState};
 use crate::event::Event;
-use crate::port::{LineLevel, LineSettings, Source};
+use crate::port::{LineSettings, Source};
 use crate::source::{
     Connection, DIALER_STORED_AS, Dialer, DialerError, DialerEvent, FromDialer, RemoteLine, Request,
     STREAM_STORED_AS,
 };
+use crate::system::clock::reached;
 use crate::system::systemd;
 
 /// First and longest delay between two attempts to start the dialer, for a unit that cannot be started. The
@@ -97,9 +98,8 @@ pub(super) struct SourceLink {
     at_once: bool,
     /// The settings of a lease.
     leased: Option<LineSettings>,
-    /// Number of the last report that was asked for, and of the current one.
+    /// Number of the last report that was asked for, which is the current one during a lease.
     last_report: u32,
-    report: Option<u32>,
     /// Who waits for it.
     asking: Option<Asking>,
 }
@@ -126,7 +126,6 @@ impl SourceLink {
             at_once: false,
             leased: None,
             last_report: 0,
-            report: None,
             asking: None,
         }
     }
@@ -139,7 +138,7 @@ impl SourceLink {
         wanted: &LineConfig,
     ) {
         self.last_report = self.last_report.wrapping_add(1);
-        (self.leased, self.report) = (Some(settings), Some(self.last_report));
+        self.leased = Some(settings);
         // An earlier request was given up by its client.
         self.asking = Some(Asking { told, until: Instant::now() + LEASE_TIMEOUT });
         self.request(wanted);
@@ -147,7 +146,7 @@ impl SourceLink {
 
     /// Has the far end set its line as it is configured.
     pub(super) fn end_lease(&mut self, wanted: &LineConfig) {
-        (self.report, self.asking) = (None, None);
+        self.asking = None;
         if self.leased.take().is_some() {
             self.request(wanted);
         }
@@ -155,7 +154,7 @@ impl SourceLink {
 
     /// The connection that had the lease is gone.
     pub(super) fn forget_lease(&mut self) {
-        (self.leased, self.report, self.asking) = (None, None, None);
+        (self.leased, self.asking) = (None, None);
     }
 
     /// When [`Self::not_confirmed`] is due.
@@ -173,7 +172,7 @@ impl SourceLink {
     }
 
     fn confirmed(&mut self, number: u32, line: Option<RemoteLine>) {
-        let (Some(leased), true) = (self.leased, self.report == Some(number)) else { return };
+        let Some(leased) = self.leased.filter(|_| number == self.last_report) else { return };
         let Some(Asking { told, .. }) = self.asking.take() else { return };
         let reply = match line.and_then(|line| line.settings()) {
             Some(set) => Ok(differences(&leased, &set)),
@@ -208,16 +207,15 @@ impl SourceLink {
             _ => None,
         };
         let lingers = self.linger_until.is_some_and(|until| Instant::now() < until);
-        let level = |level: LineLevel| level.wanted();
         let settings = self.leased.unwrap_or(wanted.settings);
         let line = config.source.has_line().then(|| RemoteLine::from(&settings));
         let request = Request {
             connect: !config.on_demand || users > 0 || lingers,
             at_once: std::mem::take(&mut self.at_once),
             line,
-            dtr: level(wanted.modem.dtr),
-            rts: level(wanted.modem.rts),
-            report: self.report,
+            dtr: wanted.modem.dtr.wanted(),
+            rts: wanted.modem.rts.wanted(),
+            report: self.leased.map(|_| self.last_report),
         };
         if let Err(error) = dialer.request(request) {
             tracing::warn!("{error}");
@@ -235,12 +233,8 @@ impl SourceLink {
                 None => std::future::pending().await,
             }
         };
-        let lingered = async {
-            match *linger_until {
-                Some(until) if Instant::now() < until => sleep_until(until).await,
-                _ => std::future::pending().await,
-            }
-        };
+        // One that is past has had its event.
+        let lingered = reached(linger_until.filter(|until| Instant::now() < *until));
         tokio::select! {
             event = event => Some(event),
             () = lingered => None,
@@ -361,16 +355,11 @@ impl Line {
                         return Some(Some(stream));
                     }
                 }
-                () = crate::system::clock::reached(retry), if retry.is_some() => self.link.retry = None,
+                () = reached(retry), if retry.is_some() => self.link.retry = None,
                 Some(change) = self.changes.recv() => {
-                    let before = self.device.take(change);
+                    // A dialer of another source is closed before the next attempt.
+                    self.device.take(change);
                     self.link.reconnect();
-                    let same = |config: &LineConfig| {
-                        config.source.as_ref().map(|source| (source.source.clone(), source.socket.clone()))
-                    };
-                    if same(&before) != same(&self.device.wanted) {
-                        self.link.close();
-                    }
                     return Some(None);
                 }
                 Some(input) = self.inbox.input.recv() => drop::<Input>(input),

@@ -26,14 +26,14 @@ impl Writing {
         Self { bytes, done: 0, pacing: Pacing::default(), written: None, is_secret: false }
     }
 
-    /// With pauses; `written` receives when the last byte is written.
-    pub(super) fn paced(bytes: Vec<u8>, pacing: Pacing, written: oneshot::Sender<()>) -> Self {
-        Self { bytes, done: 0, pacing, written: Some(written), is_secret: false }
-    }
-
-    /// The same, of bytes that are not logged.
-    pub(super) fn secret(bytes: Vec<u8>, pacing: Pacing, written: oneshot::Sender<()>) -> Self {
-        Self { is_secret: true, ..Self::paced(bytes, pacing, written) }
+    /// With pauses; `written` receives when the last byte is written. Secret bytes are not logged.
+    pub(super) fn paced(
+        bytes: Vec<u8>,
+        pacing: Pacing,
+        written: oneshot::Sender<()>,
+        is_secret: bool,
+    ) -> Self {
+        Self { bytes, done: 0, pacing, written: Some(written), is_secret }
     }
 
     pub(super) fn is_secret(&self) -> bool {
@@ -150,7 +150,7 @@ mod tests {
     fn a_sender_is_notified_when_the_last_byte_is_written() {
         let pacing = Pacing { character: "1s".parse().unwrap(), ..Pacing::default() };
         let (written, mut told) = oneshot::channel();
-        let mut writing = Writing::paced(b"\r\n".to_vec(), pacing, written);
+        let mut writing = Writing::paced(b"\r\n".to_vec(), pacing, written, false);
         assert_eq!(writing.step(), (&b"\r"[..], Duration::from_secs(1)));
         assert!(!writing.advance(1) && told.try_recv().is_err());
         assert!(writing.advance(1));

@@ -6,21 +6,24 @@ mod http;
 mod listener;
 mod text;
 
+use std::future::poll_fn;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::system::accepting::Failing;
 use crate::system::clock::reached;
+use crate::system::exit_signals::ExitSignals;
 use crate::system::outbound;
 use crate::system::persist;
 use crate::system::systemd::{self, Watchdog};
@@ -90,25 +93,31 @@ pub fn run() -> Result<(), MetricsError> {
         return Err(MetricsError::NoListener);
     }
     runtime()?.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
+        let mut signals = ExitSignals::new().map_err(system("signals"))?;
         let server = Arc::new(Server::default());
         let mut accepting = JoinSet::new();
         for listener in tcp {
             let listener = TcpListener::from_std(listener).map_err(system("sockets"))?;
-            accepting.spawn(server.clone().accept_tcp(listener));
+            accepting.spawn(
+                server
+                    .clone()
+                    .accept(move |context| listener.poll_accept(context).map_ok(|(stream, _)| stream)),
+            );
         }
         for listener in unix {
             let listener = UnixListener::from_std(listener).map_err(system("sockets"))?;
-            accepting.spawn(server.clone().accept_unix(listener));
+            accepting.spawn(
+                server
+                    .clone()
+                    .accept(move |context| listener.poll_accept(context).map_ok(|(stream, _)| stream)),
+            );
         }
         systemd::notify(&[NotifyState::Ready]);
         let mut watchdog = Watchdog::new();
         let mut idle_since = Instant::now();
         loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                () = signals.next() => break,
                 () = watchdog.tick() => {}
                 () = server.used.notified() => idle_since = Instant::now(),
                 () = reached(Some(idle_since + IDLE_EXIT_DELAY)) => break,
@@ -138,11 +147,14 @@ impl Default for Server {
 }
 
 impl Server {
-    async fn accept_tcp(self: Arc<Self>, listener: TcpListener) {
+    async fn accept<S>(self: Arc<Self>, poll: impl Fn(&mut Context<'_>) -> Poll<io::Result<S>>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let mut failing = Failing::default();
         loop {
             let permit = self.connections.clone().acquire_owned().await;
-            let (stream, _) = failing.accept("scrape", || listener.accept()).await;
+            let stream = failing.accept("scrape", || poll_fn(&poll)).await;
             let server = self.clone();
             tokio::spawn(async move {
                 server.serve(stream).await;
@@ -151,20 +163,7 @@ impl Server {
         }
     }
 
-    async fn accept_unix(self: Arc<Self>, listener: UnixListener) {
-        let mut failing = Failing::default();
-        loop {
-            let permit = self.connections.clone().acquire_owned().await;
-            let (stream, _) = failing.accept("scrape", || listener.accept()).await;
-            let server = self.clone();
-            tokio::spawn(async move {
-                server.serve(stream).await;
-                drop(permit);
-            });
-        }
-    }
-
-    async fn serve(&self, stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) {
+    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         self.used.notify_one();
         let figures = async |format| {
             let snapshot = self.collector.collect().await?;

@@ -18,6 +18,16 @@ impl PortName {
         format!("console-attach@{self}.socket")
     }
 
+    /// The socket by which the port reaches the program that connects it to its source.
+    pub fn source_socket(&self) -> String {
+        format!("console-source@{self}.socket")
+    }
+
+    /// That program.
+    pub fn source_service(&self) -> String {
+        format!("console-source@{self}.service")
+    }
+
     /// The unit that watches for a device unknown to udev.
     pub fn path_unit(&self) -> String {
         format!("console@{self}.path")

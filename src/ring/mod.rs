@@ -296,6 +296,18 @@ impl Ring {
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(HEADER_BYTES + start), length) }
     }
 
+    /// Appends the bytes from `from` (or from the tail, if that is later) up to `until` (or to the head).
+    pub fn copy_range(&self, from: u64, until: u64, into: &mut Vec<u8>) {
+        let mut at = from.max(self.tail());
+        let until = until.min(self.head());
+        while at < until {
+            let piece = self.read(at);
+            let length = piece.len().min((until - at) as usize);
+            into.extend_from_slice(&piece[..length]);
+            at += length as u64;
+        }
+    }
+
     /// The offset from which the last `lines` lines begin, an unfinished one included.
     pub fn last_lines(&self, lines: usize) -> u64 {
         let (tail, head) = (self.tail(), self.head());

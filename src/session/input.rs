@@ -268,7 +268,7 @@ impl<'h> InputState<'h> {
                 }
                 let (written, receiver) = oneshot::channel();
                 self.unwritten = Some(receiver);
-                Some((Input::Paced { bytes, pacing: self.pacing, written }, settled))
+                Some((Input::Paced { bytes, pacing: self.pacing, written, is_secret: false }, settled))
             }
             input => Some((input, weight)),
         }
@@ -285,7 +285,12 @@ impl<'h> InputState<'h> {
                 Input::Bytes(mut bytes) if self.pacing.is_on() => {
                     bytes.truncate(self.pacing.within(&bytes, left));
                     left = left.saturating_sub(self.pacing.time(&bytes));
-                    Input::Paced { bytes, pacing: self.pacing, written: oneshot::channel().0 }
+                    Input::Paced {
+                        bytes,
+                        pacing: self.pacing,
+                        written: oneshot::channel().0,
+                        is_secret: false,
+                    }
                 }
                 input => input,
             };
@@ -388,7 +393,7 @@ fn shrink(waiting: &mut Queue) {
 
 fn length(input: &Input) -> usize {
     match input {
-        Input::Bytes(bytes) | Input::Paced { bytes, .. } | Input::Secret { bytes, .. } => bytes.len(),
+        Input::Bytes(bytes) | Input::Paced { bytes, .. } => bytes.len(),
         Input::Break { .. } | Input::Mark(_) => 0,
     }
 }

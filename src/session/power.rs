@@ -6,13 +6,10 @@ use super::Context;
 use super::roster::plain;
 use crate::port::power::PowerVerb;
 use crate::system::clock::clock;
+use crate::trigger::notifier::{INTERFACE, NAME, PATH};
 
 /// For console-admin to start, and for the unit of the power command to end ([`crate::admin`] waits 150 s for it).
 const CALL_TIMEOUT: Duration = Duration::from_secs(180);
-
-const NAME: &str = "org.consoleserver1";
-const PATH: &str = "/org/consoleserver1";
-const INTERFACE: &str = "org.consoleserver1.Watcher";
 
 /// A command that a user has entered.
 #[derive(Debug, PartialEq, Eq)]

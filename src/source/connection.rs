@@ -44,7 +44,7 @@ impl Connection {
 
     /// Registers it with the runtime until the result is dropped.
     pub fn contact(&self) -> io::Result<Contact<'_>> {
-        let watched = Watched::new(self.stream.as_fd(), Interest::READABLE | Interest::WRITABLE)?;
+        let watched = Watched::new(self.stream.as_fd(), Interest::READABLE)?;
         Ok(Contact { connection: self, watched })
     }
 

@@ -77,7 +77,7 @@ pub(super) fn preferred(word: SshAlgorithms) -> Preferred {
     kex.extend(EXTENSIONS);
     Preferred {
         kex: kex.into(),
-        key: key_algorithms().into(),
+        key: KEY_ALGORITHMS.to_vec().into(),
         cipher: ciphers.into(),
         mac: macs.into(),
         compression: vec![compression::NONE].into(),
@@ -93,20 +93,19 @@ pub(super) fn cheap(word: SshAlgorithms) -> Preferred {
     preferred
 }
 
-/// Key algorithms, of users' keys (the extension `server-sig-algs`), as sshd of Debian 12 accepts them, and of host keys. Ed25519 first,
+/// Key algorithms, of users' keys (the extension `server-sig-algs`), as sshd of Debian 12 accepts them (PubkeyAcceptedAlgorithms), and of
+/// host keys: not ssh-rsa, whose signatures are by SHA-1 and which russh verifies, and no DSA. Ed25519 first,
 /// because a client without a preference pins that one.
-fn key_algorithms() -> Vec<Algorithm> {
-    vec![
-        Algorithm::Ed25519,
-        Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
-        Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
-        Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
-        Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
-        Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
-        Algorithm::SkEd25519,
-        Algorithm::SkEcdsaSha2NistP256,
-    ]
-}
+pub(super) const KEY_ALGORITHMS: [Algorithm; 8] = [
+    Algorithm::Ed25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+    Algorithm::SkEd25519,
+    Algorithm::SkEcdsaSha2NistP256,
+];
 
 /// The host keys that a listener with this value uses: generated ones by the value's list, and all that the administrator has added; and
 /// their certificates.

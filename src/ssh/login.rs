@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use russh::keys::Algorithm;
 use russh::keys::ssh_key::Signature;
-use russh::keys::{Algorithm, HashAlg};
 use russh::server::Auth;
 use tokio::time::Instant;
 
+use super::algorithms::KEY_ALGORITHMS;
 use super::destination::Destination;
 use super::limits::Queue;
 use super::tuning;
@@ -92,7 +93,7 @@ impl<D: Destination> Authenticator<D> {
         key: ClientKey<'_>,
         algorithm: &Algorithm,
     ) -> Result<Auth, russh::Error> {
-        if !is_accepted(algorithm) {
+        if !KEY_ALGORITHMS.contains(algorithm) {
             return Ok(denied());
         }
         self.turn().await?;
@@ -111,7 +112,7 @@ impl<D: Destination> Authenticator<D> {
         key: ClientKey<'_>,
         signature: &Signature,
     ) -> Result<Auth, russh::Error> {
-        if !is_accepted(&signature.algorithm()) {
+        if !KEY_ALGORITHMS.contains(&signature.algorithm()) {
             return Ok(denied());
         }
         self.turn().await?;
@@ -277,14 +278,6 @@ impl<D: Destination> Authenticator<D> {
             Step::Granted(identity) => self.admit(identity),
             Step::Denied => denied(),
         }
-    }
-}
-
-/// sshd's default of PubkeyAcceptedAlgorithms: not ssh-rsa, whose signatures are by SHA-1 and which russh verifies, and no DSA.
-fn is_accepted(algorithm: &Algorithm) -> bool {
-    match algorithm {
-        Algorithm::Rsa { hash } => matches!(hash, Some(HashAlg::Sha256 | HashAlg::Sha512)),
-        algorithm => !matches!(algorithm, Algorithm::Dsa | Algorithm::Other(_)),
     }
 }
 

@@ -50,18 +50,7 @@ pub mod modem_state {
     pub const RING_INDICATOR: u8 = 64;
     pub const DATA_SET_READY: u8 = 32;
     pub const CLEAR_TO_SEND: u8 = 16;
-    pub const DELTA_CARRIER_DETECT: u8 = 8;
     pub const TRAILING_EDGE_RING: u8 = 4;
-    pub const DELTA_DATA_SET_READY: u8 = 2;
-    pub const DELTA_CLEAR_TO_SEND: u8 = 1;
-}
-
-/// Values of [`Command::Purge`].
-pub mod purge {
-    #![expect(missing_docs, reason = "the names are those of RFC 2217")]
-    pub const RECEIVE: u8 = 1;
-    pub const TRANSMIT: u8 = 2;
-    pub const BOTH: u8 = 3;
 }
 
 /// A command. A client sends 0 to query a setting.
@@ -93,11 +82,21 @@ pub enum Command {
     LineStateMask(u8),
     /// The bits of the modem state that are notified; initially all.
     ModemStateMask(u8),
-    /// The buffers to discard, see [`purge`].
+    /// The buffers to discard: 1 received bytes, 2 bytes to send, 3 both.
     Purge(u8),
 }
 
 impl Command {
+    /// Sets DTR, or RTS.
+    pub fn modem_line(dtr: bool, on: bool) -> Self {
+        Self::Control(match (dtr, on) {
+            (true, true) => control::DTR_ON,
+            (true, false) => control::DTR_OFF,
+            (false, true) => control::RTS_ON,
+            (false, false) => control::RTS_OFF,
+        })
+    }
+
     /// Parses a subnegotiation; `None` if it belongs to another option, is unknown or truncated.
     pub(super) fn decode(sender: Role, bytes: &[u8]) -> Option<Self> {
         let (&[option, code], value) = bytes.split_first_chunk::<2>()?;

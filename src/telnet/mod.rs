@@ -25,7 +25,7 @@ mod parser;
 #[cfg(test)]
 mod tests;
 
-pub use com_port::{Command, control, line_state, modem_state, purge};
+pub use com_port::{Command, control, line_state, modem_state};
 use option::{Options, Side};
 use parser::{Parser, Token};
 
@@ -128,11 +128,6 @@ impl Telnet {
         self.options.com_port()
     }
 
-    /// Whether bytes of the serial line pass unchanged in both directions.
-    pub fn is_binary(&self) -> bool {
-        self.options.is_binary(Side::Us) && self.options.is_binary(Side::Peer)
-    }
-
     /// Appends bytes of the serial line, encoded for the peer.
     pub fn data(&self, bytes: &[u8], out: &mut Vec<u8>) {
         let binary = self.options.is_binary(Side::Us);
@@ -163,6 +158,11 @@ impl Telnet {
 
 #[cfg(test)]
 impl Telnet {
+    /// Whether bytes of the serial line pass unchanged in both directions.
+    fn is_binary(&self) -> bool {
+        self.options.is_binary(Side::Us) && self.options.is_binary(Side::Peer)
+    }
+
     fn parser_bytes(&self) -> usize {
         self.parser.memory()
     }

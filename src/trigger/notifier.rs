@@ -14,9 +14,11 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const NOTICE_QUEUE: usize = crate::config::MAX_TRIGGERS;
 
 /// The recipient: `man org.consoleserver1`.
-const NAME: &str = "org.consoleserver1";
-const PATH: &str = "/org/consoleserver1";
-const INTERFACE: &str = "org.consoleserver1.Watcher";
+pub(crate) const NAME: &str = "org.consoleserver1";
+/// Its object for ports.
+pub(crate) const PATH: &str = "/org/consoleserver1";
+/// Its interface for ports.
+pub(crate) const INTERFACE: &str = "org.consoleserver1.Watcher";
 
 /// A rule that has fired.
 #[derive(Debug, Clone, PartialEq, Eq)]

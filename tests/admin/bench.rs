@@ -1,8 +1,9 @@
 //! The bench: a directory in the place of /, a bus, a systemd that takes notes, and `console-admin` between them.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use consoleserver::admin::bus::{ManagerProxy, PortProxy, port_path};
@@ -152,6 +153,27 @@ impl Systemd {
 }
 
 impl Bench {
+    /// A method of `Watcher`, by busctl as this user.
+    pub async fn watcher_call(&self, method: &str, user: &str, words: [&str; 3]) -> Output {
+        tokio::process::Command::new("setpriv")
+            .args(["--reuid", user, "--regid", "65534", "--clear-groups", "busctl"])
+            .arg(format!("--address={}", self.client_address()))
+            .args(["call", "org.consoleserver1", "/org/consoleserver1", "org.consoleserver1.Watcher"])
+            .args([method, "sss"])
+            .args(words)
+            .output()
+            .await
+            .unwrap()
+    }
+
+    /// Lets every user reach the bus.
+    pub fn open_to_all(&self) {
+        let bus = self.room.path().join("bus");
+        fs::set_permissions(self.room.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        chown(&bus, Some(65534), None).unwrap();
+        fs::set_permissions(bus, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+
     /// Everything runs, with this in /etc.
     pub async fn new(config: &str) -> Self {
         let room = tempfile::tempdir().unwrap();

@@ -11,3 +11,12 @@ mod many;
 mod people;
 mod power;
 mod triggers;
+
+/// Makes the account of the ports.
+fn port_account(accounts: &accounts::Accounts) {
+    accounts.run(&[
+        "sh",
+        "-c",
+        "getent passwd _console-port || useradd --system --no-log-init _console-port",
+    ]);
+}

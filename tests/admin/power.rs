@@ -1,10 +1,6 @@
 //! Power commands: the unit that is started, its output, and who may run one.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::process::Output;
-
-use tokio::process::Command;
 
 use crate::accounts::Accounts;
 use crate::bench::{Bench, printed};
@@ -36,36 +32,12 @@ async fn a_power_command_starts_its_unit_and_returns_its_output() {
     assert_eq!(port.power("cycle").await.unwrap(), "");
 }
 
-async fn from_session(bench: &Bench, user: &str, words: [&str; 3]) -> Output {
-    Command::new("setpriv")
-        .args(["--reuid", user, "--regid", "65534", "--clear-groups", "busctl"])
-        .arg(format!("--address={}", bench.client_address()))
-        .args([
-            "call",
-            "org.consoleserver1",
-            "/org/consoleserver1",
-            "org.consoleserver1.Watcher",
-            "Power",
-            "sss",
-        ])
-        .args(words)
-        .output()
-        .await
-        .unwrap()
-}
-
 #[tokio::test]
 async fn a_session_can_switch_the_power_of_its_own_port_only() {
     let accounts = Accounts::enter();
-    accounts.run(&[
-        "sh",
-        "-c",
-        "getent passwd _console-port || useradd --system --no-log-init _console-port",
-    ]);
+    crate::port_account(&accounts);
     let bench = Bench::new("[ports.a]\n[ports.b]\n").await;
-    fs::set_permissions(bench.room.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    chown(bench.room.path().join("bus"), Some(65534), None).unwrap();
-    fs::set_permissions(bench.room.path().join("bus"), fs::Permissions::from_mode(0o777)).unwrap();
+    bench.open_to_all();
     for (user, words, why) in [
         ("nobody", ["a", "on", "root"], "nobody is not _console-port"),
         ("root", ["a", "on", "root"], "root is not _console-port"),
@@ -75,7 +47,7 @@ async fn a_session_can_switch_the_power_of_its_own_port_only() {
         // The bench's systemd knows no unit of busctl.
         ("_console-port", ["a", "on", "root"], "does not belong to any loaded unit"),
     ] {
-        let output = from_session(&bench, user, words).await;
+        let output = bench.watcher_call("Power", user, words).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(why), "{user} {words:?}: {said}");
     }

@@ -1,11 +1,10 @@
 //! A port says that a rule has fired: who may say so, what is believed, and what follows.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
 use futures_util::StreamExt;
-use tokio::process::Command;
 use zbus::Variant;
 
 use crate::accounts::Accounts;
@@ -15,21 +14,7 @@ const RULES: &str = "[ports.a.triggers]\npanic = { match = \"panic\", start = tr
 
 /// `Report` by that user.
 async fn report(bench: &Bench, user: &str, words: [&str; 3]) -> Output {
-    Command::new("setpriv")
-        .args(["--reuid", user, "--regid", "65534", "--clear-groups", "busctl"])
-        .arg(format!("--address={}", bench.client_address()))
-        .args([
-            "call",
-            "org.consoleserver1",
-            "/org/consoleserver1",
-            "org.consoleserver1.Watcher",
-            "Report",
-            "sss",
-        ])
-        .args(words)
-        .output()
-        .await
-        .unwrap()
+    bench.watcher_call("Report", user, words).await
 }
 
 fn refused(output: &Output) -> String {
@@ -39,16 +24,10 @@ fn refused(output: &Output) -> String {
 
 async fn bench() -> (Bench, Accounts) {
     let accounts = Accounts::enter();
-    accounts.run(&[
-        "sh",
-        "-c",
-        "getent passwd _console-port || useradd --system --no-log-init _console-port",
-    ]);
+    crate::port_account(&accounts);
     let bench = Bench::new(RULES).await;
     fs::create_dir(bench.room.path().join("run/consoleserver/trigger")).unwrap();
-    fs::set_permissions(bench.room.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    chown(bench.room.path().join("bus"), Some(65534), None).unwrap();
-    fs::set_permissions(bench.room.path().join("bus"), fs::Permissions::from_mode(0o777)).unwrap();
+    bench.open_to_all();
     (bench, accounts)
 }
 

@@ -13,6 +13,8 @@ mod golden;
 mod import;
 mod inherit;
 mod learn;
+#[path = "../support/line_cable.rs"]
+mod line_cable;
 mod many;
 mod messages;
 mod pipe;

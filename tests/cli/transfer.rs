@@ -9,63 +9,19 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 
 use crate::client::Client;
+use crate::line_cable::{Cable, contents, ends_well};
 use crate::rig::{Rig, sha256, until};
 
 const MIB: usize = 1 << 20;
 
-/// Bytes in which everything occurs that means something on the way: each byte value, escape keys, XON, XOFF,
-/// CAN.
-fn contents(size: usize) -> Vec<u8> {
-    let mut state = 17u32;
-    let mut noise = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    let mut contents = Vec::with_capacity(size);
-    while contents.len() < size {
-        contents.extend((0..200).map(|_| noise()));
-        contents.extend_from_slice(b"\x05c.\x05\r~.\x13\x11\x18\x05cl0");
-    }
-    contents.truncate(size);
-    contents
-}
+const SEED: u32 = 17;
 
-/// Two ends of a cable: the port's, and the device's.
-struct Cable {
-    socat: Child,
-    device: PathBuf,
-}
-
-impl Cable {
-    fn plug_into(rig: &Rig) -> Self {
-        let [port, device] = ["cable-a", "cable-b"].map(|name| rig.path(name));
-        let end = |path: &Path| format!("pty,rawer,link={}", path.display());
-        let socat = Command::new("socat").args([end(&port), end(&device)]).spawn().unwrap();
-        until("the cable", || (port.exists() && device.exists()).then_some(()));
-        rig.plug_in(&fs::canonicalize(port).unwrap());
-        Self { socat, device }
-    }
-
-    /// A program at the device. It is behind socat, as behind a line: at the pty itself lrzsz discards its
-    /// own last answer as it ends.
-    fn run(&self, program: &str, directory: &Path) -> Child {
-        let mut command = Command::new("socat");
-        command.arg(format!("OPEN:{},rawer", self.device.display())).arg(format!("EXEC:{program}"));
-        command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().unwrap()
-    }
-}
-
-impl Drop for Cable {
-    fn drop(&mut self) {
-        let _ = self.socat.kill();
-        let _ = self.socat.wait();
-    }
-}
-
-fn ends_well(what: &str, mut child: Child) {
-    let status = until(what, || child.try_wait().unwrap());
-    assert!(status.success(), "{what}: {status}");
+/// A program at the device. It is behind socat, as behind a line: at the pty itself lrzsz discards its own last answer as it ends.
+fn run(cable: &Cable, program: &str, directory: &Path) -> Child {
+    let mut command = Command::new("socat");
+    command.arg(format!("OPEN:{},rawer", cable.device.display())).arg(format!("EXEC:{program}"));
+    command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
 }
 
 struct Bench {
@@ -94,10 +50,10 @@ impl Bench {
 /// A file there and back again.
 fn both_ways(size: usize, protocol: &str, [receiver, sender]: [&str; 2]) {
     let bench = bench();
-    let contents = contents(size);
+    let contents = contents(SEED, size);
     let up = bench.rig.path("up");
     fs::write(&up, &contents).unwrap();
-    let far = bench.cable.run(receiver, &bench.there);
+    let far = run(&bench.cable, receiver, &bench.there);
     let mut near = bench.transfer(&["send", "--protocol", protocol, up.to_str().unwrap()]);
     near.ends_with(0);
     ends_well("the receiver at the device", far);
@@ -111,7 +67,7 @@ fn both_ways(size: usize, protocol: &str, [receiver, sender]: [&str; 2]) {
     let mut near = bench.transfer(&["receive", "--protocol", protocol, down.to_str().unwrap()]);
     bench.rig.wait_for_status("1 attached");
     fs::write(bench.there.join("evil"), &contents).unwrap();
-    let far = bench.cable.run(sender, &bench.there);
+    let far = run(&bench.cable, sender, &bench.there);
     near.ends_with(0);
     ends_well("the sender at the device", far);
     assert_eq!(sha256(&fs::read(&down).unwrap()), sha256(&contents));
@@ -165,7 +121,7 @@ fn a_port_that_is_in_use_is_left_alone_unless_forced() {
     let mut writer = Client::start(bench.rig.consolectl(&["connect", "demo"]));
     bench.rig.wait_for_status("1 attached");
     let up = bench.rig.path("up");
-    fs::write(&up, contents(MIB)).unwrap();
+    fs::write(&up, contents(SEED, MIB)).unwrap();
     let mut near = bench.transfer(&["send", up.to_str().unwrap()]);
     near.ends_with(1);
     assert!(
@@ -173,7 +129,7 @@ fn a_port_that_is_in_use_is_left_alone_unless_forced() {
         "{}",
         near.aside()
     );
-    let far = bench.cable.run("rz --binary --quiet", &bench.there);
+    let far = run(&bench.cable, "rz --binary --quiet", &bench.there);
     bench.transfer(&["send", "--force", up.to_str().unwrap()]).ends_with(0);
     ends_well("rz at the device", far);
     writer.end_input();
@@ -184,7 +140,7 @@ fn an_interrupted_transfer_cancels_the_far_end() {
     let mut rig = Rig::new("");
     rig.start_plugged();
     let up = rig.path("up");
-    fs::write(&up, contents(1024)).unwrap();
+    fs::write(&up, contents(SEED, 1024)).unwrap();
     let mut near = Client::start(rig.consolectl(&["transfer", "demo", "send", up.to_str().unwrap()]));
     // sz asks a device that does not answer.
     until("ZRQINIT", || (rig.bytes_sent() > 0).then_some(()));

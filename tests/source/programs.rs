@@ -195,13 +195,7 @@ impl SshBmc {
             .spawn()
             .unwrap();
         until("sshd", || TcpStream::connect(("127.0.0.1", port)).ok());
-        let public = fs::read_to_string(rig.path("hostkeys/hostkey_ed25519.pub"));
-        let public = public.unwrap_or_else(|_| {
-            let file = rig.path("hostkeys/hostkey_ed25519");
-            let printed = Command::new("ssh-keygen").arg("-yf").arg(file).output().unwrap();
-            String::from_utf8(printed.stdout).unwrap()
-        });
-        fs::write(rig.path("known"), format!("[127.0.0.1]:{port} {public}")).unwrap();
+        write_known_hosts(rig, rig, port);
         Self { child, port }
     }
 }
@@ -261,6 +255,14 @@ fn ssh_carries_a_console_and_a_key_that_is_not_admitted_is_one_sentence() {
     assert!(rig.stop().success());
 }
 
+/// The known_hosts of `rig`, for a server at this TCP port with the host key of `server`.
+fn write_known_hosts(rig: &Rig, server: &Rig, port: u16) {
+    let key = server.path("hostkeys/hostkey_ed25519");
+    let printed = Command::new("ssh-keygen").arg("-yf").arg(key).output().unwrap();
+    let public = String::from_utf8(printed.stdout).unwrap();
+    fs::write(rig.path("known"), format!("[127.0.0.1]:{port} {public}")).unwrap();
+}
+
 /// A console server in front of another one.
 #[test]
 fn a_break_by_ssh_reaches_the_line_of_a_console_server_behind_it() {
@@ -269,10 +271,7 @@ fn a_break_by_ssh_reaches_the_line_of_a_console_server_behind_it() {
     bmc.start_plugged();
     let mut rig = bench("unit", "");
     rig.serve_logins(true);
-    let public =
-        Command::new("ssh-keygen").arg("-yf").arg(bmc.path("hostkeys/hostkey_ed25519")).output().unwrap();
-    let public = String::from_utf8(public.stdout).unwrap();
-    fs::write(rig.path("known"), format!("[127.0.0.1]:{} {public}", bmc.tcp_port)).unwrap();
+    write_known_hosts(&rig, &bmc, bmc.tcp_port);
     let _dialer = dialers(&rig, &ssh(&rig.path("known"), &bmc.path("key"), bmc.tcp_port, "demo@127.0.0.1"));
     rig.start();
     rig.wait_for_log("for help]");

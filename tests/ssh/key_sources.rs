@@ -30,7 +30,7 @@ fn beside() -> Beside {
 }
 
 /// OpenSSH's exit status 255 is its own, for a login that was refused.
-fn is_let_in(mut ssh: Command, user: &str) -> bool {
+pub fn is_let_in(mut ssh: Command, user: &str) -> bool {
     let words = ["-T", "-o", "BatchMode=yes", &format!("{user}@127.0.0.1"), "no-such-command"];
     let output = ssh.args(words).output().unwrap();
     match output.status.code() {

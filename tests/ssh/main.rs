@@ -7,6 +7,8 @@ mod accounts;
 mod audit;
 #[path = "../support/client.rs"]
 mod client;
+#[path = "../support/line_cable.rs"]
+mod line_cable;
 #[path = "../support/programs.rs"]
 mod programs;
 #[path = "../support/rig.rs"]

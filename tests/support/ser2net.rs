@@ -8,6 +8,11 @@ use std::process::{Child, Command, Stdio};
 
 use crate::rig::until;
 
+/// Whether a program listens at this TCP port of 127.0.0.1. Not by a connection, which it would serve.
+pub fn listens(port: u16) -> bool {
+    fs::read_to_string("/proc/net/tcp").unwrap().contains(&format!("0100007F:{port:04X} 00000000:0000 0A"))
+}
+
 /// A terminal server by Debian's ser2net, on a pty in place of its serial line.
 pub struct Ser2net {
     child: Child,
@@ -45,10 +50,7 @@ impl Ser2net {
             .stdin(Stdio::null())
             .spawn()
             .expect("ser2net, which `make` installs");
-        let listening = format!("0100007F:{port:04X} 00000000:0000 0A");
-        until("ser2net to listen", || {
-            fs::read_to_string("/proc/net/tcp").unwrap().contains(&listening).then_some(())
-        });
+        until("ser2net to listen", || listens(port).then_some(()));
         Self { child, line, port, _place: place }
     }
 

@@ -36,7 +36,7 @@ pub(in crate::cli) async fn run(
     to: &mut impl Write,
 ) -> Done {
     for port in client.endpoint.select(&[port])? {
-        detect(client, &client.endpoint.whole(&port)?, set, to).await?;
+        detect(client, &port, set, to).await?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `set`, `unset`, `create` and `remove` for one or several ports: a command changes everything or nothing, and prints what it changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use clap::Args;
@@ -176,13 +176,17 @@ pub(in crate::cli) async fn create(creation: Creation, client: &Client, to: &mut
 async fn free_ports(client: &Client, first: u16, count: usize) -> Done<Vec<u16>> {
     let service = client.service().await?;
     let (ports, server) = tokio::try_join!(service.ports(), service.keys(&Target::Server))?;
-    let all = ports.values().map(|view| &view.keys).chain([&server]);
-    let taken: Vec<i64> = all
-        .flat_map(|three| [&three.candidate, &three.running, &three.committed])
-        .filter_map(|keys| keys.get("ssh_port")?.as_integer())
-        .collect();
-    let free: Vec<u16> =
-        (first..=u16::MAX).filter(|port| !taken.contains(&i64::from(*port))).take(count).collect();
+    let of_server = [&server.candidate, &server.running, &server.committed];
+    // (Not by the typed table: one without the key has a default there.)
+    let of_server =
+        of_server.into_iter().filter_map(|keys| keys.get("ssh_port")?.as_integer()?.try_into().ok());
+    let mut taken: BTreeSet<u16> = of_server.collect();
+    for view in ports.values() {
+        for keys in [&view.keys.candidate, &view.keys.running, &view.keys.committed] {
+            taken.extend(value::port(keys).tcp_ports());
+        }
+    }
+    let free: Vec<u16> = (first..=u16::MAX).filter(|port| !taken.contains(port)).take(count).collect();
     match free.len() == count {
         true => Ok(free),
         false => Err(ValueError::NoMorePorts { first, count }.into()),

@@ -140,7 +140,6 @@ impl From<TransferError> for CommandError {
 
 pub(in crate::cli) async fn run(transfer: Transfer, client: &Client, to: &mut impl io::Write) -> Done {
     let port = client.endpoint.one("transfer", &transfer.port)?;
-    let port = client.endpoint.whole(&port)?;
     let begun = Instant::now();
     let bytes = transfer.transfer(&client.endpoint.runtime, &port).await?;
     let Transfer { direction, protocol, file, .. } = &transfer;

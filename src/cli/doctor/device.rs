@@ -81,7 +81,7 @@ pub(super) fn denied(subject: &Subject<'_>, owner: &str, group: &str, mode: u32,
 
 /// A device policy of the unit that does not allow the driver of the device.
 pub(super) fn policy(observed: &Observation, subject: &Subject<'_>, driver: &str) -> Option<Finding> {
-    let unit = format!("console@{}.service", subject.unit);
+    let unit = subject.unit.service();
     if !["closed", "strict"].contains(&observed.units.property(&unit, "DevicePolicy")?) {
         return None;
     }

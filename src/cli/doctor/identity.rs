@@ -94,8 +94,8 @@ fn closed(observed: &Observation, subject: &Subject<'_>) -> Option<Finding> {
     let state = |unit: String| observed.units.state(&unit);
     let is_meant = subject.settings.enabled
         && state("consoleserver.target".to_owned()) == Some("active")
-        && state(format!("console-attach@{name}.socket")) == Some("active");
-    let service = format!("console@{name}.service");
+        && state(name.local_socket()) == Some("active");
+    let service = name.service();
     (is_meant && state(service.clone()) == Some("inactive")).then(|| {
         let problem = format!(
             "{} is present, but the port is not open and nothing is logged",

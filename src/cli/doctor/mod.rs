@@ -191,16 +191,13 @@ fn unknown(port: &PortName, config: &Config) -> Finding {
 
 fn examine_port(observed: &Observation, subject: &Subject<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
-    if subject.settings.source.is_some() {
-        findings.extend(units::check(observed, subject));
-        findings.extend(firewall::check(subject));
-        return findings;
-    }
-    findings.extend(identity::check(observed, subject));
-    // A device that belongs to another port is not this one's problem.
-    if !identity::is_anothers(observed, subject) {
-        findings.extend(device::check(observed, subject));
-        findings.extend(holder::check(observed, subject));
+    if subject.settings.source.is_none() {
+        findings.extend(identity::check(observed, subject));
+        // A device that belongs to another port is not this one's problem.
+        if !identity::is_anothers(observed, subject) {
+            findings.extend(device::check(observed, subject));
+            findings.extend(holder::check(observed, subject));
+        }
     }
     findings.extend(units::check(observed, subject));
     findings.extend(firewall::check(subject));

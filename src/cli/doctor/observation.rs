@@ -30,11 +30,10 @@ impl Observation {
         let mut described = Vec::new();
         for Subject { unit: name, device, named, .. } in subjects {
             let getty = format!("serial-getty@{}.service", kernel_name(device));
-            units.extend([format!("console@{name}.service"), format!("console@{name}.socket"), getty]);
-            units.extend([format!("console-attach@{name}.socket"), format!("console@{name}.path")]);
+            units.extend([name.service(), name.ssh_socket(), getty, name.local_socket(), name.path_unit()]);
             // The device policy matters also for a closed port whose device is present.
             if *named || device.exists() {
-                described.push(format!("console@{name}.service"));
+                described.push(name.service());
             }
         }
         let running = local::running(runtime).unwrap_or_default().into_iter().collect();

@@ -9,8 +9,8 @@ use crate::cli::bounded;
 /// For systemctl to list all units.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Units that are not a port's. For patterns, systemd reports the units that exist.
-pub(super) const COMMON: [&str; 16] = [
+/// Units that are not a port's.
+pub(super) const COMMON: [&str; 13] = [
     "consoleserver.target",
     "console-admin.service",
     "console-auth-cli.socket",
@@ -24,9 +24,6 @@ pub(super) const COMMON: [&str; 16] = [
     "console-logs.socket",
     "console-open.service",
     "console-rollback.service",
-    "console-auth-*@*.service",
-    "console-power@*.service",
-    "console-trigger@*.service",
 ];
 pub(super) const LOGROTATE_TIMER: &str = "console-logrotate.timer";
 /// Units with their properties; empty if systemd does not answer.
@@ -65,7 +62,7 @@ impl Units {
                 .into_iter()
                 .chain(loaded.keys().filter(|unit| unit.starts_with("console") && !is_quiet(unit))),
         );
-        for unit in names.iter().filter(|unit| !unit.contains('*')) {
+        for unit in names {
             let state = loaded.get(unit).map_or("inactive", String::as_str);
             let properties = units.0.entry(unit.clone()).or_default();
             properties.entry("ActiveState".to_owned()).or_insert_with(|| state.to_owned());

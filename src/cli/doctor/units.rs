@@ -53,16 +53,15 @@ fn failed(units: &Units, unit: &str) -> Option<Finding> {
     }
     let result = units.property(unit, "Result").unwrap_or("unknown");
     let on_demand = ["console-trigger@", "console-power@"].iter().any(|kind| unit.starts_with(kind));
-    let start = if on_demand { "" } else { "; then: systemctl restart " };
-    let restarted = if start.is_empty() { "" } else { unit };
+    let then = if on_demand { String::new() } else { format!("; then: systemctl restart {unit}") };
     Some(Finding::everywhere(
         format!("{unit} has failed ({result})"),
-        format!("see journalctl -u {unit}{start}{restarted}"),
+        format!("see journalctl -u {unit}{then}"),
     ))
 }
 
 pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Finding> {
-    let unit = format!("console@{}.service", subject.unit);
+    let unit = subject.unit.service();
     let of = |key| observed.units.property(&unit, key).unwrap_or_default();
     let mut findings = Vec::new();
     // A failing port is restarted repeatedly: between two attempts it is `activating`, and during an attempt Result is `success`, so that
@@ -133,7 +132,7 @@ fn problem_of_state(line: &str) -> Option<(String, String)> {
 /// A port that does not listen on its TCP port.
 fn listener(observed: &Observation, subject: &Subject<'_>) -> Option<Finding> {
     let (name, tcp) = (subject.name, subject.settings.ssh_port.filter(|_| subject.settings.enabled)?);
-    let unit = format!("console@{}.socket", subject.unit);
+    let unit = subject.unit.ssh_socket();
     let state = observed.units.state(&unit)?;
     let problem = match (listener_name(observed, tcp), is_active(state)) {
         (Some(_), true) => return None,

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::error::{ImportError, SourceLine};
@@ -170,16 +169,10 @@ impl Plan {
 
     /// Assigns free TCP ports, from `first` up, to ports without one.
     pub fn number(&mut self, first: u16, existing: &Config) {
-        let own = self.ports.iter().filter_map(|port| port.keys.get("ssh_port")?.0.as_integer());
-        let plain = self.ports.iter().flat_map(|port| {
-            let address = |key| port.keys.get(key)?.0.as_str()?.parse::<SocketAddr>().ok();
-            ["raw", "rfc2217"].into_iter().filter_map(address)
-        });
-        let others = existing.ports.values().filter_map(|port| port.ssh_port).chain(existing.server.ssh_port);
-        let others_plain = existing.ports.values().flat_map(|port| [&port.raw, &port.rfc2217]).flatten();
-        let plain = plain.map(|address| address.port()).chain(others_plain.map(|endpoint| endpoint.port));
-        let taken: BTreeSet<i64> = own.chain(others.chain(plain).map(i64::from)).collect();
-        let mut free = (i64::from(first)..=u16::MAX.into()).filter(|port| !taken.contains(port));
+        let mut taken: BTreeSet<u16> = existing.server.ssh_port.into_iter().collect();
+        existing.ports.values().for_each(|port| taken.extend(port.tcp_ports()));
+        self.ports.iter().for_each(|draft| taken.extend(draft.over(None).tcp_ports()));
+        let mut free = (first..=u16::MAX).filter(|port| !taken.contains(port));
         for port in &mut self.ports {
             let has = existing.ports.get(&port.name).is_some_and(|port| port.ssh_port.is_some());
             if has || port.closed || port.keys.contains_key("ssh_port") {
@@ -187,7 +180,7 @@ impl Plan {
             }
             // After 65535 the remaining ports get none.
             let Some(tcp) = free.next() else { return };
-            port.keys.insert("ssh_port", (Value::Integer(tcp), port.place.clone()));
+            port.keys.insert("ssh_port", (Value::Integer(tcp.into()), port.place.clone()));
         }
     }
 

@@ -44,6 +44,21 @@ by_password() {
         -o PreferredAuthentications=password -p "$2" "$1@127.0.0.1")
 }
 
+# The same package with a higher version: consoleserver_later.deb in BED_WORK.
+later_package() {
+    local later=$BED_WORK/later
+    rm -rf "$later"
+    dpkg-deb -R "$BED_DEB" "$later"
+    sed -i 's/^Version: .*/&+later/' "$later/DEBIAN/control"
+    dpkg-deb --root-owner-group -Zgzip -b "$later" "$BED_WORK/consoleserver_later.deb" >/dev/null
+}
+# From now on a start of console-logrotate.service rotates every log.
+rotation_is_forced() {
+    inside sh -e -c 'mkdir -p /run/systemd/system/console-logrotate.service.d
+        printf "[Service]\nExecStart=\nExecStart=/usr/sbin/logrotate --force --state /var/lib/consoleserver/logrotate/status /usr/lib/consoleserver/logrotate.conf\n" \
+            >/run/systemd/system/console-logrotate.service.d/force.conf
+        systemctl daemon-reload'
+}
 # far_ends_start COUNT [INTERVAL]: TCP ports from 7100 up, at which sources are connected and counted.
 far_ends_start() {
     push "$HERE/far-ends" /usr/local/bin/far-ends
