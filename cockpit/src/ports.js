@@ -9,6 +9,8 @@ const cockpit = window.cockpit;
  * its state at once, but its counters only every 30 s, and which of several users has write access not at all.
  */
 const POLL_MS = 10_000;
+/** While two polls have shown the same and no port has reported anything, only every third one is made. */
+const CALM_EVERY = 3;
 /** Every so many times it is also read which of the ports that do not run have a device, by a process. */
 const LIST_EVERY = 6;
 /** Signals within this time are answered by one reading: a unit that starts sends about ten of them. */
@@ -40,6 +42,7 @@ export class Ports extends EventTarget {
         this.changedUnits = new Set();
         this.statusWords = new Map();
         this.polls = 0;
+        this.stirred = false;
         this.listings = 0;
         this.unitTimer = null;
         this.listTimer = null;
@@ -70,7 +73,8 @@ export class Ports extends EventTarget {
             );
             this.pollTimer = setInterval(() => {
                 this.polls += 1;
-                this.poll(this.withoutSignals || this.polls % LIST_EVERY === 0);
+                const all = this.withoutSignals || this.polls % LIST_EVERY === 0;
+                if (all || this.stirred || this.polls % CALM_EVERY === 0) this.poll(all);
             }, POLL_MS);
         }
         this.list();
@@ -149,6 +153,7 @@ export class Ports extends EventTarget {
     }
 
     unitChanged(unit, status) {
+        this.stirred = true;
         if (status !== undefined) {
             // If only its counters differ: the poll reads these.
             const words = status.replace(/\d+ (bytes )?(in|out)\b/g, "");
@@ -193,6 +198,7 @@ export class Ports extends EventTarget {
             const [[running], listed] = await Promise.all([manager("RunningPorts"), all ? json(["list"]) : []]);
             const seen = JSON.stringify(running);
             changed = all || seen !== this.seen;
+            this.stirred = seen !== this.seen;
             this.seen = seen;
             for (const { port: name, state, plugged } of listed) {
                 const port = this.all.get(name);
