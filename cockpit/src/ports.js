@@ -11,8 +11,11 @@ const cockpit = window.cockpit;
 const POLL_MS = 10_000;
 /** While two polls have shown the same and no port has reported anything, only every third one is made. */
 const CALM_EVERY = 3;
-/** Every so many times it is also read which of the ports that do not run have a device, by a process. */
-const LIST_EVERY = 6;
+/**
+ * Every so many times it is also read which of the ports that do not run have a device, by a process. A device that is plugged in starts
+ * its port, which is a signal; this is for one that is unplugged from a port that does not run.
+ */
+const LIST_EVERY = 30;
 /** Signals within this time are answered by one reading: a unit that starts sends about ten of them. */
 const COALESCE_MS = 60;
 /** A full listing is repeated this often at most: each of 48 ports that are created in a row sends signals. */
