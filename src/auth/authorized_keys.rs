@@ -260,9 +260,11 @@ fn admits(
         Subject::Line(Offered::Certificate(certificate)) => {
             // Each name as a whole: OpenSSH before 10.3 splits a certificate's name with a comma.
             let principals = principals.unwrap_or_else(|| context.user.clone());
-            match listed_names(&principals).any(|name| certificate.is_for(name)) {
-                true => Ok(required.with(certificate)),
-                false => Err(InvalidKeyLine::Principals(principals)),
+            let is_for_one = listed_names(&principals).any(|name| certificate.is_for(name));
+            if is_for_one {
+                Ok(required.with(certificate))
+            } else {
+                Err(InvalidKeyLine::Principals(principals))
             }
         }
     }

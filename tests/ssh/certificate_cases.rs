@@ -59,6 +59,8 @@ pub struct Case {
 
 impl Case {
     pub fn draw(dice: &mut Dice, with_file: bool) -> Self {
+        // Half of the certificates are for a line of authorized_keys to decide, the others for the file of authorities.
+        let by_line = dice.next() >> 63 == 0;
         let kind = dice.of(&["user", "user", "user", "user", "host", "plain", "plain", "plain"]);
         let ca = dice.of(&["ca_ed25519", "ca_ecdsa", "ca_rsa", "ca_sk touched", "ca_sk untouched"]);
         Self {
@@ -125,6 +127,7 @@ impl Case {
                 "256 principals",
             ]),
             trusted: dice.of(&[
+                if by_line { "none" } else { "ca" },
                 "ca",
                 "other",
                 "both",
@@ -183,6 +186,7 @@ impl Case {
                     "\"restrict\" <key>",
                 ]),
                 _ => dice.of(&[
+                    if by_line { "cert-authority <ca>" } else { "" },
                     "",
                     "cert-authority <ca>",
                     "cert-authority,principals=\"operator,bob\" <ca>",
