@@ -58,6 +58,27 @@ const steps = {
         await shot(alice, "terminal");
     },
 
+    async "last lines of all ports by one process, also if one of them denies its log"() {
+        shell("consolectl send ttyUSB2 'for sudo only\\r' && consolectl set ttyUSB2 groups=sudo && consolectl reload ttyUSB2");
+        const bob = await visitor("bob");
+        await rowOf(bob, "ttyUSB1", "typed in a browser");
+        const asked = () => bob.sent.filter((message) => message.includes('"-n","8"'));
+        assert.equal(asked().length, 1, asked().join("\n"));
+        assert.match(asked()[0], /ttyUSB1,ttyUSB2|ttyUSB2,ttyUSB1/);
+        // The port that has denied it is not asked again, and the other one is.
+        await bob.frame.evaluate(async () => {
+            for (const port of window.consoleserver.ports.all.values()) port.lineAt = null;
+            await window.consoleserver.ports.poll();
+        });
+        await waitInside("another reading", () => asked().length === 2);
+        assert.ok(!asked()[1].includes("ttyUSB2"), asked()[1]);
+        assert.ok(!(await bob.frame.locator('tr[data-port="ttyUSB2"]').innerText()).includes("for sudo only"));
+        await bob.context.close();
+        people.splice(people.indexOf(bob), 1);
+        judge(bob);
+        shell("consolectl revert && consolectl show ttyUSB2 >/dev/null");
+    },
+
     async "keys reach the device as bytes, and the size of the tab its terminal"() {
         const [alice] = people;
         await chrome.open(alice.frame, "console/ttyUSB3");
