@@ -78,8 +78,9 @@ struct Denied {
     why: String,
 }
 
-/// Counts a client until dropped. Nothing is notified before its request is known: a client that only reads figures must not
-/// wake the service, which would restart the time after which a port without a device exits.
+/// Counts a client until dropped. Nothing is notified before its request is known: a client that only reads figures, such as the
+/// overview in a browser every 10 s, must not wake the service, which would restart the time after which a port without a device exits,
+/// and send STATUS=, of which systemd tells all who listen.
 struct ClientSlot {
     clients: watch::Sender<usize>,
     is_silent: bool,
@@ -183,7 +184,7 @@ impl Server {
         slot: &mut ClientSlot,
     ) -> Result<(), MessageError> {
         let request = tokio::time::timeout(CLIENT_TIMEOUT, receive_async::<Request>(&mut stream)).await;
-        if !matches!(request, Ok(Ok(Some(Request::Metrics)))) {
+        if !matches!(request, Ok(Ok(Some(Request::Metrics | Request::Status)))) {
             slot.announce();
         }
         let request = match request {
