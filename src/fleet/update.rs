@@ -59,9 +59,11 @@ impl UpdateError {
         let says = |words: &[&str]| words.iter().any(|word| answer.contains(word));
         if says(&["BADTIME", "clock skew"]) {
             Self::Clock { server, answer }
-        } else if says(&["BADKEY", "BADSIG", "BADTRUNC", "NOTAUTH", "TSIG", "tsig"]) {
+        } else if says(&["BADKEY", "BADSIG", "BADTRUNC", "TSIG"]) {
             Self::Key { server, answer }
-        } else if answer.bytes().all(|byte| byte.is_ascii_uppercase()) || says(&["REFUSED", "SERVFAIL"]) {
+        } else if answer.bytes().all(|byte| byte.is_ascii_uppercase())
+            || says(&["REFUSED", "SERVFAIL", "NOTAUTH"])
+        {
             Self::Refused { server, answer }
         } else {
             Self::NoAnswer { server, why: answer }
@@ -208,6 +210,24 @@ pub fn txt_of(settings: &Settings, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What nsupdate 9.18 printed about Knot 3.2 and BIND 9.18.
+    #[test]
+    fn the_reason_of_nsupdate_is_recognized() {
+        let of = |answer: &str| UpdateError::new("ns1", answer);
+        for code in ["BADKEY", "BADSIG"] {
+            let printed =
+                format!("TSIG error with server: tsig indicates error; update failed: NOTAUTH({code})");
+            assert!(matches!(of(&printed), UpdateError::Key { .. }));
+        }
+        let clock = of("TSIG error with server: clock skew; update failed: NOTAUTH(BADTIME)");
+        assert!(matches!(clock, UpdateError::Clock { .. }));
+        for printed in ["REFUSED", "update failed: NOTAUTH", "update failed: REFUSED"] {
+            assert!(matches!(of(printed), UpdateError::Refused { .. }), "{printed}");
+        }
+        let dead = of("Communication with 192.0.2.7#53 failed: operation canceled");
+        assert!(matches!(dead, UpdateError::NoAnswer { .. }));
+    }
 
     #[test]
     fn a_message_has_as_many_names_as_fit() {
