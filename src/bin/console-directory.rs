@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use consoleserver::fleet;
+use consoleserver::fleet::{self, Extent};
 use consoleserver::system::journal;
 
 /// Publish the names of the ports in DNS, by dynamic updates, and exit.
@@ -21,7 +21,10 @@ fn main() -> ExitCode {
     journal::init("console-directory", None);
     let key =
         std::env::var_os("CREDENTIALS_DIRECTORY").map(|directory| PathBuf::from(directory).join("tsig"));
-    match fleet::publish(&root, key.as_deref()) {
+    // systemd names the unit that started the service (systemd.exec(5), TRIGGER_UNIT).
+    let is_timer = std::env::var_os("TRIGGER_UNIT").is_some_and(|unit| unit == "console-directory.timer");
+    let extent = if is_timer { Extent::Changes } else { Extent::All };
+    match fleet::publish(&root, key.as_deref(), extent) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             tracing::info!("nothing to publish: there is no /etc/consoleserver/directory.toml");

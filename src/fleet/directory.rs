@@ -4,6 +4,7 @@
 //! update, in the DNS server, so that of two servers with a port of the same name the first one keeps it.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -248,6 +249,8 @@ pub struct Updates<'a> {
     pub settings: &'a Settings,
     /// This server.
     pub identity: &'a Identity,
+    /// The digest of all that it publishes. A zone that is restored from a backup has another one.
+    pub digest: Option<&'a str>,
 }
 
 impl Updates<'_> {
@@ -258,6 +261,25 @@ impl Updates<'_> {
     /// The name of the record that marks the owner of a name.
     pub fn marker(&self, name: &str) -> String {
         format!("_consoleserver.{}", self.fqdn(name))
+    }
+
+    /// The name of the list of all servers.
+    fn services(&self) -> String {
+        format!("_consoleserver._tcp.{}.", self.settings.zone)
+    }
+
+    /// The name of the server's records for DNS-SD.
+    pub fn instance(&self) -> String {
+        format!("{}._consoleserver._tcp.{}.", self.identity.name, self.settings.zone)
+    }
+
+    /// A digest of these entries. It differs between versions of this program, which then publish everything again.
+    pub fn digest(&self, entries: &BTreeMap<&str, &Entry>) -> String {
+        let mut hasher = std::hash::DefaultHasher::new();
+        for (name, entry) in entries {
+            self.additions(name, entry).hash(&mut hasher);
+        }
+        format!("{:016x}", hasher.finish())
     }
 
     fn marker_data(&self) -> String {
@@ -291,11 +313,11 @@ impl Updates<'_> {
         add(&format!("_ssh._tcp.{fqdn}"), srv.clone());
         if entry.port.is_none() {
             // DNS-SD (RFC 6763): a list of all servers.
-            let services = format!("_consoleserver._tcp.{}.", self.settings.zone);
-            let instance = format!("{name}.{services}");
+            let (services, instance) = (self.services(), self.instance());
             add(&services, format!("PTR {instance}"));
             add(&instance, srv);
-            add(&instance, format!("TXT {strings}"));
+            let digest = self.digest.map(|digest| format!(" \"published={digest}\"")).unwrap_or_default();
+            add(&instance, format!("TXT {strings}{digest}"));
         }
         lines
     }
@@ -305,7 +327,7 @@ impl Updates<'_> {
         let instance = match entry.port {
             Some(_) => String::new(),
             None => {
-                let instance = format!("{name}._consoleserver._tcp.{}.", self.settings.zone);
+                let instance = self.instance();
                 format!("update delete {instance} SRV\nupdate delete {instance} TXT\n")
             }
         };
@@ -322,10 +344,10 @@ impl Updates<'_> {
 
     /// Removes a name that is ours; otherwise NXRRSET.
     pub fn release(&self, name: &str) -> String {
-        let services = format!("_consoleserver._tcp.{}.", self.settings.zone);
+        let (services, instance) = (self.services(), self.instance());
         let server = match name == self.identity.name {
             true => format!(
-                "update delete {services} PTR {name}.{services}\nupdate delete {name}.{services} SRV\nupdate delete {name}.{services} TXT\n"
+                "update delete {services} PTR {instance}\nupdate delete {instance} SRV\nupdate delete {instance} TXT\n"
             ),
             false => String::new(),
         };

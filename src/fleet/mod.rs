@@ -6,13 +6,17 @@ mod dial;
 mod directory;
 mod file;
 mod hosts;
+mod identity;
 mod publish;
 mod remote;
 mod resolve;
+mod state;
+mod update;
 
 pub use dial::{DialError, dial};
 pub use directory::Remark;
 pub use file::{FleetFile, FleetFileError};
 pub use hosts::{Host, HostError, HostGroups, HostPattern};
-pub use publish::{PublishError, publish, remarks};
+pub use publish::{Extent, PublishError, publish};
 pub use remote::{Failure, Limits, Reply, run};
+pub use state::remarks;

@@ -28,6 +28,10 @@ use crate::port::PortName;
 use native::Journal;
 pub use stderr::Stderr;
 
+/// The target of messages with the priority notice, which tracing has not: of services whose starts are too frequent to be logged
+/// (LogLevelMax=notice).
+pub const NOTICE: &str = "notice";
+
 /// Sends this process's messages to the right place, under the name `program`, all with the field
 /// `CONSOLE_PORT` if the process serves one port. Call it once.
 pub fn init(program: &'static str, port: Option<&PortName>) {

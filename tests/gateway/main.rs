@@ -21,6 +21,8 @@ mod commands;
 mod ends;
 mod fleet;
 mod logins;
+mod many_names;
+mod name_faults;
 mod names;
 mod refused;
 mod sessions;

@@ -11,24 +11,27 @@ use crate::bench::Bench;
 use crate::client::Client;
 use crate::rig::until;
 
-const SECRET: &str = "Zm9vYmFyYmF6cXV1eDAxMjM0NTY3ODk=";
+pub(crate) const SECRET: &str = "Zm9vYmFyYmF6cXV1eDAxMjM0NTY3ODk=";
 
-#[derive(Debug, Clone, Copy)]
-enum Program {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
     Knot,
     Bind,
 }
 
+/// What a server has published, below its root.
+const STATE: &str = "var/lib/consoleserver/directory/state.json";
+
 /// The address of every server here.
-const ADDRESS: &str = "192.0.2.7";
+pub(crate) const ADDRESS: &str = "192.0.2.7";
 
 /// A network namespace of this thread, in which port 53 is free and this machine has the address of the console servers.
-struct Network {
+pub(crate) struct Network {
     outside: fs::File,
 }
 
 impl Network {
-    fn enter() -> Self {
+    pub(crate) fn enter() -> Self {
         let outside = fs::File::open("/proc/thread-self/ns/net").unwrap();
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs CAP_SYS_ADMIN");
         for words in [&["link", "set", "lo", "up"][..], &["address", "add", "192.0.2.7/32", "dev", "lo"]] {
@@ -132,17 +135,17 @@ impl Drop for Dns {
     }
 }
 
-fn key(name: &str) -> String {
+pub(crate) fn key(name: &str) -> String {
     format!("key \"{name}\" {{ algorithm hmac-sha256; secret \"{SECRET}\"; }};\n")
 }
 
 /// The files of a console server.
-struct Server {
+pub(crate) struct Server {
     root: TempDir,
 }
 
 impl Server {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let server = Self { root: tempfile::tempdir().unwrap() };
         for directory in ["etc/consoleserver", "var/lib/consoleserver/directory", "dev", "credentials"] {
             fs::create_dir_all(server.path(directory)).unwrap();
@@ -154,11 +157,11 @@ impl Server {
         server
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
     }
 
@@ -173,24 +176,30 @@ impl Server {
         );
     }
 
-    fn run(&self) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_console-directory"))
-            .arg("--root")
-            .arg(self.root.path())
-            .env("CREDENTIALS_DIRECTORY", self.path("credentials"))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+    pub(crate) fn run(&self) -> Output {
+        self.program().output().unwrap()
+    }
+
+    /// As console-directory.timer starts it: only changes are published.
+    pub(crate) fn tick(&self) -> Output {
+        self.program().env("TRIGGER_UNIT", "console-directory.timer").output().unwrap()
+    }
+
+    pub(crate) fn program(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_console-directory"));
+        command.arg("--root").arg(self.root.path()).env("CREDENTIALS_DIRECTORY", self.path("credentials"));
+        command.env_remove("TRIGGER_UNIT").stdin(Stdio::null());
+        command
     }
 
     #[track_caller]
-    fn publish(&self) {
+    pub(crate) fn publish(&self) {
         let output = self.run();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// The problems that `doctor` prints.
-    fn problems(&self) -> Vec<String> {
+    pub(crate) fn problems(&self) -> Vec<String> {
         let with_port = |remark: consoleserver::fleet::Remark| {
             let port = remark.port.map(|port| format!("{port}: ")).unwrap_or_default();
             port + &remark.problem
@@ -252,10 +261,10 @@ fn a_name_belongs_to_its_first_server(program: Program) {
     fs::remove_file(second.path("dev/adapter")).unwrap();
     second.publish();
     assert_eq!(srv("core-switch"), "0 0 8200 core-switch.console.example.\n");
-    let state = fs::read_to_string(second.path("var/lib/consoleserver/directory/state.json")).unwrap();
+    let state = fs::read_to_string(second.path(STATE)).unwrap();
     let since = state.split_once("\"absent_since\":").unwrap().1;
     let since: String = since.chars().take_while(char::is_ascii_digit).collect();
-    second.write("var/lib/consoleserver/directory/state.json", &state.replace(&since, "1000"));
+    second.write(STATE, &state.replace(&since, "1000"));
     second.publish();
     assert_eq!(srv("core-switch"), "");
     second.write("dev/adapter", "");
@@ -275,9 +284,52 @@ fn a_name_belongs_to_its_first_server(program: Program) {
     let output = first.run();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("did not take the update: ") && said.contains("NOTAUTH"), "{said}");
+    assert!(
+        said.contains("the DNS server 192.0.2.7 rejected the TSIG key: ") && said.contains("NOTAUTH"),
+        "{said}"
+    );
     assert!(first.problems()[0].starts_with("the names of the ports are not published in DNS: "));
+    first.write("credentials/tsig", &key("rack1").replace(&SECRET[..8], "Zm9vYmFv"));
+    let said = String::from_utf8_lossy(&first.run().stderr).into_owned();
+    assert!(said.contains("the DNS server 192.0.2.7 rejected the TSIG key: "), "{said}");
     assert_eq!(srv("edge"), "0 0 8100 edge.console.example.\n");
+    first.write("credentials/tsig", &key("rack1"));
+
+    // A process that is killed after the DNS server has taken its names, and whose ports are then gone.
+    first.configure("late", 8100, "");
+    let before = fs::read_to_string(first.path(STATE)).unwrap();
+    first.publish();
+    let after = fs::read_to_string(first.path(STATE)).unwrap();
+    first.write(STATE, &before.replace("\"edge\":", "\"late\":{\"absent_since\":null},\"edge\":"));
+    assert_ne!(before, after);
+    first.configure("edge", 8100, "");
+    first.publish();
+    assert_eq!((srv("late").as_str(), srv("edge").as_str()), ("", "0 0 8100 edge.console.example.\n"));
+
+    // Nothing has changed: the timer's run changes nothing. Then somebody restores an older zone.
+    let serial = || dns.query("console.example", "SOA");
+    let unchanged = serial();
+    assert!(first.tick().status.success());
+    assert_eq!(serial(), unchanged);
+    let digest = dns.query("rack1._consoleserver._tcp.console.example", "TXT");
+    assert!(digest.contains("\"published="), "{digest}");
+    dns.change(&format!(
+        "update delete edge.console.example A\nupdate delete rack1._consoleserver._tcp.console.example TXT\n\
+         update add rack1._consoleserver._tcp.console.example 60 TXT \"server=rack1\" \"published=0\"\n\
+         update add late.console.example 60 A 192.0.2.7\nupdate add _consoleserver.late.console.example 60 TXT {}",
+        dns.query("_consoleserver.rack1.console.example", "TXT").trim_end()
+    ));
+    assert!(first.tick().status.success());
+    assert_eq!(dns.query("edge.console.example", "A"), "192.0.2.7\n");
+    assert_eq!(dns.query("late.console.example", "ANY"), "", "a name that this server had given up");
+
+    // A DNS server that is dead.
+    drop(dns);
+    let output = first.tick();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("the DNS server 192.0.2.7 does not answer: "), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(first.problems().len(), 1, "{:?}", first.problems());
 }
 
 #[test]
@@ -334,4 +386,52 @@ fn ssh_reaches_a_console_by_its_name() {
         client.aside()
     );
     assert!(Path::new("/etc/resolv.conf").exists());
+}
+
+/// `ssh-keyscan` and the records have the same fingerprints; without `sshfp` there are none.
+#[test]
+fn fingerprints_of_host_keys_are_published_on_request() {
+    let _network = Network::enter();
+    let bench = Bench::at(ADDRESS);
+    let dns = Dns::new(Program::Knot);
+    let server = Server::new("rack1");
+    let configure = |tcp_port: u16| {
+        server.write(
+            "etc/consoleserver/config.toml",
+            &format!(
+                "[server]\nssh_port = {tcp_port}\nlisten = ['{ADDRESS}']\n[ports.core]\nssh_port = 8100\ndevice = '/dev/adapter'\n"
+            ),
+        );
+    };
+    configure(bench.tcp_port());
+    let settings = fs::read_to_string(server.path("etc/consoleserver/directory.toml")).unwrap();
+    server.publish();
+    assert_eq!(dns.query("core.console.example", "SSHFP"), "");
+    server.write("etc/consoleserver/directory.toml", &format!("{settings}sshfp = true\n"));
+    server.publish();
+    let of_keys = Command::new("ssh-keygen")
+        .args(["-r", "core", "-f"])
+        .arg(bench.path("credentials/hostkey_ed25519"))
+        .output()
+        .unwrap();
+    let of_keys = String::from_utf8(of_keys.stdout).unwrap();
+    let wanted = of_keys.lines().find_map(|line| line.split_once(" SSHFP 4 2 ")).expect("SHA-256").1;
+    let published = dns.query("core.console.example", "SSHFP");
+    // (dig breaks the hexadecimal digits.)
+    assert!(published.replace(' ', "").to_lowercase().contains(wanted), "{published} has no {wanted}");
+    // Host keys that cannot be seen for a moment stay in the zone, and doctor reports it.
+    configure(1);
+    let output = server.run();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(dns.query("core.console.example", "SSHFP"), published);
+    assert!(
+        server.problems()[0].contains("no host key is offered at 192.0.2.7, TCP port 1"),
+        "{:?}",
+        server.problems()
+    );
+    configure(bench.tcp_port());
+    server.write("etc/consoleserver/directory.toml", &settings);
+    server.publish();
+    assert_eq!(dns.query("core.console.example", "SSHFP"), "");
+    assert_eq!(server.problems(), [""; 0]);
 }

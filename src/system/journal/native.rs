@@ -124,7 +124,8 @@ struct Record(Vec<u8>);
 
 impl Record {
     fn begin(&mut self, metadata: &Metadata<'_>) {
-        put(&mut self.0, "PRIORITY", &[priority(*metadata.level())]);
+        let is_notice = metadata.target() == super::NOTICE;
+        put(&mut self.0, "PRIORITY", &[if is_notice { b'5' } else { priority(*metadata.level()) }]);
         put(&mut self.0, "TARGET", metadata.target().as_bytes());
         if let Some(file) = metadata.file() {
             put(&mut self.0, "CODE_FILE", file.as_bytes());

@@ -1,0 +1,142 @@
+//! What a server has published, and the problems of its last publication.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::directory::{FILE, Remark};
+use super::publish::PublishError;
+use crate::system::persist;
+
+/// Where `doctor` finds the remarks, below the directory of the state.
+const REMARKS: &str = "remarks.json";
+/// What is published, below the directory of the state.
+const STATE: &str = "state.json";
+/// The directory of the state, below the root.
+pub const STATE_DIRECTORY: &str = "var/lib/consoleserver/directory";
+/// Bytes of a file of ours: thousands of names.
+const MAX_STATE: u64 = 4 * 1024 * 1024;
+/// How long a removed name is remembered: an older backup of the zone needs an administrator.
+const REMEMBERED_SECONDS: i64 = 30 * 24 * 3600;
+/// Removed names that are remembered. Each costs a message of 200 bytes in a full publication.
+const MAX_REMOVED: usize = 256;
+
+/// What was published.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The random number of this server.
+    pub id: String,
+    /// The names that are this server's, or would be if the last publication had been completed.
+    pub names: BTreeMap<String, Name>,
+    /// Names that it had, and when it gave them up: a zone that is restored from a backup has them again.
+    #[serde(default)]
+    pub removed: BTreeMap<String, i64>,
+    /// The digest of the last publication, if it was complete.
+    #[serde(default)]
+    pub digest: Option<String>,
+    /// When that was, in seconds of Unix time.
+    #[serde(default)]
+    pub published_at: i64,
+    /// The fingerprints of the host keys at that time.
+    #[serde(default)]
+    pub fingerprints: Vec<String>,
+}
+
+/// A published name.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Name {
+    /// Since when its device is absent, in seconds of Unix time.
+    pub absent_since: Option<i64>,
+}
+
+impl State {
+    /// Reads the state, or makes the random number of a server that has none.
+    pub fn load(directory: &Path) -> Result<Self, PublishError> {
+        let path = directory.join(STATE);
+        let failed = |error| PublishError::File(path.clone(), error);
+        let mut state: Self = match std::fs::read(&path) {
+            // An invalid file is an error: with a new id, this server would no longer own its names.
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
+            Err(error) => return Err(failed(error)),
+        };
+        if state.id.is_empty() {
+            let random = "/proc/sys/kernel/random/uuid";
+            let id =
+                std::fs::read_to_string(random).map_err(|error| PublishError::File(random.into(), error))?;
+            state.id = id.trim().to_owned();
+            // Before it is used: names that were published under a forgotten id would be nobody's.
+            state.save(directory)?;
+        }
+        Ok(state)
+    }
+
+    /// Writes the state.
+    pub fn save(&self, directory: &Path) -> Result<(), PublishError> {
+        write_json(&directory.join(STATE), self)
+    }
+
+    /// Moves names to the removed ones, and forgets those that were removed long ago.
+    pub fn remove(&mut self, names: &[String], now: i64) {
+        for name in names {
+            self.names.remove(name);
+            self.removed.insert(name.clone(), now);
+        }
+        self.removed.retain(|_, at| now - *at < REMEMBERED_SECONDS);
+        while self.removed.len() > MAX_REMOVED {
+            let oldest = self.removed.iter().min_by_key(|(_, at)| **at).map(|(name, _)| name.clone());
+            oldest.map(|name| self.removed.remove(&name));
+        }
+    }
+}
+
+/// The problems of the last run.
+pub fn remarks(root: &Path) -> Vec<Remark> {
+    // Nothing is published here any more.
+    if !root.join(FILE).exists() {
+        return Vec::new();
+    }
+    read_remarks(&root.join(STATE_DIRECTORY)).unwrap_or_default()
+}
+
+fn read_remarks(directory: &Path) -> io::Result<Vec<Remark>> {
+    let path = directory.join(REMARKS);
+    if std::fs::metadata(&path)?.len() > MAX_STATE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
+/// Writes the problems of this run: those that the last one did not have.
+pub fn write_remarks(directory: &Path, remarks: &[Remark]) -> Result<Vec<Remark>, PublishError> {
+    let before = read_remarks(directory).ok();
+    if before.as_deref() != Some(remarks) {
+        write_json(&directory.join(REMARKS), &remarks)?;
+    }
+    let before = before.unwrap_or_default();
+    Ok(remarks.iter().filter(|remark| !before.contains(remark)).cloned().collect())
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), PublishError> {
+    let text = serde_json::to_vec(value).expect("strings and numbers");
+    persist::write(path, &text, 0o644, None).map_err(|error| PublishError::File(path.to_owned(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removed_names_are_remembered_for_a_while() {
+        let mut state = State::default();
+        state.names.insert("kept".to_owned(), Name::default());
+        let many: Vec<String> = (0..300).map(|number| format!("n{number}")).collect();
+        state.remove(&many[..1], 0);
+        state.remove(&many, 10);
+        assert_eq!((state.names.len(), state.removed.len()), (1, MAX_REMOVED));
+        state.remove(&[], 10 + REMEMBERED_SECONDS);
+        assert_eq!((state.names.len(), state.removed.len()), (1, 0));
+    }
+}

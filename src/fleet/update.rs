@@ -1,0 +1,244 @@
+//! Dynamic updates (RFC 2136) by nsupdate(1), which signs them (TSIG) and prints what the DNS server decided.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use thiserror::Error;
+
+use super::directory::Settings;
+use crate::printable::plain;
+
+/// Seconds for all messages of one nsupdate, of which a server takes hundreds a second. (nsupdate's own -t does not end the wait for a server that
+/// accepts the TCP connection and hangs: BIND 9.18 waited for 600 s.)
+const UPDATE_TIMEOUT: &str = "30";
+/// The exit status of timeout(1) at the end of that time.
+const EXIT_TIMEOUT: i32 = 124;
+/// Bytes of the lines of one message. The message is shorter, and may have 64 KiB (RFC 1035, 4.2.2).
+const MAX_LINES: usize = 32 * 1024;
+
+/// Why the DNS server did not take an update.
+#[allow(missing_docs)] // The Display of each variant describes it.
+#[derive(Debug, Error)]
+pub enum UpdateError {
+    #[error("cannot run {0} (package bind9-dnsutils): {1}")]
+    Start(&'static str, io::Error),
+    #[error("the DNS server {server} does not answer: {why}")]
+    NoAnswer { server: String, why: String },
+    #[error("the DNS server {server} rejected the TSIG key: {answer}")]
+    Key { server: String, answer: String },
+    #[error(
+        "the clocks of the DNS server {server} and of this machine differ by more than TSIG permits: {answer}"
+    )]
+    Clock { server: String, answer: String },
+    #[error("the DNS server {server} did not take the update: {answer}")]
+    Refused { server: String, answer: String },
+}
+
+impl UpdateError {
+    /// What an administrator does about it, in one sentence.
+    pub fn fix(&self, zone: &str) -> String {
+        match self {
+            Self::Start(..) => "apt install bind9-dnsutils".to_owned(),
+            Self::NoAnswer { server, .. } => {
+                format!("check that it runs and that this machine reaches its TCP port 53: dig +tcp @{server} {zone} SOA")
+            }
+            Self::Key { .. } => {
+                "make name, algorithm and secret of the key in /etc/consoleserver/directory.key those of a key on the DNS server".to_owned()
+            }
+            Self::Clock { .. } => "check the clock of both machines: timedatectl".to_owned(),
+            Self::Refused { .. } => {
+                format!("permit updates of the zone {zone} with this key on the DNS server: update-policy of BIND, acl of Knot")
+            }
+        }
+    }
+
+    /// What nsupdate printed instead of an answer, or the response code of one.
+    fn new(server: &str, answer: &str) -> Self {
+        let (server, answer) = (server.to_owned(), plain(answer));
+        let says = |words: &[&str]| words.iter().any(|word| answer.contains(word));
+        if says(&["BADTIME", "clock skew"]) {
+            Self::Clock { server, answer }
+        } else if says(&["BADKEY", "BADSIG", "BADTRUNC", "TSIG"]) {
+            Self::Key { server, answer }
+        } else if answer.bytes().all(|byte| byte.is_ascii_uppercase())
+            || says(&["REFUSED", "SERVFAIL", "NOTAUTH"])
+        {
+            Self::Refused { server, answer }
+        } else {
+            Self::NoAnswer { server, why: answer }
+        }
+    }
+}
+
+/// Sends messages in their order: the response code of each.
+fn send(settings: &Settings, key: &Path, messages: &[String]) -> Result<Vec<String>, UpdateError> {
+    let Settings { server, zone, .. } = settings;
+    let mut script = format!("server {server}\nzone {zone}.\n");
+    for lines in messages {
+        script.push_str(lines);
+        script.push_str("send\nanswer\n");
+    }
+    // Over TCP: a message of several names is longer than a datagram.
+    let mut command = Command::new("timeout");
+    command.args(["--foreground", UPDATE_TIMEOUT, "nsupdate", "-v", "-k"]).arg(key);
+    let output =
+        talk(&mut command, script.as_bytes()).map_err(|error| UpdateError::Start("nsupdate", error))?;
+    match output.status.code() {
+        Some(EXIT_TIMEOUT) => {
+            let why = format!("no answer within {UPDATE_TIMEOUT} s");
+            return Err(UpdateError::NoAnswer { server: server.clone(), why });
+        }
+        // timeout(1): the program was not found.
+        Some(127) => return Err(UpdateError::Start("nsupdate", io::ErrorKind::NotFound.into())),
+        _ => {}
+    }
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let status =
+        |line: &str| Some(line.split_once("opcode: UPDATE, status: ")?.1.split_once(',')?.0.to_owned());
+    let answers: Vec<String> = printed.lines().filter_map(status).collect();
+    // Which of several reasons NOTAUTH has is on standard error: BADKEY, BADSIG, BADTIME.
+    match answers.len() == messages.len() && answers.iter().all(|answer| answer != "NOTAUTH") {
+        true => Ok(answers),
+        false => {
+            let why = String::from_utf8_lossy(&output.stderr);
+            let why = why.lines().map(|line| line.trim_start_matches("; ")).collect::<Vec<_>>().join("; ");
+            Err(UpdateError::new(server, if why.is_empty() { "no answer" } else { &why }))
+        }
+    }
+}
+
+/// Runs a program with this input.
+fn talk(command: &mut Command, input: &[u8]) -> io::Result<Output> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut stdin = child.stdin.take().expect("it is piped");
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // A program that ends early reports why.
+            let _ = stdin.write_all(input);
+        });
+        child.wait_with_output()
+    })
+}
+
+/// The updates of one name.
+#[derive(Debug, Clone)]
+pub struct NameUpdate {
+    name: String,
+    /// Lines for nsupdate(1).
+    lines: String,
+}
+
+impl NameUpdate {
+    /// These lines for nsupdate(1) update this name.
+    pub fn new(name: &str, lines: String) -> Self {
+        Self { name: name.to_owned(), lines }
+    }
+}
+
+/// Updates names, several in one message; those whose prerequisites do not hold are returned. All prerequisites of a message must hold
+/// (RFC 2136, 3.2), so the names of a rejected message are sent again, one by one.
+pub fn update_names(
+    settings: &Settings,
+    key: &Path,
+    names: &[NameUpdate],
+    rejected: &[&str],
+) -> Result<Vec<String>, UpdateError> {
+    let batches = batches(names);
+    let messages: Vec<String> =
+        batches.iter().map(|batch| batch.iter().map(|name| name.lines.as_str()).collect()).collect();
+    let held = accepted(settings, key, &messages, rejected)?;
+    let refused = batches.iter().zip(held).filter(|(_, held)| !held).map(|(batch, _)| *batch);
+    let (mut refused, several): (Vec<_>, Vec<_>) = refused.partition(|batch| batch.len() == 1);
+    let several: Vec<&[NameUpdate]> = several.iter().flat_map(|batch| batch.chunks(1)).collect();
+    let messages: Vec<String> = several.iter().map(|name| name[0].lines.clone()).collect();
+    let held = accepted(settings, key, &messages, rejected)?;
+    refused.extend(several.iter().zip(held).filter(|(_, held)| !held).map(|(name, _)| *name));
+    Ok(refused.iter().map(|name| name[0].name.clone()).collect())
+}
+
+/// The names in their order, as many as fit into a message.
+fn batches(names: &[NameUpdate]) -> Vec<&[NameUpdate]> {
+    let (mut batches, mut begin, mut length) = (Vec::new(), 0, 0);
+    for (index, name) in names.iter().enumerate() {
+        if begin < index && length + name.lines.len() > MAX_LINES {
+            batches.push(&names[begin..index]);
+            (begin, length) = (index, 0);
+        }
+        length += name.lines.len();
+    }
+    if begin < names.len() {
+        batches.push(&names[begin..]);
+    }
+    batches
+}
+
+/// Of each message, whether its prerequisites held; `rejected` are the answers if they did not.
+pub fn accepted(
+    settings: &Settings,
+    key: &Path,
+    messages: &[String],
+    rejected: &[&str],
+) -> Result<Vec<bool>, UpdateError> {
+    // The first one by itself: a server that does not answer would cost a timeout for each.
+    let (first, rest) = messages.split_at(messages.len().min(1));
+    let mut answers = Vec::with_capacity(messages.len());
+    for messages in [first, rest].into_iter().filter(|messages| !messages.is_empty()) {
+        answers.extend(send(settings, key, messages)?);
+    }
+    let answers = answers.into_iter();
+    let is_accepted = |answer: String| match answer.as_str() {
+        "NOERROR" => Ok(true),
+        answer if rejected.contains(&answer) => Ok(false),
+        answer => Err(UpdateError::new(&settings.server, answer)),
+    };
+    answers.map(is_accepted).collect()
+}
+
+/// The strings of a TXT record at the DNS server, as dig(1) prints them: none without such a record, or without an answer.
+pub fn txt_of(settings: &Settings, name: &str) -> String {
+    let mut command = Command::new("dig");
+    command.args(["+short", "+tcp", "+time=5", "+tries=1", &format!("@{}", settings.server), name, "TXT"]);
+    let text = command
+        .stdin(Stdio::null())
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    // (A comment of dig's is that nothing answers.)
+    text.unwrap_or_default().lines().find(|line| line.starts_with('"')).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What nsupdate 9.18 printed about Knot 3.2 and BIND 9.18.
+    #[test]
+    fn the_reason_of_nsupdate_is_recognized() {
+        let of = |answer: &str| UpdateError::new("ns1", answer);
+        for code in ["BADKEY", "BADSIG"] {
+            let printed =
+                format!("TSIG error with server: tsig indicates error; update failed: NOTAUTH({code})");
+            assert!(matches!(of(&printed), UpdateError::Key { .. }));
+        }
+        let clock = of("TSIG error with server: clock skew; update failed: NOTAUTH(BADTIME)");
+        assert!(matches!(clock, UpdateError::Clock { .. }));
+        for printed in ["REFUSED", "update failed: NOTAUTH", "update failed: REFUSED"] {
+            assert!(matches!(of(printed), UpdateError::Refused { .. }), "{printed}");
+        }
+        let dead = of("Communication with 192.0.2.7#53 failed: operation canceled");
+        assert!(matches!(dead, UpdateError::NoAnswer { .. }));
+    }
+
+    #[test]
+    fn a_message_has_as_many_names_as_fit() {
+        let of = |lengths: &[usize]| {
+            let names: Vec<_> =
+                lengths.iter().map(|length| NameUpdate::new("", "x".repeat(*length))).collect();
+            batches(&names).iter().map(|batch| batch.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[]), [0; 0]);
+        assert_eq!(of(&[1, 1]), [2]);
+        assert_eq!(of(&[MAX_LINES, 1, MAX_LINES - 1, 1]), [1, 2, 1]);
+        assert_eq!(of(&[MAX_LINES + 1, 1]), [1, 1]);
+    }
+}
