@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Duration;
 
+use super::metrics;
 use crate::cli::bounded;
 
 /// For systemctl to list all units.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Units that are not a port's.
-pub(super) const COMMON: [&str; 13] = [
+pub(super) const COMMON: [&str; 14] = [
     "consoleserver.target",
     "console-admin.service",
     "console-auth-cli.socket",
@@ -22,6 +23,7 @@ pub(super) const COMMON: [&str; 13] = [
     LOGROTATE_TIMER,
     "console-logs.service",
     "console-logs.socket",
+    metrics::SOCKET,
     "console-open.service",
     "console-rollback.service",
 ];
@@ -75,14 +77,14 @@ impl Units {
         if names.is_empty() {
             return Self::default();
         }
-        let properties = "--property=Id,ActiveState,Result,StatusText,NRestarts,DevicePolicy,DeviceAllow";
+        let properties = "--property=Id,ActiveState,UnitFileState,Result,StatusText,NRestarts,DevicePolicy,DeviceAllow,Listen";
         let asked = bounded::ask(Command::new("systemctl").args(["show", properties]).args(names), TIMEOUT);
         let Ok(listed) = asked else { return Self::default() };
         let text = listed.stdout;
         let unit = |block: &str| {
             let lines = block.lines().filter_map(|line| line.split_once('='));
             let mut properties: BTreeMap<String, String> = BTreeMap::new();
-            // DeviceAllow has one line per device.
+            // DeviceAllow and Listen have one line per value.
             for (key, value) in lines {
                 let all = properties.entry(key.to_owned()).or_default();
                 let space = if all.is_empty() { "" } else { " " };

@@ -135,6 +135,33 @@ fn findings_about_units() {
 }
 
 #[test]
+fn findings_about_the_figures_for_prometheus() {
+    let found = |state: &str, enabled: &str, listen: &str, has_listener: bool| {
+        let properties = [("ActiveState", state), ("UnitFileState", enabled), ("Listen", listen)];
+        let mut observed = observation(&[(metrics::SOCKET, &properties)], Vec::new(), Ttys::default());
+        if has_listener {
+            observed.listeners.insert(9823, "socket:[1]".to_owned());
+        }
+        text(metrics::check(&observed))
+    };
+    let own = "127.0.0.1:9823 (Stream)";
+    for well in [
+        found("inactive", "disabled", own, true),
+        found("active", "enabled", own, true),
+        found("active", "enabled", "[::1]:9823 (Stream) /run/consoleserver/metrics (Stream)", true),
+    ] {
+        assert_eq!(well, "");
+    }
+    let all = [
+        found("failed", "enabled", own, true),
+        found("inactive", "enabled", own, false),
+        found("failed", "disabled", own, false),
+        found("active", "disabled", "127.0.0.1:9823 (Stream) [::]:9824 (Stream)", true),
+    ];
+    assert_data_eq!(all.concat(), file!["../../../tests/golden/cli/doctor-metrics.txt"].raw());
+}
+
+#[test]
 fn findings_about_the_device() {
     let denied = |group: &str, is_pty| {
         subject(|subject| text([device::denied(subject, "root", group, 0o600, is_pty)]))
