@@ -102,7 +102,8 @@ release-check: test ## what must hold before a release, above that (hours)
 	$(AS_ROOT) tests/boot/bare-debian
 	CROWD_SECONDS=60 $(CARGO) test --locked $(FEATURES) --test ssh crowd -- --nocapture
 	ATTACK_SECONDS=120 TIMING_TRIES=200 $(CARGO) test --locked $(FEATURES) --test ssh -- --nocapture --test-threads=1 attack:: timing::
-	CERTIFICATE_CASES=500 CERTIFICATE_SEED=2 $(CARGO) test --locked $(FEATURES) --test ssh certificates:: -- --nocapture
+	CERTIFICATE_CASES=500 CERTIFICATE_SEED=2 CERTIFICATE_LOGINS=50 $(CARGO) test --locked $(FEATURES) --test ssh certificates:: -- --nocapture
+	CERTIFICATE_CASES=500 CERTIFICATE_SEED=3 $(AS_ROOT) tests/boot/with-usr trixie $(CARGO) test --locked $(FEATURES) --test ssh certificates:: -- --nocapture
 	$(CARGO) test --locked $(FEATURES) --test guest --test source -- --ignored --nocapture
 	SWEEP_KILLS=2500 $(CARGO) test --locked $(FEATURES) --test sweep -- --nocapture --test-threads=1
 	PYSERIAL_TESTS=1 $(CARGO) test --locked $(FEATURES) --test rfc2217 pyserials_own_tests -- --nocapture
@@ -111,6 +112,8 @@ release-check: test ## what must hold before a release, above that (hours)
 	$(MAKE) test-russh
 	$(MAKE) fuzz MINUTES=10
 	$(MAKE) deb
+	tests/tools/audit-cockpit
+	$(AS_ROOT) tests/boot/cockpit-from-bare --deb $(DEB)
 	$(AS_ROOT) tests/boot/autopkgtest $(DEB)
 	$(AS_ROOT) tests/boot/test-container --all --deb $(DEB)
 	$(AS_ROOT) tests/boot/soak --deb $(DEB) --minutes 60

@@ -158,6 +158,12 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || is_hidden(c) { '?' } else { c }).collect()
 }
 
+/// What a program has printed, as one line of a sentence.
+pub fn one_line(printed: &str) -> String {
+    let words: Vec<&str> = printed.split_whitespace().collect();
+    plain(&words.join(" "))
+}
+
 /// Output of arbitrary bytes to a terminal, line by line. Keeps bytes that may continue in the next piece:
 /// a CR, or a part of a character.
 #[derive(Debug, Default)]
@@ -342,6 +348,15 @@ mod tests {
         let mut out = Vec::new();
         escape(bytes, &mut out);
         String::from_utf8(out).expect("what was escaped is UTF-8")
+    }
+
+    #[test]
+    fn what_systemctl_prints_in_two_lines_is_one_sentence() {
+        let printed = "Job for x.service failed because of unavailable resources.\nSee \"systemctl status x.service\".\n";
+        assert_eq!(
+            one_line(printed),
+            "Job for x.service failed because of unavailable resources. See \"systemctl status x.service\"."
+        );
     }
 
     #[test]

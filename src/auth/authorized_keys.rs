@@ -17,6 +17,9 @@ use super::host_patterns::{FromError, HostPatterns};
 /// Bytes of the longest line that is parsed: a 16384-bit RSA key with options is below 4 KiB.
 pub const LINE_LIMIT: usize = 16 * 1024;
 
+/// Names in one `principals=`: MAX_PROP in OpenSSH's match.c.
+const PRINCIPALS_LIMIT: usize = 40;
+
 /// Invalid lines that are reported per file: enough to find the mistake, without flooding the journal.
 const MAX_REPORTED_LINES: usize = 8;
 
@@ -146,7 +149,8 @@ fn search_lines(file: &[u8], judge: impl Fn(&str) -> Verdict) -> Search {
 
 /// `None`: a comment, or another key.
 fn judge(line: &str, offered: &Offered, context: &LoginContext) -> Verdict {
-    let line = line.trim_matches([' ', '\t', '\r']);
+    // A carriage return at the end belongs to the comment or the key.
+    let line = line.trim_matches([' ', '\t']);
     if line.is_empty() || line.starts_with('#') {
         return None;
     }
@@ -171,11 +175,14 @@ fn is_about(listed: &KeyData, offered: &Offered) -> bool {
 /// A line of a file of principals: options, blanks, and the name, which is the last word (process_principals in OpenSSH's
 /// auth2-pubkeyfile.c). `None`: a comment, or another principal.
 fn judge_principal(line: &str, certificate: &UserCertificate, context: &LoginContext) -> Verdict {
-    let line = line.split('#').next().unwrap_or_default().trim_matches([' ', '\t', '\r']);
+    // A carriage return is part of the name, as in sshd.
+    let line = line.split('#').next().unwrap_or_default().trim_matches([' ', '\t']);
     if line.is_empty() {
         return None;
     }
-    let (options, principal) = line.rsplit_once([' ', '\t']).unwrap_or(("", line));
+    // The last blank, or without one the last tab (strrchr).
+    let (options, principal) = line.rsplit_once(' ').or_else(|| line.rsplit_once('\t')).unwrap_or(("", line));
+    let principal = principal.trim_start_matches('\t');
     let options = options.trim_matches([' ', '\t']);
     certificate.is_for(principal).then(|| admits(options, context, Subject::Principal))
 }
@@ -251,15 +258,21 @@ fn admits(
         Subject::Line(Offered::Key(_)) => Ok(required),
         Subject::Line(Offered::Certificate(_)) if !is_authority => Err(InvalidKeyLine::NoAuthority),
         Subject::Line(Offered::Certificate(certificate)) => {
-            // Each name as a whole: OpenSSH before 10.3 splits a name with a comma.
+            // Each name as a whole: OpenSSH before 10.3 splits a certificate's name with a comma.
             let principals = principals.unwrap_or_else(|| context.user.clone());
-            let mut names = principals.split(',').filter(|name| !name.is_empty());
-            match names.any(|name| certificate.is_for(name)) {
-                true => Ok(required.with(certificate)),
-                false => Err(InvalidKeyLine::Principals(principals)),
+            let is_for_one = listed_names(&principals).any(|name| certificate.is_for(name));
+            if is_for_one {
+                Ok(required.with(certificate))
+            } else {
+                Err(InvalidKeyLine::Principals(principals))
             }
         }
     }
+}
+
+/// The names of `principals=` that count in sshd: those before the first empty one, and at most 40 (match_list in OpenSSH's match.c).
+fn listed_names(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').take_while(|name| !name.is_empty()).take(PRINCIPALS_LIMIT)
 }
 
 /// An option's name, its value if it has one, and what follows it.
@@ -458,6 +471,16 @@ mod tests {
         let found = find(&format!("command=\"x\" {KEY}\n{KEY}\n"));
         assert_eq!(found.admitted, Some(2));
         assert_eq!(found.refused, [(1, InvalidKeyLine::Option("command".to_owned()))]);
+    }
+
+    #[test]
+    fn principals_end_at_an_empty_name_and_after_forty() {
+        let names = |list: &str| listed_names(list).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(names("operator,alice,"), ["operator", "alice"]);
+        assert_eq!(names("operator,,alice"), ["operator"]);
+        assert!(names(",alice").is_empty() && names("").is_empty());
+        let many = (0..41).map(|number| format!("u{number}")).collect::<Vec<_>>();
+        assert_eq!(names(&many.join(",")), many[..40]);
     }
 
     #[test]

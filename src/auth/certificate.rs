@@ -304,9 +304,11 @@ impl RequiredOfSecurityKey {
     }
 }
 
-/// Parses `ssh-ed25519 AAAA… comment`, a key or a certificate of any kind.
+/// Parses `ssh-ed25519 AAAA… comment`, a key or a certificate of any kind. As in sshd, a carriage return is no blank, but may follow the key
+/// (sshkey_read in sshkey.c).
 pub(super) fn parse(text: &str) -> Result<KeyData, InvalidOffer> {
-    let mut words = text.split([' ', '\t', '\r', '\n']).filter(|word| !word.is_empty());
+    let text = text.trim_end_matches(['\r', '\n']);
+    let mut words = text.split([' ', '\t']).filter(|word| !word.is_empty());
     let (kind, base64) = words.next().zip(words.next()).ok_or(InvalidOffer::NotAKey)?;
     let is_certificate = kind.contains(CERTIFICATE_MARKER);
     let invalid = || if is_certificate { InvalidOffer::NotACertificate } else { InvalidOffer::NotAKey };
@@ -460,6 +462,26 @@ mod tests {
             assert_eq!(Offered::parse(&wrong), Err(InvalidOffer::NotACertificate));
         }
         assert_eq!(Offered::parse(&format!("ssh-ed25519 {base64}")), Err(InvalidOffer::NotAKey));
+    }
+
+    /// ssh-keygen does not write such a certificate.
+    #[test]
+    fn a_certificate_cannot_sign() {
+        let decode = |text: &str| Base64::decode_vec(text.split(' ').nth(1).unwrap()).unwrap();
+        let blob = decode(&certified(&["ed25519"], &["-n", "alice"]));
+        let length = |at: usize| 4 + u32::from_be_bytes(blob[at..at + 4].try_into().unwrap()) as usize;
+        let strings = |from: usize, count: usize| (0..count).fold(from, |at, _| at + length(at));
+        // Type, nonce, key; serial and kind; ID and principals; the window; options, extensions, reserved.
+        let authority = strings(strings(strings(0, 3) + 12, 2) + 16, 3);
+        let other = decode(&certified(&["ed25519"], &["-n", "alice"]));
+        let nested = [
+            &blob[..authority],
+            &(other.len() as u32).to_be_bytes(),
+            &other,
+            &blob[authority + length(authority)..],
+        ];
+        let nested = format!("ssh-ed25519-cert-v01@openssh.com {}", Base64::encode_string(&nested.concat()));
+        assert_eq!(Offered::parse(&nested), Err(InvalidOffer::NestedAuthority));
     }
 
     #[test]

@@ -67,8 +67,9 @@ impl HostPatterns {
 
 impl Pattern {
     fn parse(word: &str) -> Result<Self, FromError> {
-        let word = word.trim().to_ascii_lowercase();
-        let (negated, pattern) = match word.strip_prefix('!') {
+        let word = word.to_ascii_lowercase();
+        // sshd does not trim either, so a pattern with a blank matches nothing. One that is meant to exclude still does.
+        let (negated, pattern) = match word.trim().strip_prefix('!') {
             Some(pattern) => (true, pattern),
             None => (false, word.as_str()),
         };
@@ -82,7 +83,8 @@ impl Pattern {
                 _ => return Err(FromError::Mask(word.clone())),
             },
             None => match pattern.parse::<IpAddr>() {
-                Ok(address) => PatternKind::Network(address.to_canonical().into()),
+                // `::ffff:192.0.2.7` is an IPv6 address, and no client's: clients' mapped addresses are IPv4 addresses (addr_netmatch).
+                Ok(address) => PatternKind::Network(address.into()),
                 Err(_) => PatternKind::Wildcard(pattern.to_owned()),
             },
         };
@@ -104,8 +106,12 @@ impl PatternKind {
     }
 }
 
-/// Whether nothing but an address could match.
+/// Whether nothing but an address could match, by its text. `127.1` and `0177.0.0.1` are addresses to sshd (inet_aton(3)), and without a
+/// wildcard would match none here.
 fn is_address_pattern(pattern: &str) -> bool {
+    if !pattern.contains(['*', '?']) {
+        return false;
+    }
     let only =
         |allowed: fn(char) -> bool| pattern.chars().all(|c| allowed(c) || matches!(c, '.' | '*' | '?'));
     only(|c| c.is_ascii_digit()) || pattern.contains(':') && only(|c| c.is_ascii_hexdigit() || c == ':')
@@ -167,7 +173,10 @@ mod tests {
     #[test]
     fn a_mapped_address_is_the_ipv4_address() {
         assert!(admits("10.0.0.0/8", "::ffff:10.1.1.1"));
-        assert!(admits("::ffff:10.1.1.1", "10.1.1.1"));
+        assert!(
+            !admits("::ffff:10.1.1.1", "10.1.1.1"),
+            "as in sshd, an IPv6 address in a list is no IPv4 address"
+        );
     }
 
     #[test]
@@ -187,6 +196,16 @@ mod tests {
             Err(FromError::NegatedName("*.example.org".to_owned()))
         );
         assert!(HostPatterns::parse("*,!face.de").is_err(), "a name of hexadecimal digits is a name");
+        for address in ["!10.1", "!0177.0.0.1", "!2130706433", "!0x7f.1"] {
+            assert!(HostPatterns::parse(&format!("*,{address}")).is_err(), "{address} is an address to sshd");
+        }
+    }
+
+    #[test]
+    fn a_blank_is_part_of_a_pattern_unless_it_excludes() {
+        assert!(!admits("10.0.0.1, 10.0.0.2", "10.0.0.2"));
+        assert!(!admits("10.0.0.2 ,10.0.0.1", "10.0.0.2"));
+        assert!(!admits("10.0.0.*, !10.0.0.2", "10.0.0.2"));
     }
 
     #[test]

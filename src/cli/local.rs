@@ -14,7 +14,7 @@ use crate::admin::bus::Session;
 use crate::attach::{LineErrors, Status, User, client};
 use crate::config::Instances;
 use crate::port::PortName;
-use crate::session::plain;
+use crate::printable::one_line;
 
 /// One directory per port.
 pub const LOG_DIRECTORY: &str = "/var/log/consoleserver";
@@ -79,7 +79,7 @@ pub(super) fn running(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
             let unit = |line: &str| instance(line.split_whitespace().next()?);
             return Ok(named(runtime_dir, listed.stdout.lines().filter_map(unit).collect()));
         }
-        Ok(listed) => LocalError::SystemctlFailed(listed.status, plain(listed.stderr.trim())),
+        Ok(listed) => LocalError::SystemctlFailed(listed.status, one_line(&listed.stderr)),
         Err(error) => LocalError::Systemctl(error.to_string()),
     };
     with_processes().map(|units| named(runtime_dir, units)).ok_or(why)

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::config::Instances;
 use crate::port::PortName;
-use crate::session::plain;
+use crate::printable::one_line;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
@@ -47,7 +47,7 @@ pub fn systemctl(verb: Verb, port: &PortName) -> Result<(), SystemctlError> {
     let instances = Instances::running(Path::new("/"));
     let ran = Command::new("systemctl").args(arguments(verb, instances.of(port))).output();
     let output = ran.map_err(SystemctlError::NotRun)?;
-    let message = plain(String::from_utf8_lossy(&output.stderr).trim());
+    let message = one_line(&String::from_utf8_lossy(&output.stderr));
     if output.status.success() { Ok(()) } else { Err(SystemctlError::Failed(message, output.status)) }
 }
 

@@ -7,7 +7,7 @@ use zbus::Variant;
 use crate::bench::{Bench, printed, until};
 
 const TEXT: &str =
-    "# mine\n[ports.a]   # first\nssh_port = 41001\nbaud = 9600 # slow\n\n[ports.b]\nssh_port = 41002\n";
+    "# mine\n[ports.a]   # first\nssh_port = 21001\nbaud = 9600 # slow\n\n[ports.b]\nssh_port = 21002\n";
 
 #[tokio::test]
 async fn a_change_is_set_reloaded_and_committed_and_only_its_line_changes() {
@@ -90,13 +90,13 @@ async fn an_edit_by_hand_merges_and_the_same_key_is_a_conflict() {
     let manager = bench.manager().await;
     manager.set("a", "baud", &Variant::from("x"), 0).await.unwrap_err();
     manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap();
-    bench.edit(&TEXT.replace("9600", "1200").replace("41002", "41005"));
+    bench.edit(&TEXT.replace("9600", "1200").replace("21002", "21005"));
     let conflict = printed(manager.commit(0).await.unwrap_err());
     assert!(conflict.contains("the file has 1200, root set 300: set it again, or revert"), "{conflict}");
     assert_eq!(manager.conflicts().await.unwrap(), [conflict]);
     manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap();
     manager.commit(0).await.unwrap();
-    assert_eq!(bench.committed(), TEXT.replace("9600", "300").replace("41002", "41005"));
+    assert_eq!(bench.committed(), TEXT.replace("9600", "300").replace("21002", "21005"));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use zbus::Variant;
 
 use crate::bench::{Bench, connect, printed, until};
 
-const TEXT: &str = "[ports.a]\nssh_port = 41001\nbaud = 9600\n[ports.b]\nssh_port = 41002\n";
+const TEXT: &str = "[ports.a]\nssh_port = 21011\nbaud = 9600\n[ports.b]\nssh_port = 21012\n";
 /// A machine's worth of time for one signal.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -22,6 +22,7 @@ mod algorithms;
 mod attack;
 mod away;
 mod cable;
+mod certificate_cases;
 mod certificates;
 mod clients;
 mod crowd;

@@ -35,8 +35,18 @@ impl Sshd {
         );
         fs::write(&file, text).unwrap();
         let journal = fs::File::create(rig.path("sshd-journal")).unwrap();
-        let mut command = Command::new("/usr/sbin/sshd");
-        command.args(["-D", "-e", "-f"]).arg(&file).stdin(Stdio::null()).stderr(journal);
+        let sshd = |words: &[&str]| {
+            let mut command = Command::new("/usr/sbin/sshd");
+            command.args(words).arg("-f").arg(&file).stdin(Stdio::null());
+            command
+        };
+        let mut command = sshd(&["-D", "-e"]);
+        command.stderr(journal);
+        // Since OpenSSH 9.8: after some denied logins it would refuse all from this address. An older one does not know the setting.
+        let no_penalties = ["-o", "PerSourcePenalties=no"];
+        if sshd(&[&["-t"], &no_penalties[..]].concat()).output().unwrap().status.success() {
+            command.args(no_penalties);
+        }
         self.child = Some(command.spawn().unwrap());
         until("sshd", || TcpStream::connect(("127.0.0.1", self.port)).ok());
     }
