@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 
 use super::finding::Finding;
 use super::observation::Observation;
+use super::systemd::METRICS_SOCKET as SOCKET;
 use super::units::{is_active, listener_name};
-
-pub(super) const SOCKET: &str = "console-metrics.socket";
 
 pub(super) fn check(observed: &Observation) -> Vec<Finding> {
     let of = |key| observed.units.property(SOCKET, key).unwrap_or_default();

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::finding::Subject;
-use super::metrics;
 use super::processes::{Process, listeners, processes};
 use super::systemd::{self, Units};
 use super::ttys::{Ttys, kernel_name};
@@ -29,7 +28,7 @@ impl Observation {
     pub(super) fn new(runtime: &Path, config: &Config, subjects: &[Subject<'_>]) -> Self {
         let mut units: Vec<String> = systemd::COMMON.map(str::to_owned).to_vec();
         // An active socket is described too: its addresses matter.
-        let mut described = vec![metrics::SOCKET.to_owned()];
+        let mut described = vec![systemd::METRICS_SOCKET.to_owned()];
         for Subject { unit: name, device, named, .. } in subjects {
             let getty = format!("serial-getty@{}.service", kernel_name(device));
             units.extend([name.service(), name.ssh_socket(), getty, name.local_socket(), name.path_unit()]);

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Duration;
 
-use super::metrics;
 use crate::cli::bounded;
 
 /// For systemctl to list all units.
@@ -23,11 +22,12 @@ pub(super) const COMMON: [&str; 14] = [
     LOGROTATE_TIMER,
     "console-logs.service",
     "console-logs.socket",
-    metrics::SOCKET,
+    METRICS_SOCKET,
     "console-open.service",
     "console-rollback.service",
 ];
 pub(super) const LOGROTATE_TIMER: &str = "console-logrotate.timer";
+pub(super) const METRICS_SOCKET: &str = "console-metrics.socket";
 /// Units with their properties; empty if systemd does not answer.
 #[derive(Debug, Default)]
 pub(super) struct Units(pub(super) BTreeMap<String, BTreeMap<String, String>>);

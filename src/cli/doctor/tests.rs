@@ -10,7 +10,7 @@ use super::finding::Finding;
 use super::finding::tests::subject;
 use super::observation::Observation;
 use super::processes::Process;
-use super::systemd::Units;
+use super::systemd::{self, Units};
 use super::ttys::Ttys;
 use super::*;
 use crate::cli::bounded::Space;
@@ -138,7 +138,8 @@ fn findings_about_units() {
 fn findings_about_the_figures_for_prometheus() {
     let found = |state: &str, enabled: &str, listen: &str, has_listener: bool| {
         let properties = [("ActiveState", state), ("UnitFileState", enabled), ("Listen", listen)];
-        let mut observed = observation(&[(metrics::SOCKET, &properties)], Vec::new(), Ttys::default());
+        let mut observed =
+            observation(&[(systemd::METRICS_SOCKET, &properties)], Vec::new(), Ttys::default());
         if has_listener {
             observed.listeners.insert(9823, "socket:[1]".to_owned());
         }

@@ -1,10 +1,9 @@
 //! Checks the units of the ports and of the other services.
 
 use super::finding::{Finding, Subject, unit_journal};
-use super::metrics;
 use super::observation::Observation;
 use super::processes::TABLES;
-use super::systemd::{LOGROTATE_TIMER, Units};
+use super::systemd::{LOGROTATE_TIMER, METRICS_SOCKET, Units};
 use crate::session::plain;
 
 /// Units that must be active while the target is, and the effect if one is not.
@@ -44,10 +43,10 @@ fn needed(units: &Units) -> Vec<Finding> {
     NEEDED.into_iter().filter(|(unit, _)| stopped(unit)).map(finding).collect()
 }
 
-/// A failed unit. [`check`] reports a port's service and its SSH socket, and [`metrics::check`] that of Prometheus.
+/// A failed unit. [`check`] reports a port's service and its SSH socket, and `metrics` that of Prometheus.
 fn failed(units: &Units, unit: &str) -> Option<Finding> {
     let of_port = unit.starts_with("console@") && !unit.ends_with(".path");
-    let is_checked = unit == metrics::SOCKET || NEEDED.iter().any(|(needed, _)| *needed == unit);
+    let is_checked = unit == METRICS_SOCKET || NEEDED.iter().any(|(needed, _)| *needed == unit);
     let is_ours = unit.starts_with("console") && !unit.starts_with("consoleserver.");
     if of_port || is_checked || !is_ours || units.state(unit) != Some("failed") {
         return None;
