@@ -12,7 +12,7 @@ DEB_PACKAGES   := $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot 
 RELEASE_PACKAGES := autopkgtest qemu-user-static
 TEST_PACKAGES  := $(BUILD_PACKAGES) $(NPM) ansible asciinema bind9 bind9-dnsutils bsdutils chromium cockpit-bridge cockpit-ws dbus-daemon dropbear-bin expect faketime fence-agents gensio-bin iproute2 ipmitool knot libpam-oath login lrzsz mandoc openipmi openssh-server passwd perl-base powerman procps \
                   prometheus putty-tools python3-asyncssh python3-cryptography python3-fusepy python3-netmiko python3-paramiko python3-pexpect python3-serial python3-venv \
-                  rsync ser2net shellcheck socat ssh-audit sshpass strace systemd tmux util-linux xauth
+                  rsync ser2net shellcheck socat ssh-audit sshpass strace systemd tio tmux util-linux xauth
 
 # Clippy and the tests build with the same features, so that dependencies are built once.
 FEATURES := --features failpoints

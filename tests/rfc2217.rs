@@ -390,3 +390,39 @@ fn plain_listeners_beyond_loopback_want_a_key_that_says_so() {
     let (_, said) = check("[ports.a]\nraw = \"7002\"\n");
     assert!(said.contains("expected an IP address with a TCP port, such as \"[::1]:7001\""), "{said}");
 }
+
+/// A program that opens a device and speaks no RFC 2217: the manual's pty of socat, by Debian's tio.
+#[test]
+fn tio_opens_the_pty_that_socat_makes_of_a_session() {
+    let mut rig = Rig::new("");
+    rig.serve_logins(true);
+    rig.start_plugged();
+    let ssh = rig.ssh(&["-T", "demo@127.0.0.1"]);
+    let words: Vec<_> = ssh.get_args().map(|word| word.to_str().unwrap()).collect();
+    let script = rig.path("session");
+    fs::write(&script, format!("#!/bin/sh\nexec ssh {}\n", words.join(" "))).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let link = rig.path("core");
+    let mut socat = Command::new("socat")
+        .arg(format!("PTY,link={},rawer", link.display()))
+        .arg(format!("EXEC:{}", script.display()))
+        .spawn()
+        .unwrap();
+    until("the pty", || link.exists().then_some(()));
+    rig.wait_for_status("1 attached");
+    // tio wants a terminal.
+    let mut tio = Command::new("script");
+    tio.args(["-qec", &format!("tio {}", link.display()), "/dev/null"]);
+    let mut tio = Client::start(tio);
+    tio.sees("Connected");
+    rig.say(b"login: ");
+    tio.sees("login: ");
+    tio.type_in("root\r");
+    rig.expect_at_device(b"root\r");
+    // Control-T q.
+    tio.type_in("\x14q");
+    tio.ends_with(0);
+    socat.kill().unwrap();
+    socat.wait().unwrap();
+    rig.wait_for_status("0 attached");
+}

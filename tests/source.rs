@@ -4,11 +4,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+#[path = "support/client.rs"]
+mod client;
 #[path = "support/dialer.rs"]
 mod dialer;
 #[path = "source/programs.rs"]
@@ -20,44 +21,14 @@ mod ser2net;
 #[path = "source/steps.rs"]
 mod steps;
 
+use client::Client;
 use dialer::Dialers;
-use rig::{PATIENCE, Rig, collect, until};
+use rig::{PATIENCE, Rig, until};
 use ser2net::Ser2net;
 
-/// A person at the console, by OpenSSH.
-struct Client {
-    child: Child,
-    keys: ChildStdin,
-    screen: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Client {
-    fn attach(rig: &Rig) -> Self {
-        let mut ssh = rig.ssh(&["-tt", "demo@127.0.0.1"]);
-        let mut child =
-            ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let screen = collect(child.stdout.take().unwrap());
-        let keys = child.stdin.take().unwrap();
-        Self { child, keys, screen }
-    }
-
-    #[track_caller]
-    fn sees(&self, words: &str) {
-        until(&format!("{words:?} on the screen"), || {
-            String::from_utf8_lossy(&self.screen.lock().unwrap()).contains(words).then_some(())
-        });
-    }
-
-    fn types(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).unwrap();
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A user at the console, by OpenSSH.
+fn attach(rig: &Rig) -> Client {
+    Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]))
 }
 
 /// A bench whose port has this source.
@@ -103,9 +74,9 @@ fn bytes_go_both_ways_and_are_logged() {
     let (mut rig, _dialers, _listener, mut far) = tcp_bench("");
     far.write_all(b"login: \r\nready\r\n").unwrap();
     rig.wait_for_log("ready");
-    let mut client = Client::attach(&rig);
+    let mut client = attach(&rig);
     client.sees("ready");
-    client.types("root\r");
+    client.type_in("root\r");
     let mut typed = [0; 5];
     far.read_exact(&mut typed).unwrap();
     assert_eq!(&typed, b"root\r");
@@ -129,8 +100,8 @@ fn a_killed_port_finds_the_same_connection_and_every_byte() {
     until("the log", || (rig.log().len() >= everything.len()).then_some(()));
     assert!(rig.log() == everything);
     // It still carries bytes the other way.
-    let mut client = Client::attach(&rig);
-    client.types("x");
+    let mut client = attach(&rig);
+    client.type_in("x");
     let mut typed = [0];
     far.read_exact(&mut typed).unwrap();
     assert!(listener.accept().is_err(), "the far end was connected once");
@@ -165,7 +136,7 @@ fn a_unix_socket_that_is_back_is_connected_at_once_and_sessions_stay() {
     rig.start();
     let mut far = accept_unix(&listener);
     far.write_all(b"first\r\n").unwrap();
-    let client = Client::attach(&rig);
+    let mut client = attach(&rig);
     client.sees("first");
     drop((far, listener));
     fs::remove_file(&path).unwrap();
@@ -235,7 +206,7 @@ fn a_program_is_a_far_end_with_its_break_and_its_last_words() {
     rig.start();
     rig.wait_for_status("connected to unit");
     rig.wait_for_log("ready");
-    let client = Client::attach(&rig);
+    let mut client = attach(&rig);
     client.sees("ready");
     // Over SSH: `consolectl break` needs console-admin.
     let sent = rig.ssh(&["demo@127.0.0.1", "break", "--force"]).stdin(Stdio::null()).output().unwrap();
@@ -280,7 +251,7 @@ fn on_demand_connects_while_a_session_is_attached() {
     rig.wait_for_status("disconnected since");
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err());
-    let client = Client::attach(&rig);
+    let mut client = attach(&rig);
     let mut far = accept_tcp(&listener);
     far.write_all(b"here\r\n").unwrap();
     client.sees("here");

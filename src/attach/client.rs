@@ -326,6 +326,29 @@ fn ask(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(Reply,
     Ok((reply, stream))
 }
 
+/// [`ask`] on a runtime, without a timeout.
+pub(super) async fn ask_async(
+    runtime_dir: &Path,
+    port: &PortName,
+    request: &Request,
+) -> Result<(Reply, tokio::net::UnixStream), AttachError> {
+    let path = socket_path(runtime_dir, port);
+    let mut stream = match tokio::net::UnixStream::connect(&path).await {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(AttachError::Silent(port.clone()));
+        }
+        stream => stream.map_err(|source| unreachable(port, &path, source))?,
+    };
+    let failed = |error| AttachError::Message(port.clone(), error);
+    let sent = send_async(&mut stream, request).await;
+    let reply = receive_async(&mut stream).await;
+    if !matches!(reply, Ok(Some(_))) {
+        sent.map_err(failed)?;
+    }
+    let reply = reply.map_err(failed)?.ok_or_else(|| AttachError::Broken(port.clone()))?;
+    Ok((reply, stream))
+}
+
 /// Copies both directions, neither blocking the other: standard input is read only after the socket has taken the input before.
 /// Returns how the session ended, if the port has sent that.
 fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<SessionEnd>> {

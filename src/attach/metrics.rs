@@ -4,14 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixStream;
 
-use super::client::{AttachError, unexpected};
+use super::client::{AttachError, ask_async, unexpected};
 use super::server::Server;
-use super::{LineErrors, Reply, Request, socket_path};
+use super::{LineErrors, Reply, Request};
 use crate::hub::LineState;
 use crate::port::PortName;
-use crate::system::message::{receive_async, send_async};
 
 /// The account of `console-metrics`, which may request these figures of every port and nothing else.
 pub(super) const METRICS_ACCOUNT: &str = "_console-metrics";
@@ -67,19 +65,11 @@ impl Server {
 
 /// Requests the figures of a running port.
 pub async fn request(runtime_dir: &Path, port: &PortName) -> Result<Metrics, AttachError> {
-    let path = socket_path(runtime_dir, port);
-    let ask = async {
-        let mut stream = UnixStream::connect(&path).await?;
-        let failed = |error| AttachError::Message(port.clone(), error);
-        send_async(&mut stream, &Request::Metrics).await.map_err(failed)?;
-        match receive_async(&mut stream).await.map_err(failed)? {
-            Some(Reply::Metrics(metrics)) => Ok(metrics),
-            Some(reply) => Err(unexpected(port, reply)),
-            None => Err(AttachError::Broken(port.clone())),
-        }
-    };
-    match tokio::time::timeout(REPLY_TIMEOUT, ask).await {
-        Ok(reply) => reply,
+    let asked = tokio::time::timeout(REPLY_TIMEOUT, ask_async(runtime_dir, port, &Request::Metrics)).await;
+    match asked {
+        Ok(Ok((Reply::Metrics(metrics), _))) => Ok(metrics),
+        Ok(Ok((reply, _))) => Err(unexpected(port, reply)),
+        Ok(Err(error)) => Err(error),
         Err(_) => Err(AttachError::Failed(std::io::Error::new(
             std::io::ErrorKind::TimedOut,
             format!("no reply within {} s", REPLY_TIMEOUT.as_secs()),

@@ -6,12 +6,11 @@ use std::path::Path;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
-use super::client::{AttachError, REPLY_TIMEOUT, unexpected, unreachable};
+use super::client::{AttachError, REPLY_TIMEOUT, ask_async, unexpected};
 use super::frame::{Frames, Kind};
-use super::{Reply, Request, socket_path};
+use super::{Reply, Request};
 use crate::port::PortName;
 use crate::session::Options;
-use crate::system::message::{receive_async, send_async};
 
 /// Bytes read at once.
 const READ_CHUNK: usize = 32 * 1024;
@@ -41,31 +40,13 @@ pub struct Watched {
 impl Watched {
     /// Attaches read-only. This starts an idle port.
     pub async fn attach(runtime_dir: &Path, port: &PortName) -> Result<Self, AttachError> {
-        let path = socket_path(runtime_dir, port);
-        let asked = async {
-            let mut stream = match UnixStream::connect(&path).await {
-                // The accept queue is full, because the port does not accept.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(AttachError::Silent(port.clone()));
-                }
-                stream => stream.map_err(|source| unreachable(port, &path, source))?,
-            };
-            let failed = |error| AttachError::Message(port.clone(), error);
-            let options = Options { watch: true, ..Options::default() };
-            let sent = send_async(&mut stream, &Request::Connect { terminal: false, options }).await;
-            let reply = receive_async(&mut stream).await;
-            // A client that is rejected gets its reply before it has sent the request.
-            if !matches!(reply, Ok(Some(_))) {
-                sent.map_err(failed)?;
-            }
-            match reply.map_err(failed)? {
-                Some(Reply::Connected) => Ok(stream),
-                Some(reply) => Err(unexpected(port, reply)),
-                None => Err(AttachError::Broken(port.clone())),
-            }
+        let options = Options { watch: true, ..Options::default() };
+        let request = Request::Connect { terminal: false, options };
+        let asked = tokio::time::timeout(REPLY_TIMEOUT, ask_async(runtime_dir, port, &request)).await;
+        let stream = match asked.map_err(|_| AttachError::Silent(port.clone()))?? {
+            (Reply::Connected, stream) => stream,
+            (reply, _) => return Err(unexpected(port, reply)),
         };
-        let stream = tokio::time::timeout(REPLY_TIMEOUT, asked).await;
-        let stream = stream.map_err(|_| AttachError::Silent(port.clone()))??;
         Ok(Self { port: port.clone(), stream, frames: Frames::default(), buffer: vec![0; READ_CHUNK] })
     }
 

@@ -23,7 +23,7 @@ use super::{Condition, Control, Hub, LineState, Noted, State};
 use crate::event::Event;
 use crate::port::{LineSettings, PortName, Sequence};
 use crate::ring::READ_MAX;
-use crate::serial::{Counters, OpenError, ReadOutcome, RejectedSetting, Tty, WriteOutcome};
+use crate::serial::{Counters, OpenError, ReadOutcome, RejectedSetting, Splice, Tty, WriteOutcome};
 use crate::system::failpoint;
 use crate::system::systemd;
 
@@ -658,6 +658,8 @@ impl Hub {
         let taken = self.publish(state, outcome, unread)?;
         if let Taken { outcome: ReadOutcome::Bytes(count), all: true } = taken
             && count == unread
+            // A stream socket may have been closed in between, which only the next read reports.
+            && tty.tty().is_some()
         {
             contact.emptied();
         }

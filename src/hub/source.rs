@@ -448,9 +448,9 @@ impl Device {
         self.just_opened();
     }
 
-    /// The reason for the end of a connection that is still open.
+    /// The reason for the end of a connection that is still open. Later ones are those of attempts to connect again.
     fn disconnected_because(&mut self, why: String) {
-        self.end_reason = Some(why);
+        self.end_reason.get_or_insert(why);
     }
 
     fn disconnected(&mut self, reported: Option<String>) {

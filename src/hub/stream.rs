@@ -8,9 +8,10 @@ use tokio::io::Interest;
 
 use crate::port::{LineSettings, ModemLevels};
 use crate::serial::{
-    self, BreakError, Counters, ModemLine, ModemLines, ReadOutcome, RejectedSetting, Tty, WriteOutcome,
+    self, BreakError, Counters, ModemLine, ModemLines, ReadOutcome, RejectedSetting, Splice, Tty,
+    WriteOutcome,
 };
-use crate::source::{self, Connection, STREAM_STORED_AS};
+use crate::source::{Connection, STREAM_STORED_AS};
 use crate::system::reactor::Watched;
 use crate::system::systemd;
 
@@ -38,13 +39,6 @@ impl Stream {
         }
     }
 
-    pub(super) fn contact(&self) -> io::Result<Contact<'_>> {
-        match self {
-            Self::Tty(tty) => tty.contact().map(Contact::Tty),
-            Self::Source(connection) => connection.contact().map(Contact::Source),
-        }
-    }
-
     pub(super) fn unread(&self) -> usize {
         match self {
             Self::Tty(tty) => tty.unread(),
@@ -56,13 +50,6 @@ impl Stream {
         match self {
             Self::Tty(tty) => tty.unsent(),
             Self::Source(connection) => connection.unsent(),
-        }
-    }
-
-    pub(super) fn try_splice(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<ReadOutcome> {
-        match self {
-            Self::Tty(tty) => tty.try_splice(pipe, most),
-            Self::Source(connection) => connection.try_splice(pipe, most),
         }
     }
 
@@ -169,36 +156,17 @@ impl AsFd for Stream {
     }
 }
 
+impl Splice for Stream {
+    fn try_splice(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<ReadOutcome> {
+        match self {
+            Self::Tty(tty) => tty.try_splice(pipe, most),
+            Self::Source(connection) => connection.try_splice(pipe, most),
+        }
+    }
+}
+
 /// A line that the runtime watches: each arrival of input wakes the process.
-#[derive(Debug)]
-pub(super) enum Contact<'stream> {
-    Tty(serial::Contact<'stream>),
-    Source(source::Contact<'stream>),
-}
-
-impl Contact<'_> {
-    pub(super) async fn readable(&self) -> io::Result<()> {
-        match self {
-            Self::Tty(contact) => contact.readable().await,
-            Self::Source(contact) => contact.readable().await,
-        }
-    }
-
-    pub(super) fn try_splice(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<ReadOutcome> {
-        match self {
-            Self::Tty(contact) => contact.try_splice(pipe, most),
-            Self::Source(contact) => contact.try_splice(pipe, most),
-        }
-    }
-
-    /// See [`serial::Contact::emptied`]. A stream socket may have been closed in between, which only the next
-    /// read reports.
-    pub(super) fn emptied(&self) {
-        if let Self::Tty(contact) = self {
-            contact.emptied();
-        }
-    }
-}
+pub(super) type Contact<'stream> = serial::Contact<'stream, Stream>;
 
 /// Output to a line. It is registered with the runtime from the first write on.
 #[derive(Debug)]

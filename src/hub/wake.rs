@@ -21,7 +21,7 @@ pub(super) struct Wakeups<'tty> {
 impl<'tty> Wakeups<'tty> {
     /// Immediate from now on.
     pub(super) fn new(tty: &'tty Stream) -> io::Result<Self> {
-        Ok(Self { tty, contact: Some(tty.contact()?), alarm: Alarm::new() })
+        Ok(Self { tty, contact: Some(Contact::new(tty)?), alarm: Alarm::new() })
     }
 
     /// The tty registered with the runtime, unless output is coalesced.
@@ -38,7 +38,7 @@ impl<'tty> Wakeups<'tty> {
     /// Ends the coalescing window.
     pub(super) fn wake(&mut self) -> io::Result<()> {
         if self.contact.is_none() {
-            self.contact = Some(self.tty.contact()?);
+            self.contact = Some(Contact::new(self.tty)?);
         }
         Ok(())
     }

@@ -178,12 +178,7 @@ impl BorrowedLine {
         }
         let imagined = if line == ModemLine::Dtr { self.imagined.0 } else { self.imagined.1 };
         let is = is.unwrap_or(imagined);
-        Command::Control(match (line, is) {
-            (ModemLine::Dtr, true) => control::DTR_ON,
-            (ModemLine::Dtr, false) => control::DTR_OFF,
-            (ModemLine::Rts, true) => control::RTS_ON,
-            (ModemLine::Rts, false) => control::RTS_OFF,
-        })
+        Command::modem_line(line == ModemLine::Dtr, is)
     }
 
     async fn set_level(&self, line: ModemLine, on: bool) {

@@ -1,4 +1,4 @@
-//! A tty while the runtime watches it: each arrival of input wakes the process while a contact lives. Without one the kernel collects
+//! A line that the runtime watches: each arrival of input wakes the process while a contact exists. Without one the kernel buffers
 //! input.
 
 use std::io;
@@ -9,27 +9,40 @@ use tokio::io::Interest;
 use super::tty::{ReadOutcome, Tty};
 use crate::system::reactor::Watched;
 
-/// A tty that the runtime watches. Only [`Self::readable`] waits.
-#[derive(Debug)]
-pub struct Contact<'tty> {
-    tty: &'tty Tty,
-    watched: Watched<BorrowedFd<'tty>>,
+/// A line whose input can be moved into a pipe.
+pub trait Splice: AsFd {
+    /// See [`Tty::try_splice`].
+    fn try_splice(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<ReadOutcome>;
 }
 
-impl<'tty> Contact<'tty> {
-    pub(super) fn new(tty: &'tty Tty) -> io::Result<Self> {
-        let watched = Watched::new(tty.as_fd(), Interest::READABLE)?;
-        Ok(Self { tty, watched })
+impl Splice for Tty {
+    fn try_splice(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<ReadOutcome> {
+        Tty::try_splice(self, pipe, most)
+    }
+}
+
+/// A line that the runtime watches. Only [`Self::readable`] waits.
+#[derive(Debug)]
+pub struct Contact<'line, L = Tty> {
+    line: &'line L,
+    watched: Watched<BorrowedFd<'line>>,
+}
+
+impl<'line, L: Splice> Contact<'line, L> {
+    /// Registers the line with the runtime until the contact is dropped.
+    pub fn new(line: &'line L) -> io::Result<Self> {
+        let watched = Watched::new(line.as_fd(), Interest::READABLE)?;
+        Ok(Self { line, watched })
     }
 
-    /// Waits until there may be input, or the port is hung up.
+    /// Waits until there may be input, or the line is hung up.
     pub async fn readable(&self) -> io::Result<()> {
         self.watched.readable().await.map(drop)
     }
 
     /// Moves input into a pipe: see [`Tty::try_splice`].
     pub fn try_splice(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<ReadOutcome> {
-        let read = self.watched.try_io(Interest::READABLE, |_| match self.tty.try_splice(pipe, most)? {
+        let read = self.watched.try_io(Interest::READABLE, |_| match self.line.try_splice(pipe, most)? {
             ReadOutcome::Empty => Err(io::ErrorKind::WouldBlock.into()),
             outcome => Ok(outcome),
         });

@@ -11,7 +11,7 @@ mod stream;
 mod tty;
 mod watch;
 
-pub use contact::Contact;
+pub use contact::{Contact, Splice};
 pub use error::{AdoptError, OpenError};
 pub(crate) use ioctl::unsent;
 pub use ioctl::{Counters, ModemLine, ModemLines};

@@ -11,13 +11,11 @@ use nix::errno::Errno;
 use nix::fcntl::{SpliceFFlags, splice};
 use rustix::net::sockopt::socket_type;
 use rustix::net::{AddressFamily, SocketType, getsockname};
-use tokio::io::Interest;
 use tokio::time::{Instant, sleep};
 
 use super::dialer::Dialer;
 use super::message::{FromPort, PacketError, RemoteModem};
 use crate::serial::{BreakError, ReadOutcome, STUCK_AFTER, WriteOutcome};
-use crate::system::reactor::Watched;
 
 /// Interval at which it is checked whether the dialer has read everything: the kernel does not notify of it.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
@@ -40,12 +38,6 @@ impl Connection {
         }
         rustix::io::ioctl_fionbio(&stream, true)?;
         Ok(Self { stream: stream.into(), dialer, modem: Mutex::default() })
-    }
-
-    /// Registers it with the runtime until the result is dropped.
-    pub fn contact(&self) -> io::Result<Contact<'_>> {
-        let watched = Watched::new(self.stream.as_fd(), Interest::READABLE)?;
-        Ok(Contact { connection: self, watched })
     }
 
     /// The dialer.
@@ -144,32 +136,5 @@ impl Connection {
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
-    }
-}
-
-/// A connection that the runtime watches.
-#[derive(Debug)]
-pub struct Contact<'connection> {
-    connection: &'connection Connection,
-    watched: Watched<BorrowedFd<'connection>>,
-}
-
-impl Contact<'_> {
-    /// Waits until there may be something to read, or the dialer has closed.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.watched.readable().await.map(drop)
-    }
-
-    /// See [`Connection::try_splice`].
-    pub fn try_splice(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<ReadOutcome> {
-        let read =
-            self.watched.try_io(Interest::READABLE, |_| match self.connection.try_splice(pipe, most)? {
-                ReadOutcome::Empty => Err(io::ErrorKind::WouldBlock.into()),
-                outcome => Ok(outcome),
-            });
-        match read {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(ReadOutcome::Empty),
-            read => read,
-        }
     }
 }

@@ -7,7 +7,7 @@ mod connection;
 mod dialer;
 mod message;
 
-pub use connection::{Connection, Contact};
+pub use connection::Connection;
 pub use dialer::{Dialer, DialerError, DialerEvent, socket_path};
 pub use message::{FromDialer, FromPort, PacketError, Packets, RemoteLine, RemoteModem, Request};
 

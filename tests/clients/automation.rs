@@ -65,8 +65,7 @@ fn labgrids_external_console_driver_talks_to_the_device() {
     shows_the_version(&succeeds(&mut labgrid));
 }
 
-/// The port is set to another rate: labgrid
-/// sets its own, and the port's is back when it has gone.
+/// The port is set to another rate: labgrid sets its own, and the port's is restored when it has disconnected.
 #[test]
 fn labgrids_serial_driver_talks_to_the_device_by_rfc2217() {
     let mut bench = Bench::prepared();
@@ -79,9 +78,26 @@ fn labgrids_serial_driver_talks_to_the_device_by_rfc2217() {
         labgrid.arg(here("labgrid-serial")).arg(port.to_string());
         shows_the_version(&succeeds(&mut labgrid));
     };
+    let given_back = || {
+        until("9600 baud", || (bench.rig.line().c_ospeed == 9600).then_some(()));
+        bench.rig.wait_for_status("0 attached");
+    };
     labgrid(listener.port());
-    until("9600 baud", || (bench.rig.line().c_ospeed == 9600).then_some(()));
-    bench.rig.wait_for_status("0 attached");
+    given_back();
+    // With a login: the command of console@.service(8). socat has no shell, and so no quotes.
+    let here = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut socat = Command::new("socat")
+        .arg(format!("TCP-LISTEN:{here},bind=127.0.0.1,reuseaddr,fork"))
+        .arg(format!("EXEC:ssh -s {} -p {} alice@127.0.0.1 rfc2217", bench.ssh_options(), bench.rig.tcp_port))
+        .spawn()
+        .unwrap();
+    // Not by a connection, which it would serve.
+    let listens = format!("0100007F:{here:04X} 00000000:0000 0A");
+    until("socat", || std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&listens).then_some(()));
+    labgrid(here);
+    given_back();
+    socat.kill().unwrap();
+    socat.wait().unwrap();
 }
 
 /// Ansible's program, with a home and settings of its own.

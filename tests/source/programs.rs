@@ -6,9 +6,11 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::rig::{Rig, until};
-use super::{Client, accept_tcp, bench, free_port};
+use super::{accept_tcp, attach, bench, free_port};
+use crate::client::Client;
 use crate::dialer::Dialers;
 
 /// The words of `ExecStart=` in a shipped drop-in after the name of the port, as systemd passes them, with these replacements.
@@ -34,46 +36,60 @@ fn dialers(rig: &Rig, words: &[String]) -> Dialers {
     Dialers::new(&rig.path("run"), &words)
 }
 
-/// A BMC whose serial line is a TCP connection.
+/// A BMC whose serial line is a TCP connection, at the same address after each boot.
 struct Bmc {
     child: Child,
     port: u16,
     line: TcpStream,
-    _line: TcpListener,
-    _place: tempfile::TempDir,
+    listener: TcpListener,
+    place: tempfile::TempDir,
 }
 
 impl Bmc {
     fn start() -> Self {
         let place = tempfile::tempdir().unwrap();
-        let line = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let emulation = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\n\
+                         sel_enable 0x20 1000 0x0a\nmc_enable 0x20\n";
+        fs::write(place.path().join("sim.emu"), emulation).unwrap();
+        let (child, line) = Self::simulator(place.path(), port, &listener, "s3cret");
+        Self { child, port, line, listener, place }
+    }
+
+    fn simulator(place: &Path, port: u16, line: &TcpListener, password: &str) -> (Child, TcpStream) {
         let lan = format!(
             "name \"node17\"\nset_working_mc 0x20\n startlan 1\n  addr 127.0.0.1 {port}\n  priv_limit admin\n  \
              allowed_auths_callback none md2 md5 straight\n  allowed_auths_user none md2 md5 straight\n  \
              allowed_auths_operator none md2 md5 straight\n  allowed_auths_admin none md2 md5 straight\n  \
              guid a123456789abcdefa123456789abcdef\n endlan\n sol \"tcp:{}\" 115200\n \
              user 1 true \"\" \"test\" user 10 none md2 md5 straight\n \
-             user 2 true \"admin\" \"s3cret\" admin 10 none md2 md5 straight\n",
+             user 2 true \"admin\" \"{password}\" admin 10 none md2 md5 straight\n",
             line.local_addr().unwrap()
         );
-        fs::write(place.path().join("lan.conf"), lan).unwrap();
-        let emulation = "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02 persist_sdr\n\
-                         sel_enable 0x20 1000 0x0a\nmc_enable 0x20\n";
-        fs::write(place.path().join("sim.emu"), emulation).unwrap();
+        fs::write(place.join("lan.conf"), lan).unwrap();
         let child = Command::new("ipmi_sim")
             .args(["-n", "-c"])
-            .arg(place.path().join("lan.conf"))
+            .arg(place.join("lan.conf"))
             .arg("-f")
-            .arg(place.path().join("sim.emu"))
+            .arg(place.join("sim.emu"))
             .arg("-s")
-            .arg(place.path())
+            .arg(place)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
             .expect("ipmi_sim of openipmi, which `make` installs");
-        let stream = accept_tcp(&line);
-        Self { child, port, line: stream, _line: line, _place: place }
+        (child, accept_tcp(line))
+    }
+
+    fn power_off(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// It boots again, with this password of its user admin.
+    fn power_on(&mut self, password: &str) {
+        (self.child, self.line) = Self::simulator(self.place.path(), self.port, &self.listener, password);
     }
 
     /// The drop-in's command for it, with this password. A local BMC answers at once: `-N 1` waits no longer than a second.
@@ -87,6 +103,7 @@ impl Bmc {
 
 impl Drop for Bmc {
     fn drop(&mut self) {
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -118,7 +135,7 @@ fn ipmitool_carries_a_console_of_a_bmc_with_its_break() {
     rig.wait_for_log("SOL Session operational");
     bmc.line.write_all(b"\r\nnode17 login: \r\n").unwrap();
     rig.wait_for_log("node17 login: ");
-    Client::attach(&rig).sees("node17 login: ");
+    attach(&rig).sees("node17 login: ");
     // ~. at the beginning of a line would end ipmitool's session; as it is started here, it is typed.
     by_command(&rig, &["send", "--force", "root\\r~.x"]);
     reads_until(&mut bmc.line, b"~.x");
@@ -144,26 +161,64 @@ fn a_wrong_password_of_a_bmc_is_one_sentence_and_is_tried_three_times() {
     assert!(rig.stop().success());
 }
 
-/// A BMC that is restarted. ipmitool notices it by its own keepalive, after up to a minute: hence not in the gate.
-#[test]
-#[ignore = "a minute: make release-check"]
-fn a_bmc_that_reboots_is_connected_again() {
-    let bmc = Bmc::start();
-    let mut rig = bench("unit", "");
-    rig.serve_logins(true);
-    let command = bmc.command(&rig, "s3cret");
-    let _dialers = dialers(&rig, &command);
-    rig.start();
-    rig.wait_for_log("SOL Session operational");
-    let client = Client::attach(&rig);
-    client.sees("SOL Session operational");
-    drop(bmc);
-    let patience = std::time::Instant::now() + std::time::Duration::from_secs(180);
-    while !rig.log_text().contains("demo disconnected: ") {
-        assert!(std::time::Instant::now() < patience, "{}", rig.log_text());
-        std::thread::sleep(std::time::Duration::from_millis(100));
+fn disconnects(rig: &Rig) -> usize {
+    rig.log_text().matches("demo disconnected: ").count()
+}
+
+/// Waits until ipmitool has noticed that its BMC is away, by its own keepalive: up to a minute.
+fn sees_disconnect(rig: &Rig, client: &mut Client, before: usize) {
+    let deadline = Instant::now() + Duration::from_secs(180);
+    while disconnects(rig) == before {
+        assert!(Instant::now() < deadline, "{}", rig.log_text());
+        std::thread::sleep(Duration::from_millis(100));
     }
     client.sees("disconnected");
+}
+
+/// A BMC that is off for a while, and one that comes back with another password, as after a reset to factory settings.
+#[test]
+#[ignore = "two minutes: make release-check"]
+fn a_bmc_that_reboots_is_connected_again() {
+    let mut bmc = Bmc::start();
+    let mut rig = bench("unit", "");
+    rig.serve_logins(true);
+    let _dialers = dialers(&rig, &bmc.command(&rig, "s3cret"));
+    rig.start();
+    rig.wait_for_log("SOL Session operational");
+    let mut client = attach(&rig);
+    client.sees("SOL Session operational");
+
+    bmc.power_off();
+    sees_disconnect(&rig, &mut client, 0);
+    client.sees("exit status 1 of ipmitool: Error: Unable to establish IPMI v2 / RMCP+ session");
+    bmc.power_on("s3cret");
+    // ipmitool is a connection from its start on, and its session a moment later.
+    client.sees("reconnected");
+    client.sees("SOL Session operational");
+    bmc.line.write_all(b"\r\nnode17 login: \r\n").unwrap();
+    client.sees("node17 login: ");
+    let log = rig.wait_for_log("node17 login: ");
+    let marks = ["demo disconnected: ", "demo reconnected", "node17 login: "];
+    let places: Vec<_> =
+        marks.iter().map(|mark| log.find(mark).unwrap_or_else(|| panic!("{mark} in {log}"))).collect();
+    assert!(places.is_sorted(), "{log}");
+    by_command(&rig, &["send", "--force", "root\\r"]);
+    reads_until(&mut bmc.line, b"root\r");
+
+    let before = disconnects(&rig);
+    bmc.power_off();
+    bmc.power_on("factory");
+    sees_disconnect(&rig, &mut client, before);
+    let sentence = "the far end rejected the login of ipmitool: > RAKP 2 HMAC is invalid";
+    let status = rig.wait_for_status("not retried after 3 rejected logins");
+    assert!(status.contains(sentence), "{status}");
+    // The administrator writes the password into its file, and reloads.
+    bmc.command(&rig, "factory");
+    rig.apply();
+    client.sees("reconnected");
+    client.sees("SOL Session operational");
+    bmc.line.write_all(b"\r\nnode17 again\r\n").unwrap();
+    client.sees("node17 again");
     assert!(rig.stop().success());
 }
 

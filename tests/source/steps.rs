@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::rig::{Rig, until};
-use super::{Client, accept_tcp, bench, tcp_bench};
+use super::{accept_tcp, attach, bench, tcp_bench};
 use crate::dialer::Dialers;
 
 fn reads(far: &mut impl Read, wanted: &str) {
@@ -50,21 +50,21 @@ fn a_break_is_a_text_and_others_have_names() {
     reads(&mut far, "one");
     assert!(named("sun").unwrap_err().to_string().contains("has no break sun"));
 
-    let mut client = Client::attach(&rig);
+    let mut client = attach(&rig);
     client.sees("for help]");
-    client.types("\x05cl1");
+    client.type_in("\x05cl1");
     reads(&mut far, "one");
-    client.types("\x05cls");
+    client.type_in("\x05cls");
     let mut byte = [0];
     far.read_exact(&mut byte).unwrap();
     let x = Instant::now();
     far.read_exact(&mut byte).unwrap();
     assert!(x.elapsed() > Duration::from_millis(200), "a delay between x and y: {:?}", x.elapsed());
-    client.types("\x05cl0");
+    client.type_in("\x05cl0");
     reads(&mut far, "\r~B");
-    client.types("\x05clq");
+    client.type_in("\x05clq");
     client.sees("^Eclq is not a break of this port; ^Ecl? lists them");
-    client.types("\x05cl?");
+    client.type_in("\x05cl?");
     client.sees("^Ecl0 500 ms \\r~B");
     client.sees("^Ecls sysrq x\\d{300}y");
     assert!(rig.stop().success());
@@ -75,9 +75,9 @@ fn a_break_that_is_a_text_reaches_a_tty_in_order_and_is_logged_as_input() {
     let mut rig = Rig::new("log = { input = true }\nbreak = '#.\\z'\n");
     rig.serve_logins(true);
     rig.start_plugged();
-    let mut client = Client::attach(&rig);
+    let mut client = attach(&rig);
     client.sees("for help]");
-    client.types("before\x05cl0after");
+    client.type_in("before\x05cl0after");
     let mut device = rig.device();
     reads(&mut device, "before#.after");
     let log = rig.wait_for_log("#.");
@@ -151,8 +151,8 @@ fn the_initial_steps_log_in_after_each_connect_and_not_after_a_restart() {
     rig.kill();
     rig.start();
     rig.wait_for_status("connected to tcp");
-    let mut client = Client::attach(&rig);
-    client.types("x");
+    let mut client = attach(&rig);
+    client.type_in("x");
     reads(&mut far, "x");
     // A new connection begins again.
     drop(far);
@@ -185,8 +185,8 @@ fn a_refused_login_of_the_initial_steps_is_one_sentence_and_is_tried_three_times
     let status = rig.wait_for_status("connected to tcp");
     assert!(status.contains("not tried again after 3 failures") || !status.contains("initial"), "{status}");
     rig.wait_for_status("the initial steps were not tried again after 3 failures");
-    let mut client = Client::attach(&rig);
-    client.types("x");
+    let mut client = attach(&rig);
+    client.type_in("x");
     reads(&mut far, "x");
     // A reload forgets the failures.
     rig.apply();

@@ -13,6 +13,7 @@ mod host_keys;
 mod identity;
 mod key_sources;
 mod log;
+mod metrics;
 mod observation;
 mod processes;
 mod systemd;
@@ -129,6 +130,7 @@ fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
         .collect();
     let observed = Observation::new(runtime, &config, &subjects);
     findings.extend(units::everywhere(&observed));
+    findings.extend(metrics::check(&observed));
     findings.extend(config_file::check(&file));
     findings.extend(device::without_driver());
     findings.extend(host_keys::check(&observed));

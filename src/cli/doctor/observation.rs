@@ -27,7 +27,8 @@ pub(super) struct Observation {
 impl Observation {
     pub(super) fn new(runtime: &Path, config: &Config, subjects: &[Subject<'_>]) -> Self {
         let mut units: Vec<String> = systemd::COMMON.map(str::to_owned).to_vec();
-        let mut described = Vec::new();
+        // An active socket is described too: its addresses matter.
+        let mut described = vec![systemd::METRICS_SOCKET.to_owned()];
         for Subject { unit: name, device, named, .. } in subjects {
             let getty = format!("serial-getty@{}.service", kernel_name(device));
             units.extend([name.service(), name.ssh_socket(), getty, name.local_socket(), name.path_unit()]);

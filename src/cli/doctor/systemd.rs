@@ -10,7 +10,7 @@ use crate::cli::bounded;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Units that are not a port's.
-pub(super) const COMMON: [&str; 13] = [
+pub(super) const COMMON: [&str; 14] = [
     "consoleserver.target",
     "console-admin.service",
     "console-auth-cli.socket",
@@ -22,10 +22,12 @@ pub(super) const COMMON: [&str; 13] = [
     LOGROTATE_TIMER,
     "console-logs.service",
     "console-logs.socket",
+    METRICS_SOCKET,
     "console-open.service",
     "console-rollback.service",
 ];
 pub(super) const LOGROTATE_TIMER: &str = "console-logrotate.timer";
+pub(super) const METRICS_SOCKET: &str = "console-metrics.socket";
 /// Units with their properties; empty if systemd does not answer.
 #[derive(Debug, Default)]
 pub(super) struct Units(pub(super) BTreeMap<String, BTreeMap<String, String>>);
@@ -75,14 +77,14 @@ impl Units {
         if names.is_empty() {
             return Self::default();
         }
-        let properties = "--property=Id,ActiveState,Result,StatusText,NRestarts,DevicePolicy,DeviceAllow";
+        let properties = "--property=Id,ActiveState,UnitFileState,Result,StatusText,NRestarts,DevicePolicy,DeviceAllow,Listen";
         let asked = bounded::ask(Command::new("systemctl").args(["show", properties]).args(names), TIMEOUT);
         let Ok(listed) = asked else { return Self::default() };
         let text = listed.stdout;
         let unit = |block: &str| {
             let lines = block.lines().filter_map(|line| line.split_once('='));
             let mut properties: BTreeMap<String, String> = BTreeMap::new();
-            // DeviceAllow has one line per device.
+            // DeviceAllow and Listen have one line per value.
             for (key, value) in lines {
                 let all = properties.entry(key.to_owned()).or_default();
                 let space = if all.is_empty() { "" } else { " " };

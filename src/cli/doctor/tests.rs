@@ -10,7 +10,7 @@ use super::finding::Finding;
 use super::finding::tests::subject;
 use super::observation::Observation;
 use super::processes::Process;
-use super::systemd::Units;
+use super::systemd::{self, Units};
 use super::ttys::Ttys;
 use super::*;
 use crate::cli::bounded::Space;
@@ -132,6 +132,34 @@ fn findings_about_units() {
         all.push_str(&subject(|subject| text(units::check(&observed, subject))));
     }
     assert_data_eq!(all, file!["../../../tests/golden/cli/doctor-units.txt"].raw());
+}
+
+#[test]
+fn findings_about_the_figures_for_prometheus() {
+    let found = |state: &str, enabled: &str, listen: &str, has_listener: bool| {
+        let properties = [("ActiveState", state), ("UnitFileState", enabled), ("Listen", listen)];
+        let mut observed =
+            observation(&[(systemd::METRICS_SOCKET, &properties)], Vec::new(), Ttys::default());
+        if has_listener {
+            observed.listeners.insert(9823, "socket:[1]".to_owned());
+        }
+        text(metrics::check(&observed))
+    };
+    let own = "127.0.0.1:9823 (Stream)";
+    for well in [
+        found("inactive", "disabled", own, true),
+        found("active", "enabled", own, true),
+        found("active", "enabled", "[::1]:9823 (Stream) /run/consoleserver/metrics (Stream)", true),
+    ] {
+        assert_eq!(well, "");
+    }
+    let all = [
+        found("failed", "enabled", own, true),
+        found("inactive", "enabled", own, false),
+        found("failed", "disabled", own, false),
+        found("active", "disabled", "127.0.0.1:9823 (Stream) [::]:9824 (Stream)", true),
+    ];
+    assert_data_eq!(all.concat(), file!["../../../tests/golden/cli/doctor-metrics.txt"].raw());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::finding::{Finding, Subject, unit_journal};
 use super::observation::Observation;
 use super::processes::TABLES;
-use super::systemd::{LOGROTATE_TIMER, Units};
+use super::systemd::{LOGROTATE_TIMER, METRICS_SOCKET, Units};
 use crate::session::plain;
 
 /// Units that must be active while the target is, and the effect if one is not.
@@ -14,7 +14,7 @@ const NEEDED: [(&str, &str); 4] = [
     ("console-logs.socket", "ports that start write no log"),
 ];
 
-fn is_active(state: &str) -> bool {
+pub(super) fn is_active(state: &str) -> bool {
     ["active", "reloading"].contains(&state)
 }
 
@@ -43,12 +43,12 @@ fn needed(units: &Units) -> Vec<Finding> {
     NEEDED.into_iter().filter(|(unit, _)| stopped(unit)).map(finding).collect()
 }
 
-/// A failed unit. [`check`] reports a port's service and its SSH socket.
+/// A failed unit. [`check`] reports a port's service and its SSH socket, and `metrics` that of Prometheus.
 fn failed(units: &Units, unit: &str) -> Option<Finding> {
     let of_port = unit.starts_with("console@") && !unit.ends_with(".path");
-    let is_needed = NEEDED.iter().any(|(needed, _)| *needed == unit);
+    let is_checked = unit == METRICS_SOCKET || NEEDED.iter().any(|(needed, _)| *needed == unit);
     let is_ours = unit.starts_with("console") && !unit.starts_with("consoleserver.");
-    if of_port || is_needed || !is_ours || units.state(unit) != Some("failed") {
+    if of_port || is_checked || !is_ours || units.state(unit) != Some("failed") {
         return None;
     }
     let result = units.property(unit, "Result").unwrap_or("unknown");
@@ -155,7 +155,7 @@ fn listener(observed: &Observation, subject: &Subject<'_>) -> Option<Finding> {
 }
 
 /// The name of the process that listens on a TCP port.
-fn listener_name(observed: &Observation, tcp: u16) -> Option<String> {
+pub(super) fn listener_name(observed: &Observation, tcp: u16) -> Option<String> {
     let socket = observed.listeners.get(&tcp)?;
     let owner = observed.processes.iter().find(|process| process.has_socket(socket));
     Some(owner.map_or_else(|| "another program".to_owned(), |process| process.name.clone()))
