@@ -112,6 +112,8 @@ release-check: test ## what must hold before a release, above that (hours)
 	$(MAKE) test-russh
 	$(MAKE) fuzz MINUTES=10
 	$(MAKE) deb
+	tests/tools/audit-cockpit
+	$(AS_ROOT) tests/boot/cockpit-from-bare --deb $(DEB)
 	$(AS_ROOT) tests/boot/autopkgtest $(DEB)
 	$(AS_ROOT) tests/boot/test-container --all --deb $(DEB)
 	$(AS_ROOT) tests/boot/soak --deb $(DEB) --minutes 60

@@ -11,7 +11,7 @@ mkdirSync(out, { recursive: true });
 for (const name of readdirSync(out)) rmSync(out + name);
 // The oldest browsers that Cockpit 287 works with.
 const target = ["chrome94", "firefox93", "safari15.4"];
-await build({
+const { metafile } = await build({
     entryPoints: { index: `${here}src/main.js` },
     bundle: true,
     minify: true,
@@ -20,7 +20,17 @@ await build({
     legalComments: "none",
     outdir: out,
     logLevel: "warning",
+    metafile: true,
 });
+// What ships is what tests/tools/audit-cockpit looks at.
+const { dependencies } = JSON.parse(readFileSync(`${here}package.json`, "utf8"));
+for (const input of Object.keys(metafile.inputs)) {
+    const [, name] = /(?:^|\/)node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(input) || [];
+    if (name && !(name in dependencies)) {
+        console.error(`${name} is compiled in and not one of the dependencies of package.json`);
+        process.exit(1);
+    }
+}
 let total = 0;
 for (const name of ["index.js", "index.css"]) {
     // Level 9 and no time stamp: the same sources give the same package.

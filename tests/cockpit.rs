@@ -52,7 +52,7 @@ fn a_browser_types_at_a_hostile_device_and_commits_a_change() {
 
     let mut rig = Rig::new("");
     let port = format!(
-        "[ports.demo]\ngroups = [\"*\"]\ndevice = \"{}\"\ndescription = '<b onmouseover=\"alert(1)\">core</b>'\n",
+        "[ports.demo]\ngroups = [\"*\"]\ndevice = \"{}\"\ndescription = '<b onmouseover=\"alert(1)\">core</b>'\n[ports.gone]\n",
         rig.path("dev/demo").display()
     );
     rig.configure(&port);
@@ -73,7 +73,8 @@ fn a_browser_types_at_a_hostile_device_and_commits_a_change() {
     let bench = tokio.block_on(Bench::new(&port));
     let room = bench.room.path();
     symlink(rig.path("run/attach"), room.join("run/consoleserver/attach")).unwrap();
-    bench.running.lock().unwrap().push("console@demo.service".to_owned());
+    // The other one runs, as far as systemd knows, and does not answer.
+    bench.running.lock().unwrap().extend(["demo", "gone"].map(|port| format!("console@{port}.service")));
     // Without this mark of a `consoleserver` in a terminal, consolectl takes the port for one of systemd's.
     fs::remove_dir_all(rig.path("run/running")).unwrap();
     // Packages of Cockpit are found in XDG_DATA_DIRS.
@@ -111,4 +112,11 @@ fn a_browser_types_at_a_hostile_device_and_commits_a_change() {
     println!("{said}");
     assert!(browsed.status.success(), "{said}");
     assert!(bench.committed().contains("bytesize = 7"), "{}", bench.committed());
+
+    let ports = tokio.block_on(async { bench.manager().await.running_ports().await.unwrap() });
+    let [demo, gone] = &ports[..] else { panic!("{ports:?}") };
+    assert_eq!((&*demo.name, &*demo.state), ("demo", "open"));
+    assert!(demo.counters["received"] > 1 << 20 && demo.counters["sent"] > 0, "{demo:?}");
+    assert_eq!((&*gone.name, gone.counters.len(), gone.sessions.len()), ("gone", 0, 0));
+    assert!(gone.state.contains("gone"), "{gone:?}");
 }

@@ -1,16 +1,14 @@
 // The D-Bus side: org.consoleserver1 for ports and settings, systemd for the moment at which a port's state changes.
-import { h } from "./dom.js";
-
 const cockpit = window.cockpit;
 export const TOP = "/org/consoleserver1";
 export const MANAGER = "org.consoleserver1.Manager";
 export const PORT = "org.consoleserver1.Port";
 const PROPERTIES = "org.freedesktop.DBus.Properties";
 const OBJECT_MANAGER = "org.freedesktop.DBus.ObjectManager";
+const UNITS = "/org/freedesktop/systemd1/unit";
 
 // As the user who is logged in, never as root: polkit decides by the user, as for consolectl.
 const bus = cockpit.dbus("org.consoleserver1", { bus: "system" });
-const systemd = cockpit.dbus("org.freedesktop.systemd1", { bus: "system" });
 
 export function manager(member, args = [], type = "") {
     return bus.call(TOP, MANAGER, member, args, { type });
@@ -28,81 +26,74 @@ export async function properties(path, name) {
 
 export async function property(path, name, which) {
     const [value] = await bus.call(path, PROPERTIES, "Get", [name, which], { type: "ss" });
-    return value.v;
+    return unwrap(value);
 }
 
-export function unwrapped(values) {
+/** An a{sv} without the variants. */
+function unwrapped(values) {
     return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, unwrap(value)]));
 }
 
-function unwrap(variant) {
-    const value = variant.v;
-    // a{sv}, as Candidate is.
-    if (value && typeof value === "object" && !Array.isArray(value)) {
-        return Object.fromEntries(
-            Object.entries(value).map(([key, inner]) => [key, inner && typeof inner === "object" && "v" in inner ? inner.v : inner]),
-        );
-    }
-    return value;
+/** A variant's value; of one that is an a{sv}, as Candidate is, without its variants. */
+function unwrap({ t, v }) {
+    return t === "a{sv}" ? unwrapped(v) : v;
 }
 
-/** Path → properties of every port. */
-export async function objects() {
-    const [found] = await bus.call(TOP, OBJECT_MANAGER, "GetManagedObjects", [], { type: "" });
-    const ports = new Map();
-    for (const [path, interfaces] of Object.entries(found)) {
-        if (interfaces[PORT]) ports.set(path, unwrapped(interfaces[PORT]));
-    }
-    return ports;
+/** All ports: path, name, unit, and the keys that a list shows. (GetManagedObjects has all keys three times: 5 kB a port.) */
+export async function listPorts() {
+    const [ports] = await manager("ListPorts");
+    return ports.map(([path, name, unit, keys]) => ({ path, name, unit, keys: unwrapped(keys) }));
 }
 
-/** The port of an object path; what a path cannot have is `_` and two hexadecimal digits. */
-export function portName(path) {
-    const escaped = path.slice(`${TOP}/port/`.length);
-    const raw = escaped.replace(/_([0-9a-f]{2})/g, (_, digits) => String.fromCharCode(parseInt(digits, 16)));
-    return raw;
+/** All keys of a port, in three configurations, and the tables that they come from. */
+export async function portKeys({ path }) {
+    const { Candidate: candidate, Running: running, Committed: committed, Origins: origins } = await properties(path, PORT);
+    return { candidate, running, committed, origins };
 }
 
-export function portPath(name) {
-    const escaped = [...new TextEncoder().encode(name)].map((byte, index) => {
-        const character = String.fromCharCode(byte);
-        const stays = /[A-Za-z]/.test(character) || (index > 0 && /[0-9]/.test(character));
-        return stays ? character : `_${byte.toString(16).padStart(2, "0")}`;
-    });
-    return `${TOP}/port/${escaped.join("")}`;
+/** The unit of an object path of systemd: a character that a path cannot have is `_` and two hexadecimal digits. */
+function unitOf(path) {
+    return path.slice(UNITS.length + 1).replace(/_([0-9a-f]{2})/g, (_, digits) => String.fromCharCode(parseInt(digits, 16)));
 }
 
 /** Calls back with (member, arguments) for each signal of the manager. */
 export function onManager(callback) {
-    return bus.subscribe({ path: TOP, interface: MANAGER }, (_path, _interface, member, args) => callback(member, args));
+    bus.subscribe({ path: TOP, interface: MANAGER }, (_path, _interface, member, args) => callback(member, args));
 }
 
 /** Calls back when ports are created or removed. */
 export function onPorts(callback) {
-    return bus.subscribe({ path: TOP, interface: OBJECT_MANAGER }, () => callback());
+    bus.subscribe({ path: TOP, interface: OBJECT_MANAGER }, () => callback());
 }
 
-/** Calls back with the name of a unit of ours whose state or STATUS= has changed, and the new STATUS=, if it has. */
-export function onUnits(callback, failed) {
-    const subscription = systemd.subscribe(
-        { path_namespace: "/org/freedesktop/systemd1/unit", interface: PROPERTIES, member: "PropertiesChanged" },
-        (path, _interface, _member, [name, changed]) => {
-            const unit = unitOf(path);
-            if (/^console@.*\.service$/.test(unit) && /\.(Unit|Service)$/.test(name)) callback(unit, changed.StatusText?.v);
-        },
-    );
+/**
+ * Calls back with the name of a port's unit whose state or STATUS= has changed, and its STATUS=, until the function that is returned is
+ * called. `failed` is called if systemd does not report changes.
+ */
+export function watchUnits(callback, failed) {
+    // A connection of its own: systemd stops sending, and the bus passing on, when it is closed.
+    const systemd = cockpit.dbus("org.freedesktop.systemd1", { bus: "system" });
+    let watching = true;
+    // systemd sends a signal for Unit with each one for Service, which alone has STATUS=.
+    const wanted = { path_namespace: UNITS, interface: PROPERTIES, member: "PropertiesChanged", arg0: "org.freedesktop.systemd1.Service" };
+    systemd.subscribe(wanted, (path, _interface, _member, [, changed]) => {
+        const unit = unitOf(path);
+        if (/^console@.*\.service$/.test(unit)) callback(unit, changed.StatusText?.v);
+    });
     // systemd sends these signals only while some client has subscribed.
     systemd.call("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "Subscribe", [], { type: "" }).catch((error) => {
+        if (!watching || ALREADY_SUBSCRIBED.includes(error.name)) return;
         console.warn("systemd does not report changes of units, which are polled:", error.message);
         failed();
     });
-    return subscription;
+    return () => {
+        watching = false;
+        systemd.close();
+    };
 }
 
-function unitOf(path) {
-    const escaped = path.slice("/org/freedesktop/systemd1/unit/".length);
-    return escaped.replace(/_([0-9a-f]{2})/g, (_, digits) => String.fromCharCode(parseInt(digits, 16)));
-}
+/** Of systemd and of sd-bus: another page of this login has subscribed already, and the bridge has one connection for all. */
+const ALREADY_SUBSCRIBED = ["org.freedesktop.systemd1.AlreadySubscribed", "org.freedesktop.DBus.Error.FileExists"];
 
 /** Calls back if the service leaves the bus for good (the channel closes). */
 export function onClose(callback) {
@@ -114,22 +105,20 @@ export function consolectl(words, options = {}) {
     return cockpit.spawn(["consolectl", ...words], { err: "message", ...options });
 }
 
-/** JSON of a consolectl command; with `fails`, also when the exit status is 1, as that of doctor is if it found something. */
-export function json(words, fails = false) {
+/**
+ * What a consolectl command prints, also if its exit status is 1: that of doctor if it has found something, and of a command for several
+ * ports if it has failed at some. If it prints nothing then, it has failed.
+ */
+export function printed(words, options = {}) {
+    // (A promise of cockpit.js passes the output as the second argument, which `await` would drop.)
     return new Promise((resolve, reject) => {
-        const parse = (text) => {
-            try {
-                resolve(JSON.parse(text));
-            } catch (error) {
-                reject(error);
-            }
-        };
-        // (A promise of cockpit.js passes the output as the second argument, which `await` would drop.)
-        consolectl(words).then(parse, (error, output) => {
-            if (fails && error.exit_status === 1 && output) parse(output);
-            else reject(error);
-        });
+        consolectl(words, options).then(resolve, (error, output) => (error.exit_status === 1 && output ? resolve(output) : reject(error)));
     });
+}
+
+/** The JSON that a consolectl command prints. */
+export async function json(words, options = {}) {
+    return JSON.parse(await printed([...words, "--json"], options));
 }
 
 /** A value for the bus, by the type of the key. */
@@ -138,9 +127,4 @@ export function variant(value) {
     if (typeof value === "number") return { t: "u", v: value };
     if (Array.isArray(value)) return { t: "as", v: value };
     return { t: "s", v: value };
-}
-
-/** A line for a failed call, with a button that tries again. */
-export function failure(text, retry) {
-    return h("div", { class: "alert danger", role: "alert" }, h("span", {}, text), retry && h("button", { onclick: retry }, "Try again"));
 }

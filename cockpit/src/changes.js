@@ -1,6 +1,6 @@
 // What is not committed: a banner on every page, and a page with the differences and what can be done about them.
 import { MANAGER, TOP, manager, property } from "./bus.js";
-import { h, plain, sentence, setText } from "./dom.js";
+import { alert, dateTime, h, plain, sentence, setText } from "./dom.js";
 import { show } from "./keys.js";
 
 const MINUTES = 5;
@@ -15,24 +15,28 @@ export class Changes {
         this.table = h("tbody");
         this.feed = h("p", { class: "muted" });
         this.conflicts = h("div");
-        this.empty = h("p", {}, "Nothing is uncommitted: what runs is what is on the disk.");
+        this.error = h("div");
+        this.empty = h("p", {});
         this.minutes = h("input", { type: "number", min: "1", max: "1440", value: String(MINUTES), "aria-label": "Minutes until the commit is rolled back unless confirmed" });
         this.diff = h("table", { class: "diff", "aria-label": "Uncommitted changes" }, h("thead", {}, h("tr", {}, ...["Key", "Committed", "New", "Changed by", "When"].map((title) => h("th", { scope: "col" }, title)))), this.table);
-        const button = (label, run, kind = "") => h("button", { class: kind, onclick: () => this.run(label, run) }, label);
+        this.buttons = [];
+        const button = (label, run, kind = "", name = label) => {
+            this.buttons.push(h("button", { class: kind, onclick: () => this.run(name, run) }, label));
+            return this.buttons.at(-1);
+        };
         this.actions = h(
             "div",
             { class: "actions" },
             button("Reload", () => this.reload()),
             button("Commit", () => manager("Commit", [this.revision], "t"), "primary"),
             button("Commit mine", () => manager("CommitMine", [this.revision, 0], "tu")),
-            h("span", {}, h("button", { onclick: () => this.run("Commit until confirmed", () => this.commitConfirmed()) }, "Commit, and roll back unless confirmed within"), " ", this.minutes, " minutes"),
+            h("span", {}, button("Commit, and roll back unless confirmed within", () => this.commitConfirmed(), "", "Commit until confirmed"), " ", this.minutes, " minutes"),
             button("Revert all", () => manager("Revert"), "danger"),
         );
         this.help = h("p", { class: "muted" }, "Reload applies changes to the ports, and sessions stay. Commit also writes them to the disk. A commit that waits for its confirmation is rolled back when its time is over, even if this connection is cut.");
         this.rights = h("p", { class: "muted" });
-        this.element = h("div", { class: "page" }, h("h2", {}, "Uncommitted changes"), this.rights, this.conflicts, this.empty, h("div", { class: "scroll" }, this.diff), this.actions, this.help, this.result, this.feed);
+        this.element = h("div", { class: "page" }, h("h2", {}, "Uncommitted changes"), this.rights, this.error, this.conflicts, this.empty, h("div", { class: "scroll" }, this.diff), this.actions, this.help, this.result, this.feed);
         ports.addEventListener("change", () => this.update());
-        setInterval(() => this.tick(), 1000);
     }
 
     /** The revision of the changes that are shown: an action on them is rejected if another user has made a change since. */
@@ -42,24 +46,23 @@ export class Changes {
 
     async update() {
         const state = this.ports.manager;
-        if (!state) return;
+        if (!state || state === this.seenState) return;
+        this.seenState = state;
+        // Only of a state that was just read: ConfirmWithin is seconds from then on.
         this.deadline = state.ConfirmWithin ? Date.now() + state.ConfirmWithin * 1000 : 0;
-        if (state !== this.seenState) {
-            this.seenState = state;
-            try {
-                // In this order: a change between the two makes the revision too old, and what is done with it is refused.
-                const revision = await property(TOP, MANAGER, "Revision");
-                const [changes] = await manager("Changes");
-                if (state !== this.seenState) return;
-                this.changes = changes;
-                this.seenRevision = revision;
-                this.changesError = null;
-            } catch (error) {
-                this.changesError = error;
-            }
-            this.drawBanner();
-            this.draw();
+        try {
+            // In this order: a change between the two makes the revision too old, and what is done with it is refused.
+            const revision = await property(TOP, MANAGER, "Revision");
+            const [changes] = await manager("Changes");
+            if (state !== this.seenState) return;
+            this.changes = changes;
+            this.seenRevision = revision;
+            this.error.replaceChildren();
+        } catch (error) {
+            this.error.replaceChildren(alert("danger", `The changes cannot be read: ${sentence(error)}`));
         }
+        this.drawBanner();
+        this.draw();
     }
 
     drawBanner() {
@@ -70,10 +73,9 @@ export class Changes {
         const parts = [];
         if (this.deadline) {
             parts.push(
-                h(
-                    "div",
-                    { class: "alert warning", role: "alert" },
-                    h("span", {}, "A commit is rolled back in ", this.countdown, " unless it is confirmed."),
+                alert(
+                    "warning",
+                    ["A commit is rolled back in ", this.countdown, " unless it is confirmed."],
                     h("button", { class: "primary", onclick: () => this.run("Confirm", () => manager("Confirm")) }, "Confirm"),
                     h("button", { class: "danger", onclick: () => this.run("Roll back", () => manager("Revert")) }, "Roll back now"),
                 ),
@@ -84,24 +86,25 @@ export class Changes {
             for (const [, , , who] of this.changes) people.set(who, (people.get(who) || 0) + 1);
             const by = [...people].map(([who, count]) => `${who}: ${count}`).join(", ");
             parts.push(
-                h(
-                    "div",
-                    { class: "alert" },
-                    h("span", {}, `${uncommitted} ${uncommitted === 1 ? "change is" : "changes are"} not committed${by ? ` (${by})` : ""}.`),
+                alert(
+                    "",
+                    `${uncommitted} ${uncommitted === 1 ? "change is" : "changes are"} not committed${by ? ` (${by})` : ""}.`,
                     h("a", { class: "button", href: "#/changes" }, "Show"),
                 ),
             );
         }
         this.banner.replaceChildren(...parts);
+        clearInterval(this.timer);
+        if (!this.deadline) return;
+        this.timer = setInterval(() => this.tick(), 1000);
         this.tick();
     }
 
     tick() {
-        if (!this.deadline || !this.countdown) return;
         const left = Math.max(0, Math.round((this.deadline - Date.now()) / 1000));
         setText(this.countdown, `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`);
         if (left === 0) {
-            this.deadline = 0;
+            clearInterval(this.timer);
             this.ports.listSoon();
         }
     }
@@ -117,6 +120,8 @@ export class Changes {
         }
         const { changes } = this;
         this.empty.hidden = changes.length > 0;
+        setText(this.empty, this.deadline ? "No further changes. The last commit waits for its confirmation: see above." : "No uncommitted changes: the running configuration is the committed one.");
+        for (const button of this.buttons) button.disabled = changes.length === 0;
         this.diff.hidden = changes.length === 0;
         this.table.replaceChildren(
             ...changes.map(([key, old, now, who, when]) =>
@@ -127,20 +132,20 @@ export class Changes {
                     h("td", {}, h("del", {}, plain(show(old)) || "(not set)")),
                     h("td", {}, h("ins", {}, plain(show(now)) || "(not set)")),
                     h("td", {}, who),
-                    h("td", {}, new Date(when).toLocaleString()),
+                    h("td", {}, dateTime(new Date(when))),
                 ),
             ),
         );
         const conflicts = this.ports.manager?.Conflicts || [];
-        this.conflicts.replaceChildren(...conflicts.map((text) => h("div", { class: "alert warning" }, h("span", {}, plain(text)))));
+        this.conflicts.replaceChildren(...conflicts.map((text) => alert("warning", text)));
         setText(this.rights, this.ports.mayAdminister ? "" : "Read-only: changes require root or membership in the group sudo, unless polkit grants them to others.");
         const { lastChange } = this.ports;
         const [who, when, count] = this.ports.manager?.LastCommit || [];
         setText(
             this.feed,
             [
-                lastChange && plain(`${lastChange.at.toLocaleTimeString()} ${lastChange.text}.`),
-                when && `Last commit: ${who}, ${new Date(when).toLocaleString()}, ${count} ${count === 1 ? "change" : "changes"}.`,
+                lastChange && plain(`${dateTime(lastChange.at)} ${lastChange.text}.`),
+                when && `Last commit: ${who}, ${dateTime(new Date(when))}, ${count} ${count === 1 ? "change" : "changes"}.`,
             ]
                 .filter(Boolean)
                 .join(" "),
@@ -187,7 +192,7 @@ export class Changes {
     }
 
     say(kind, text) {
-        const line = h("div", { class: `alert ${kind}`, role: kind ? "alert" : "status" }, h("span", {}, plain(text)));
+        const line = alert(kind, text);
         if (this.element.isConnected) this.result.replaceChildren(line);
         else {
             const close = h("button", { onclick: () => line.remove() }, "Close");

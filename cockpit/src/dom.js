@@ -26,6 +26,19 @@ export function plain(text) {
     );
 }
 
+/** A line that draws attention: `kind` is "", "warning" or "danger". `text` is a string, or a list of strings and nodes. */
+export function alert(kind, text, ...more) {
+    const parts = [text].flat().map((part) => (typeof part === "string" ? plain(part) : part));
+    return h("div", { class: `alert ${kind}`.trim(), role: kind ? "alert" : "status" }, h("span", {}, ...parts), ...more);
+}
+
+/** Local time as in the log, or UTC: the same everywhere on the page, so that times can be compared. */
+export function dateTime(time, utc = false) {
+    if (utc) return time.toISOString().replace("T", " ").slice(0, 23);
+    const two = (number) => String(number).padStart(2, "0");
+    return `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())} ${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
+}
+
 export function bytes(count) {
     if (count === null || count === undefined) return "–";
     const units = ["B", "kB", "MB", "GB", "TB"];

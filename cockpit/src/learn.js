@@ -1,6 +1,6 @@
 // A port for a new adapter: for one that is plugged in already, or for the next one, by `consolectl learn`.
 import { consolectl, json, manager, variant } from "./bus.js";
-import { h, plain, sentence } from "./dom.js";
+import { alert, h, plain, sentence } from "./dom.js";
 
 const SECONDS = 60;
 
@@ -31,14 +31,14 @@ export class Learn {
 
     async list() {
         try {
-            const adapters = await json(["list", "--unconfigured", "--json"], true);
+            const adapters = await json(["list", "--unconfigured"]);
             this.adapters.replaceChildren(
                 adapters.length
                     ? h("ul", {}, ...adapters.map((adapter) => this.adapter(adapter)))
                     : h("p", { class: "muted" }, "Each USB adapter that is plugged in has a port, or none is plugged in."),
             );
         } catch (error) {
-            this.adapters.replaceChildren(h("div", { class: "alert danger", role: "alert" }, h("span", {}, sentence(error))));
+            this.adapters.replaceChildren(alert("danger", sentence(error)));
         }
     }
 
@@ -65,8 +65,7 @@ export class Learn {
         const name = this.name.value.trim();
         const before = Date.now();
         const wait = h("span", {});
-        const text = h("span", {}, "Plug the adapter in now. ", wait);
-        this.said.replaceChildren(h("div", { class: "alert warning", role: "alert" }, text));
+        this.said.replaceChildren(alert("warning", ["Plug the adapter in now. ", wait]));
         const tick = () => (wait.textContent = `${Math.max(0, SECONDS - Math.round((Date.now() - before) / 1000))} s left.`);
         tick();
         const timer = setInterval(tick, 1000);
@@ -91,11 +90,11 @@ export class Learn {
 
     created(name) {
         this.said.replaceChildren(
-            h("div", { class: "alert", role: "status" }, h("span", {}, `${name} has its device. The change is not committed yet.`), h("a", { class: "button", href: `#/settings/${encodeURIComponent(name)}` }, "Settings"), h("a", { class: "button", href: "#/changes" }, "Reload and commit")),
+            alert("", `${name} has its device. The change is not committed yet.`, h("a", { class: "button", href: `#/settings/${encodeURIComponent(name)}` }, "Settings"), h("a", { class: "button", href: "#/changes" }, "Reload and commit")),
         );
     }
 
     say(kind, text) {
-        this.said.replaceChildren(h("div", { class: `alert ${kind}`, role: kind ? "alert" : "status" }, h("span", {}, plain(text))));
+        this.said.replaceChildren(alert(kind, text));
     }
 }

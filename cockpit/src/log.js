@@ -1,7 +1,7 @@
 // The log: its last lines, what is added, a search over rotated files and all ports, the activity of the last day, a download.
 // Everything is read by `consolectl log` and `grep` as the user, so that the access groups of a port hold here too.
 import { consolectl } from "./bus.js";
-import { bytes, h, naturally, plain, sentence, setText } from "./dom.js";
+import { alert, bytes, dateTime, h, naturally, plain, sentence, setText } from "./dom.js";
 
 const cockpit = window.cockpit;
 /** Lines on the page. More make the page slow; the download has all. */
@@ -18,6 +18,12 @@ export function parseLine(line) {
     if (!found) return { time: null, kind: "", text: line };
     const time = new Date(found[1]);
     return { time: Number.isNaN(time.getTime()) ? null : time, kind: found[2], text: found[3] };
+}
+
+/** `PORT: LINE`, as commands for several ports print it; a port that is not served has more words in brackets. */
+export function parsePort(line) {
+    const found = /^([A-Za-z0-9_][A-Za-z0-9._-]*(?: \([^)]*\))?): (.*)$/s.exec(line);
+    return found ? [found[1], found[2]] : [null, line];
 }
 
 export class Log {
@@ -93,7 +99,7 @@ export class Log {
     }
 
     open(name, options = {}) {
-        const opened = this.ports.get(name) ? name : this.name || [...this.ports.all.keys()][0];
+        const opened = this.ports.get(name) ? name : this.name || this.ports.first();
         const since = options.since || "";
         if (opened === this.name && since === this.openedSince) {
             this.drawChoice();
@@ -170,7 +176,7 @@ export class Log {
         this.output.scrollTop = this.output.scrollHeight;
         // The exit status 1 of grep without a message is: no line matches.
         if (error && !(isSearch && error.exit_status === 1 && total === 0 && !error.message?.includes(":"))) {
-            this.error.replaceChildren(h("div", { class: "alert danger", role: "alert" }, h("span", {}, plain(sentence(error)))));
+            this.error.replaceChildren(alert("danger", sentence(error)));
         }
         const what = `${total} ${total === 1 ? "line" : "lines"}`;
         setText(this.status, total > LINES_MAX ? `${what}; the last ${LINES_MAX} are shown` : what);
@@ -181,20 +187,13 @@ export class Log {
     }
 
     line(line) {
-        let rest = line;
-        let port = null;
-        if (this.isSearch) {
-            const found = /^([A-Za-z0-9_][A-Za-z0-9._-]*(?: \([^)]*\))?): (.*)$/s.exec(line);
-            if (found) [, port, rest] = found;
-        }
+        const [port, rest] = this.isSearch ? parsePort(line) : [null, line];
         const { time, kind, text } = parseLine(rest);
         return h("div", { class: kind === "#" ? "muted" : "" }, port && h("strong", {}, `${port} `), time && h("time", { datetime: time.toISOString() }, `${this.time(time)} `), kind === "<" ? "" : `${kind} `, plain(text));
     }
 
     time(time) {
-        if (this.inUtc) return time.toISOString().replace("T", " ").slice(0, 23);
-        const two = (number) => String(number).padStart(2, "0");
-        return `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())} ${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
+        return dateTime(time, this.inUtc);
     }
 
     toggleUtc() {
@@ -227,7 +226,7 @@ export class Log {
             (error) => {
                 if (this.following !== process) return;
                 this.stopFollowing();
-                this.error.replaceChildren(h("div", { class: "alert danger", role: "alert" }, h("span", {}, plain(sentence(error)))));
+                this.error.replaceChildren(alert("danger", sentence(error)));
             },
         );
         setText(this.status, "Following");
@@ -267,7 +266,7 @@ export class Log {
             await process;
         } catch (error) {
             if (size <= DOWNLOAD_MAX) {
-                this.error.replaceChildren(h("div", { class: "alert danger", role: "alert" }, h("span", {}, plain(sentence(error)))));
+                this.error.replaceChildren(alert("danger", sentence(error)));
                 setText(this.status, "");
                 return;
             }

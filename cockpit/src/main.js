@@ -1,10 +1,10 @@
 // The page: navigation, the banner of uncommitted changes, and which view is shown.
 import "@xterm/xterm/css/xterm.css";
 import "./style.css";
-import { failure, onClose } from "./bus.js";
+import { onClose } from "./bus.js";
 import { Changes } from "./changes.js";
 import { Doctor } from "./doctor.js";
-import { h, sentence, setText } from "./dom.js";
+import { alert, h, setText } from "./dom.js";
 import { Learn } from "./learn.js";
 import { Log } from "./log.js";
 import { Overview } from "./overview.js";
@@ -49,7 +49,8 @@ class App {
         cockpit.addEventListener("locationchanged", () => this.navigate());
         this.ports.addEventListener("change", () => this.changed());
         onClose(({ problem }) => {
-            if (problem && problem !== "disconnected") this.showError(`The connection to the administration service was lost (${problem}).`);
+            // (After "disconnected", Cockpit itself covers the page and offers to connect again.)
+            if (problem !== "disconnected") this.showError(`The connection to the administration service was lost${problem ? ` (${problem})` : ""}.`, ["Reload the page", () => location.reload()]);
         });
     }
 
@@ -59,8 +60,8 @@ class App {
     }
 
     changed() {
-        if (this.ports.error) this.showError(`The administration service does not answer: ${sentence(this.ports.error)}`);
-        else this.error.replaceChildren();
+        if (this.ports.error) this.showError(this.ports.error, ["Try again", () => this.ports.list()], "ports");
+        else if (this.shownError === "ports") this.hideError();
         if (this.ports.loaded && !this.restored) {
             this.restored = true;
             this.views.console.restore();
@@ -71,8 +72,15 @@ class App {
         setText(this.links.get("console"), sessions.size ? `Consoles (${sessions.size})` : "Consoles");
     }
 
-    showError(text) {
-        this.error.replaceChildren(failure(text, () => this.ports.list()));
+    /** `what` is what the error is of: it is hidden when that is over. */
+    showError(text, [label, run], what) {
+        this.shownError = what;
+        this.error.replaceChildren(alert("danger", text, h("button", { onclick: run }, label)));
+    }
+
+    hideError() {
+        this.shownError = null;
+        this.error.replaceChildren();
     }
 
     navigate() {
@@ -91,10 +99,12 @@ class App {
         }
         consoles.hidden = view !== "console";
         if (view !== "console") this.main.prepend(element);
+        if (this.shownError === "address") this.hideError();
         if (!this.ports.loaded) return;
+        // A link to a port that was removed or renamed.
+        if (path[1] && view !== "changes" && !this.ports.get(path[1])) this.showError(`There is no port ${path[1]}.`, ["Overview", () => cockpit.location.go([])], "address");
         if (view === "console") {
             if (path[1] && this.ports.get(path[1])) this.views.console.show(path[1]);
-            else if (path[1]) this.showError(`There is no port ${path[1]}.`);
         } else {
             this.views[view].open?.(path[1], options);
             this.views[view].draw?.();

@@ -1,18 +1,22 @@
 // The table of all ports. Rows are updated in place, so that focus, selection and scrolling stay.
-import { consolectl } from "./bus.js";
-import { bytes, h, naturally, plain, setText } from "./dom.js";
-import { parseLine } from "./log.js";
-import { CONDITIONS, condition, effective, settings } from "./ports.js";
+import { printed } from "./bus.js";
+import { bytes, dateTime, h, naturally, plain, setText } from "./dom.js";
+import { parseLine, parsePort } from "./log.js";
+import { CONDITIONS, TROUBLE, condition, settings } from "./ports.js";
 
-/** Only these need an explanation. */
-const TROUBLE = ["failed", "unplugged", "absent"];
-/** Ports whose last line is read at once: the command line stays short, and so does the answer. */
+const cockpit = window.cockpit;
+/** States that are a sentence of the port. */
+const SENTENCES = ["failed", "unplugged", "open"];
+/** Ports whose last line is read by one process: the command line stays short, and so does the answer. */
 const LINES_AT_ONCE = 64;
+/** The last lines may be records, of who came and went. */
+const LINES_READ = 8;
 
 export class Overview {
     constructor(ports) {
         this.ports = ports;
         this.rows = new Map();
+        this.withoutLog = new Set();
         this.filter = h("input", { type: "search", "aria-label": "Filter the ports", placeholder: "Filter by name, description, state or user", oninput: () => this.draw() });
         this.condition = h("select", { "aria-label": "State", onchange: () => this.draw() }, h("option", { value: "" }, "All states"), ...Object.entries(CONDITIONS).map(([key, [symbol, word]]) => h("option", { value: key }, `${symbol} ${word}`)));
         this.group = h("select", { "aria-label": "Group", onchange: () => this.draw() });
@@ -60,34 +64,36 @@ export class Overview {
         if (!this.element.isConnected) return;
         this.drawGroups();
         const words = this.filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-        const members = this.group.value && new Set((this.groups().find(([name]) => name === this.group.value)?.[1] || []).flatMap(expand));
+        const isMember = this.group.value ? membership(this.groups().find(([name]) => name === this.group.value)?.[1] || []) : () => true;
         const order = [...this.ports.all.values()].sort((a, b) => naturally(a.name, b.name));
-        let shown = 0;
-        let place = this.body.firstChild;
-        for (const port of order) {
-            const row = this.row(port);
-            row.update(port);
-            const text = [port.name, effective(port).description, port.state, CONDITIONS[condition(port)][1], ...port.sessions.map(({ user }) => user)].join(" ").toLowerCase();
-            const visible =
-                words.every((word) => text.includes(word)) &&
-                (!this.condition.value || this.condition.value === condition(port)) &&
-                (!members || members.has(port.name));
-            row.element.hidden = !visible;
-            shown += visible ? 1 : 0;
-            if (row.element === place) place = place.nextSibling;
-            else this.body.insertBefore(row.element, place);
-        }
         for (const [name, row] of this.rows) {
             if (!this.ports.all.has(name)) {
                 row.element.remove();
                 this.rows.delete(name);
             }
         }
+        let shown = 0;
+        let place = this.body.firstChild;
+        for (const port of order) {
+            const row = this.row(port);
+            row.update(port);
+            const text = [port.name, port.keys.description, port.state, CONDITIONS[condition(port)][1], ...port.sessions.map(({ user }) => user)].join(" ").toLowerCase();
+            const visible =
+                words.every((word) => text.includes(word)) &&
+                (!this.condition.value || this.condition.value === condition(port)) &&
+                isMember(port.name);
+            row.element.hidden = !visible;
+            shown += visible ? 1 : 0;
+            if (row.element === place) place = place.nextSibling;
+            else this.body.insertBefore(row.element, place);
+        }
         // For the tests: how long it took from the beginning of the navigation.
         if (order.length && !this.drawnAt) this.drawnAt = performance.now();
-        const open = order.filter((port) => condition(port) === "open").length;
-        const failed = order.filter((port) => condition(port) === "failed").length;
-        setText(this.summary, `${shown === order.length ? "" : `${shown} of `}${order.length} ${order.length === 1 ? "port" : "ports"}, ${open} open${failed ? `, ${failed} not working` : ""}`);
+        const count = (kind, word) => {
+            const number = order.filter((port) => condition(port) === kind).length;
+            return number || kind === "open" ? `, ${number} ${word}` : "";
+        };
+        setText(this.summary, `${shown === order.length ? "" : `${shown} of `}${order.length} ${order.length === 1 ? "port" : "ports"}${count("open", "open")}${count("unplugged", "unplugged")}${count("failed", "not working")}`);
     }
 
     row(port) {
@@ -99,50 +105,67 @@ export class Overview {
         return row;
     }
 
-    /** The last line of each port that has received something since the last reading, as far as the user may read logs. */
+    /** The last line of each port that has received something since the last reading, as far as the user may read logs: by one process. */
     async readLines() {
-        if (!this.element.isConnected || document.hidden || this.reading) return;
-        this.reading = true;
-        const wanted = [...this.ports.all.values()]
-            .filter((port) => condition(port) === "open" && port.received > 0 && port.lineAt !== port.received)
+        if (!this.element.isConnected || cockpit.hidden || this.reading) return;
+        // A port that printed nothing denies its log to this user, or has none. It is asked again after a change of the configuration.
+        const key = `${this.ports.manager?.Revision} ${[...this.ports.all.keys()].join(" ")}`;
+        if (key !== this.linesKey) this.withoutLog.clear();
+        this.linesKey = key;
+        const ports = [...this.ports.all.values()]
+            .filter((port) => condition(port) === "open" && port.received > 0 && port.lineAt !== port.received && !this.withoutLog.has(port.name))
             .slice(0, LINES_AT_ONCE);
-        try {
-            await Promise.all(
-                wanted.map(async (port) => {
-                    port.lineAt = port.received;
-                    try {
-                        // The last ones may be notes, of who came and went.
-                        const lines = (await consolectl(["log", port.name, "-n", "8"])).trimEnd().split("\n").map(parseLine);
-                        port.lastLine = lines.reverse().find(({ kind }) => kind === "<" || kind === "")?.text || "";
-                    } catch {
-                        // Not in the port's groups, or no log: the column stays empty.
-                        port.lastLine = "";
-                    }
-                }),
-            );
-        } finally {
-            this.reading = false;
+        if (ports.length === 0) return;
+        this.reading = true;
+        for (const port of ports) port.lineAt = port.received;
+        const names = ports.map(({ name }) => name);
+        // (It prints nothing and fails if all deny it, or if one of the ports has been removed, which changes the key.)
+        const lines = lastLines(await printed(["log", names.join(","), "-n", String(LINES_READ)]).catch(() => ""), names);
+        for (const port of ports) {
+            if (lines.has(port.name)) port.lastLine = lines.get(port.name) || port.lastLine;
+            else this.withoutLog.add(port.name);
         }
-        if (wanted.length) this.draw();
+        this.reading = false;
+        this.draw();
     }
 
     drawTriggered() {
         this.triggered.hidden = this.ports.triggered.length === 0;
         this.triggered.replaceChildren(
             h("h2", {}, "Triggers that have fired"),
-            h("ul", {}, ...this.ports.triggered.slice(0, 5).map(({ port, rule, line, at }) => h("li", {}, h("a", { href: `#/log/${encodeURIComponent(port)}` }, port), ` ${at.toLocaleTimeString()} ${rule}: `, h("code", {}, plain(line))))),
+            h("ul", {}, ...this.ports.triggered.slice(0, 5).map(({ port, rule, line, at }) => h("li", {}, h("a", { href: `#/log/${encodeURIComponent(port)}` }, port), ` ${dateTime(at)} ${plain(rule)}: `, h("code", {}, plain(line))))),
         );
     }
 }
 
-/** The ports that a member of a group means: `p[01-48]` is a range. A `*` or `?` is matched against nothing here. */
+/** Port → its device's last line, of the output of `consolectl log`, which names the port if there are several; "" if it has only records. */
+function lastLines(text, names) {
+    const found = new Map();
+    for (const line of text.split("\n").filter(Boolean)) {
+        const [name, rest] = names.length === 1 ? [names[0], line] : parsePort(line);
+        const { kind, text: said } = parseLine(rest);
+        found.set(name, kind === "<" || kind === "" ? said : found.get(name) || "");
+    }
+    return found;
+}
+
+/** Whether a port is one of a group's members: `p[01-48]` is a range, `*` and `?` are those of a shell. */
+function membership(members) {
+    const names = members.flatMap(expand);
+    const plainNames = new Set(names);
+    const globs = names
+        .filter((name) => /[*?]/.test(name))
+        .map((name) => new RegExp(`^${name.replace(/[.+^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*").replaceAll("?", ".")}$`));
+    return (name) => plainNames.has(name) || globs.some((glob) => glob.test(name));
+}
+
 function expand(member) {
     const range = /^(.*)\[(\d+)-(\d+)\](.*)$/.exec(member);
     if (!range) return [member];
     const [, before, first, last, after] = range;
     const names = [];
     for (let number = Number(first); number <= Number(last) && names.length < 4096; number += 1) {
-        names.push(`${before}${String(number).padStart(first.length, "0")}${after}`);
+        for (const begin of expand(before)) names.push(`${begin}${String(number).padStart(first.length, "0")}${after}`);
     }
     return names;
 }
@@ -182,27 +205,32 @@ class Row {
     update(port) {
         const kind = condition(port);
         const [symbol, word] = CONDITIONS[kind];
-        const keys = effective(port);
+        const why = this.explanation(port, kind);
+        const { keys, unit, sessions, received, sent, errors, lastLine } = port;
+        const shown = JSON.stringify([kind, why, keys.description, settings(keys), unit, sessions, received, sent, errors, lastLine]);
+        if (shown === this.shown) return;
+        this.shown = shown;
         this.element.className = `is-${kind}`;
         setText(this.symbol, symbol);
-        setText(this.word, kind === "failed" ? "error" : word);
-        setText(this.why, this.explanation(port, kind));
+        setText(this.word, word);
+        setText(this.why, why);
         setText(this.description, plain(keys.description || ""));
-        setText(this.settings, settings(keys));
-        setText(this.users, port.sessions.map((session) => `${session.user}${session.writes ? " ✎" : ""}`).join(", "));
-        this.users.title = port.sessions.map((session) => `${session.user} from ${session.from}, ${session.writes ? "read-write" : "read-only"}`).join("\n");
-        setText(this.received, port.received ? bytes(port.received) : "");
-        setText(this.sent, port.sent ? bytes(port.sent) : "");
-        setText(this.errors, port.errors ? String(port.errors) : "");
-        setText(this.line, plain(port.lastLine || "").slice(0, 200));
+        setText(this.settings, plain(settings(keys)));
+        setText(this.users, sessions.map(({ user, writes }) => `${user}${writes ? " ✎" : ""}`).join(", "));
+        this.users.title = sessions.map(({ user, from, writes }) => `${user} from ${from}, ${writes ? "read-write" : "read-only"}`).join("\n");
+        setText(this.received, received ? bytes(received) : "");
+        setText(this.sent, sent ? bytes(sent) : "");
+        setText(this.errors, errors ? String(errors) : "");
+        setText(this.line, plain(lastLine).slice(0, 200));
         if (port.unit) this.journal.href = `/system/logs#/?priority=info&service=${encodeURIComponent(port.unit)}`;
     }
 
-    /** The state's own sentence, which says what would help; otherwise what doctor has found. */
+    /** What the state's word leaves out, what would help in doctor's words, and what the log has lost. */
     explanation(port, kind) {
-        const state = port.state || "";
-        const own = kind === "failed" || (kind === "unplugged" && state !== "unplugged") || (kind === "open" && state !== "open") ? state : "";
+        const { state = "", logLost } = port;
+        const own = SENTENCES.includes(kind) && state !== CONDITIONS[kind][1] ? state.replace(/^unplugged (?=since)/, "") : "";
         const finding = TROUBLE.includes(kind) && this.ports.findings.find((found) => found.port === port.name);
-        return plain(own || (finding ? `${finding.problem} — ${finding.fix}` : ""));
+        const lost = logLost ? `${bytes(logLost)} of the output are missing in the log` : "";
+        return plain([own || finding?.problem, finding?.fix, lost].filter(Boolean).join(" — "));
     }
 }

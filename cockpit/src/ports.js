@@ -1,18 +1,27 @@
-// What is known of the ports, kept up to date: systemd's signals say when a port's state changes, signals of org.consoleserver1
-// when the configuration does; counters are polled while the page is visible.
-import { PORT, TOP, MANAGER, json, manager, objects, onManager, onPorts, onUnits, portCall, portName, portPath, properties, property } from "./bus.js";
+// What is known of the ports, kept up to date while the page is visible: systemd's signals say when a port's state changes, signals of
+// org.consoleserver1 when the configuration does; counters are polled.
+import { MANAGER, PORT, TOP, json, listPorts, manager, onManager, onPorts, portCall, properties, property, watchUnits } from "./bus.js";
+import { naturally, sentence } from "./dom.js";
 
+const cockpit = window.cockpit;
 /**
- * How often counters are read while the page is visible, if a port's STATUS= has changed since, which has the bytes of both directions:
- * by one consolectl, which asks all ports that run. While no device talks, nothing is read.
+ * How often counters and users are read while the page is visible: by one call, which asks all ports that run. A port reports changes of
+ * its state at once, but its counters only every 30 s, and which of several users has write access not at all.
  */
-const POLL_MS = 5000;
-/** Every so many times everything is read in any case, and also why ports do not run. */
-const LIST_EVERY = 12;
+const POLL_MS = 10_000;
+/** Every so many times it is also read which of the ports that do not run have a device, by a process. */
+const LIST_EVERY = 6;
 /** Signals within this time are answered by one reading: a unit that starts sends about ten of them. */
 const COALESCE_MS = 60;
 /** A full listing is repeated this often at most: each of 48 ports that are created in a row sends signals. */
 const RELIST_MS = 500;
+/** Doctor is asked why a port has stopped working, this much later, and this often at most: it looks at every port, unit and tty. */
+const EXAMINE_DELAY_MS = 1000;
+const EXAMINE_EVERY_MS = 30_000;
+/** States for which doctor says what would help. */
+export const TROUBLE = ["failed", "unplugged", "absent"];
+/** The state of a port that does not run, on the bus. */
+const NOT_RUNNING = "not running";
 
 export class Ports extends EventTarget {
     constructor() {
@@ -21,30 +30,67 @@ export class Ports extends EventTarget {
         this.all = new Map();
         this.manager = null;
         this.mayAdminister = false;
-        this.error = null;
+        /** Why the ports are not known, and why their counters are not: sentences. */
+        this.listError = null;
+        this.pollError = null;
         this.loaded = false;
         this.findings = [];
         this.doctorError = null;
         this.triggered = [];
         this.changedUnits = new Set();
         this.statusWords = new Map();
+        this.polls = 0;
+        this.listings = 0;
         this.unitTimer = null;
         this.listTimer = null;
+        this.examineTimer = null;
+        this.examinedAt = 0;
         this.pollTimer = null;
+        this.stopWatching = null;
     }
 
     start() {
-        this.list();
-        onUnits(
-            (unit, status) => this.unitChanged(unit, status),
-            () => (this.withoutSignals = true),
-        );
         onPorts(() => this.listSoon());
         onManager((member, args) => this.signalled(member, args));
-        document.addEventListener("visibilitychange", () => {
-            if (!document.hidden) this.list();
+        cockpit.addEventListener("visibilitychange", () => {
+            if (cockpit.hidden) this.sleep();
+            else this.wake();
         });
-        this.pollTimer = setInterval(() => document.hidden || this.pollIfNeeded(), POLL_MS);
+        this.wake();
+        // A page that is loaded in the background reads once.
+        if (cockpit.hidden) this.sleep();
+    }
+
+    /** The page is shown: units are watched, counters are polled, and what has changed while it was hidden is read. */
+    wake() {
+        if (!this.stopWatching) {
+            this.stopWatching = watchUnits(
+                (unit, status) => this.unitChanged(unit, status),
+                () => (this.withoutSignals = true),
+            );
+            this.pollTimer = setInterval(() => {
+                this.polls += 1;
+                this.poll(this.withoutSignals || this.polls % LIST_EVERY === 0);
+            }, POLL_MS);
+        }
+        this.list();
+    }
+
+    /** The page is hidden, by another tab of the browser or another page of Cockpit: nothing is read. */
+    sleep() {
+        this.stopWatching?.();
+        this.stopWatching = null;
+        clearInterval(this.pollTimer);
+    }
+
+    get error() {
+        return this.listError || this.pollError;
+    }
+
+    /** The port that a view shows before one is chosen: one that is open, as reading the log of an idle one would start it. */
+    first() {
+        const names = [...this.all.keys()].sort(naturally);
+        return names.find((name) => condition(this.all.get(name)) === "open") || names[0];
     }
 
     get(name) {
@@ -56,7 +102,7 @@ export class Ports extends EventTarget {
     }
 
     listSoon() {
-        if (this.listTimer) return;
+        if (this.listTimer || cockpit.hidden) return;
         this.listTimer = setTimeout(() => {
             this.listTimer = null;
             this.list();
@@ -80,44 +126,31 @@ export class Ports extends EventTarget {
 
     async listNow() {
         try {
-            const manager = Promise.all([properties(TOP, MANAGER), this.askRights()]);
+            const rest = Promise.all([properties(TOP, MANAGER), manager("MayAdminister")]);
             // (A failure of the one that is not awaited yet is reported below.)
-            manager.catch(() => {});
-            const found = await objects();
+            rest.catch(() => {});
+            const [listed, [running]] = await Promise.all([listPorts(), manager("RunningPorts")]);
             const before = this.all;
-            this.all = new Map();
-            for (const [path, values] of found) {
-                const name = portName(path);
-                const port = before.get(name) || { name, path, sessions: [], lastLine: "" };
-                this.all.set(name, Object.assign(port, taken(values)));
-            }
-            this.error = null;
+            this.all = new Map(listed.map((port) => [port.name, Object.assign(before.get(port.name) || blank(), port)]));
+            this.take(running);
+            this.listError = null;
+            this.listings += 1;
             // The ports are shown before it is known what the user may do.
             this.announce();
-            [this.manager, this.mayAdminister] = await manager;
+            const [values, [may]] = await rest;
+            this.manager = values;
+            this.mayAdminister = may;
             this.loaded = true;
         } catch (error) {
-            this.error = error;
+            this.listError = `The administration service does not answer: ${sentence(error)}`;
         }
         this.announce();
-        if (!this.error) await this.poll(true);
-    }
-
-    async askRights() {
-        const [may] = await manager("MayAdminister");
-        return may;
-    }
-
-    /** The manager's own properties. */
-    async readManager() {
-        this.manager = await properties(TOP, MANAGER);
-        this.announce();
+        if (!this.listError) await this.poll(true);
     }
 
     unitChanged(unit, status) {
-        this.stirred = true;
         if (status !== undefined) {
-            // A port that talks has a new STATUS= every second, of which only the counters differ: the poll reads these.
+            // If only its counters differ: the poll reads these.
             const words = status.replace(/\d+ (bytes )?(in|out)\b/g, "");
             if (this.statusWords.get(unit) === words) return;
             this.statusWords.set(unit, words);
@@ -128,7 +161,10 @@ export class Ports extends EventTarget {
             this.unitTimer = null;
             const units = this.changedUnits;
             this.changedUnits = new Set();
-            await Promise.all([...this.all.values()].filter((port) => units.has(port.unit)).map((port) => this.readPort(port)));
+            const ports = [...this.all.values()].filter((port) => units.has(port.unit));
+            const before = ports.map(condition);
+            await Promise.all(ports.map((port) => this.readPort(port)));
+            if (ports.some((port, index) => condition(port) !== before[index] && TROUBLE.includes(condition(port)))) this.examineSoon();
             this.announce();
         }, COALESCE_MS);
     }
@@ -144,53 +180,42 @@ export class Ports extends EventTarget {
         }
     }
 
-    pollIfNeeded() {
-        this.polls = (this.polls || 0) + 1;
-        const all = this.polls % LIST_EVERY === 0;
-        // No signal says which of several users has write access now.
-        const shared = [...this.all.values()].some(({ sessions }) => sessions.length > 1);
-        if (all || this.stirred || shared || this.withoutSignals) {
-            this.stirred = false;
-            this.poll(all);
-        }
+    /** Counters and users of the ports that run, by one call; `all`: also which of the others have a device. */
+    poll(all = false) {
+        if (this.polling && all) return this.polling.then(() => this.poll(true));
+        this.polling ||= this.pollNow(all).finally(() => (this.polling = null));
+        return this.polling;
     }
 
-    /** Counters and users of the ports that run, by one process; and why those that do not run do not. */
-    async poll(all = false) {
-        if (this.polling) return;
-        this.polling = true;
+    async pollNow(all) {
         let changed = true;
         try {
-            const asked = [json(["status", "--json"], true)];
-            if (all || this.withoutSignals) asked.push(json(["list", "--json"], true));
-            const [status, listed = []] = await Promise.all(asked);
-            const seen = JSON.stringify([status, listed]);
-            changed = all || listed.length > 0 || seen !== this.seen;
+            const [[running], listed] = await Promise.all([manager("RunningPorts"), all ? json(["list"]) : []]);
+            const seen = JSON.stringify(running);
+            changed = all || seen !== this.seen;
             this.seen = seen;
             for (const { port: name, state, plugged } of listed) {
                 const port = this.all.get(name);
                 if (port) Object.assign(port, { state, plugged });
             }
-            const running = new Set();
-            for (const { port: name, received, sent, errors, users, state } of status) {
-                const port = this.all.get(name);
-                if (!port) continue;
-                running.add(name);
-                port.moved = port.received !== received;
-                Object.assign(port, { received, sent, errors, state });
-                port.sessions = users.map((user) => (Array.isArray(user) ? session(user) : user));
-            }
-            for (const port of this.all.values()) {
-                if (!running.has(port.name)) port.sessions = [];
-            }
+            this.take(running);
             this.pollError = null;
         } catch (error) {
-            this.pollError = error;
-        } finally {
-            this.polling = false;
+            this.pollError = `The states of the ports are not current: ${sentence(error)}`;
         }
         if (changed) this.announce();
         this.announce("poll");
+    }
+
+    /** What the ports that run report. */
+    take(running) {
+        const reports = new Map(running.map(([name, ...report]) => [name, report]));
+        for (const port of this.all.values()) {
+            const [state, counters, sessions] = reports.get(port.name) || [NOT_RUNNING, {}, []];
+            // `list` has better words for some of the others.
+            if (reports.has(port.name) || condition(port) === "open") port.state = state;
+            Object.assign(port, counted(counters), { sessions: sessions.map(session) });
+        }
     }
 
     signalled(member, args) {
@@ -202,26 +227,30 @@ export class Ports extends EventTarget {
             this.announce("triggered");
             this.announce();
         } else if (member === "Changed") {
-            const [action, [who, from], revision, , , text] = args;
-            this.lastChange = { action, who, from, revision, text, at: new Date() };
-            this.announce("changed");
+            const [, , , , , text] = args;
+            this.lastChange = { text, at: new Date() };
             this.listSoon();
         }
     }
 
+    examineSoon() {
+        if (this.examineTimer) return;
+        this.examineTimer = setTimeout(() => {
+            this.examineTimer = null;
+            if (!cockpit.hidden) this.examine();
+        }, Math.max(EXAMINE_DELAY_MS, this.examinedAt + EXAMINE_EVERY_MS - Date.now()));
+    }
+
     /** Why ports do not work, and what would help. Root is shown more; this runs as the user. */
-    async examine() {
+    async examine(options = {}) {
+        this.examinedAt = Date.now();
         try {
-            this.findings = await json(["doctor", "--json"], true);
+            this.findings = await json(["doctor"], options);
             this.doctorError = null;
         } catch (error) {
             this.doctorError = error;
         }
         this.announce();
-    }
-
-    path(name) {
-        return this.all.get(name)?.path || portPath(name);
     }
 }
 
@@ -229,27 +258,20 @@ function session([user, from, since, writes]) {
     return { user, from, since, writes };
 }
 
-/** The properties of a port on the bus that the page shows. */
-function taken(values) {
-    const counters = values.Counters || {};
+/** The counters that the page shows. Drivers count errors; those of a pty do not. */
+function counted(counters) {
     const errors = ["framing", "parity", "overruns"].filter((name) => name in counters);
     return {
-        state: values.State,
-        unit: values.Unit,
-        users: values.Users,
         received: counters.received ?? null,
         sent: counters.sent ?? null,
-        errors: errors.length ? errors.reduce((sum, name) => sum + unwrapNumber(counters[name]), 0) : null,
+        errors: errors.length ? errors.reduce((sum, name) => sum + counters[name], 0) : null,
         logLost: counters["log-lost"] ?? 0,
-        candidate: values.Candidate,
-        running: values.Running,
-        committed: values.Committed,
-        origins: values.Origins,
     };
 }
 
-function unwrapNumber(value) {
-    return typeof value === "number" ? value : value?.v ?? 0;
+/** A port of which nothing is known yet. */
+function blank() {
+    return { state: NOT_RUNNING, sessions: [], lastLine: "" };
 }
 
 /** What kind of state it is: the symbol and colour follow it, and the word stands beside them. */
@@ -257,7 +279,7 @@ export function condition(port) {
     const state = port.state || "";
     if (/^open\b/.test(state)) return "open";
     if (/^unplugged/.test(state)) return "unplugged";
-    if (state === "not running") return port.plugged === false ? "absent" : "idle";
+    if (state === NOT_RUNNING) return port.plugged === false ? "absent" : "idle";
     if (state === "not enabled") return "disabled";
     if (/^(new, not reloaded|removed, not committed)$/.test(state)) return "pending";
     return "failed";
@@ -273,15 +295,7 @@ export const CONDITIONS = {
     failed: ["✕", "error"],
 };
 
-/** The configuration in effect for display: that of the port as it runs, or as the next reload will have it. */
-export function effective(port) {
-    return Object.keys(port.running || {}).length ? port.running : port.candidate || port.committed || {};
-}
-
 export function settings(keys) {
+    if (keys.source) return keys.source;
     return keys.baud === undefined ? "" : `${keys.baud} ${keys.bytesize}${keys.parity}${keys.stopbits}`;
-}
-
-export function writer(port) {
-    return port.sessions.find((session) => session.writes)?.user || "";
 }

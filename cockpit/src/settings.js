@@ -1,6 +1,6 @@
 // The settings of a port: a form over the candidate. Every value is checked by the daemon, whose sentence is shown.
-import { manager, portCall, variant } from "./bus.js";
-import { h, id, naturally, plain, sentence, setText } from "./dom.js";
+import { manager, portCall, portKeys, variant } from "./bus.js";
+import { alert, h, id, naturally, plain, sentence, setText } from "./dom.js";
 import { KEYS, parse, show } from "./keys.js";
 
 const cockpit = window.cockpit;
@@ -9,6 +9,9 @@ export class Settings {
     constructor(ports) {
         this.ports = ports;
         this.name = null;
+        /** The keys of the port, and of which reading of the configuration they are. */
+        this.keys = null;
+        this.keysOf = null;
         this.edited = new Set();
         this.fields = new Map();
         this.choice = h("select", { "aria-label": "Port", onchange: () => cockpit.location.go(["settings", this.choice.value]) });
@@ -61,9 +64,10 @@ export class Settings {
     }
 
     open(name) {
-        const known = this.ports.get(name) ? name : this.name || [...this.ports.all.keys()][0];
+        const known = this.ports.get(name) ? name : this.name || this.ports.first();
         if (known !== this.name) {
             this.name = known;
+            this.keys = null;
             this.edited.clear();
             this.result.replaceChildren();
         }
@@ -79,9 +83,10 @@ export class Settings {
         }
         this.choice.value = this.name || "";
         const port = this.ports.get(this.name);
-        this.form.hidden = !port;
-        if (!port) return;
-        const { candidate, running, committed, origins } = port;
+        if (port) this.load(port);
+        this.form.hidden = !port || !this.keys;
+        if (this.form.hidden) return;
+        const { candidate, running, committed, origins } = this.keys;
         for (const { key, input, note, reset } of this.fields.values()) {
             const value = candidate[key.name];
             if (!this.edited.has(key.name)) {
@@ -103,20 +108,35 @@ export class Settings {
         this.triggers.replaceChildren(...(triggers.length ? [h("h2", {}, "Triggers"), h("ul", {}, ...triggers.map(([key, value]) => h("li", {}, h("code", {}, plain(`${key} = ${show(value)}`)))))] : []));
     }
 
+    /** Reads the keys, unless they are those of the last listing: the configuration changes with one. */
+    async load(port) {
+        const listing = `${this.ports.listings} ${port.name}`;
+        if (this.keysOf === listing) return;
+        this.keysOf = listing;
+        try {
+            const keys = await portKeys(port);
+            if (this.keysOf !== listing) return;
+            this.keys = keys;
+        } catch (error) {
+            this.say("danger", `The settings of ${port.name} cannot be read: ${sentence(error)}`);
+        }
+        this.draw();
+    }
+
     /** Sets every edited key at once: all of them or none. */
     async set() {
-        const port = this.ports.get(this.name);
+        const { candidate } = this.keys;
         const values = [];
         const unset = [];
         for (const name of this.edited) {
             const { key, input } = this.fields.get(name);
             const text = key.type === "flag" ? String(input.checked) : input.value;
             if (key.optional && !text.trim()) {
-                if (name in port.candidate) unset.push([this.name, name]);
+                if (name in candidate) unset.push([this.name, name]);
                 continue;
             }
             const value = parse(key, text);
-            if (show(value) !== show(port.candidate[name])) values.push([this.name, name, variant(value)]);
+            if (show(value) !== show(candidate[name])) values.push([this.name, name, variant(value)]);
         }
         const remarks = [];
         let revision = this.ports.manager.Revision;
@@ -136,7 +156,7 @@ export class Settings {
     }
 
     call(member, args = [], type = "") {
-        return portCall(this.ports.path(this.name), member, args, type);
+        return portCall(this.ports.get(this.name).path, member, args, type);
     }
 
     async run(label, action) {
@@ -151,6 +171,6 @@ export class Settings {
     }
 
     say(kind, text) {
-        this.result.replaceChildren(h("div", { class: `alert ${kind}`, role: kind ? "alert" : "status" }, h("span", {}, plain(text))));
+        this.result.replaceChildren(alert(kind, text));
     }
 }

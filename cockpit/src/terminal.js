@@ -3,8 +3,8 @@
 import { FitAddon } from "@xterm/addon-fit";
 import { SearchAddon } from "@xterm/addon-search";
 import { Terminal } from "@xterm/xterm";
-import { bytes, h, id, setText } from "./dom.js";
-import { CONDITIONS, condition, effective, settings } from "./ports.js";
+import { alert, bytes, h, id, setText } from "./dom.js";
+import { CONDITIONS, condition, settings } from "./ports.js";
 
 const cockpit = window.cockpit;
 /** Lines that can be scrolled back in the tab. The port's log has the others. */
@@ -18,13 +18,13 @@ const PENDING_MAX = 1 << 20;
 const PENDING_LOW = 1 << 16;
 /** What the page remembers of open consoles over a reload or a lost connection; per browser tab. */
 const OPEN = "consoleserver:open";
-/** How often the users of the consoles in view are read. No signal says that another of them has write access now. */
+/** How often the users of a console in view that has several are read. No signal says that another of them has write access now. */
 const ROSTER_MS = 1000;
 
-export const encoder = new TextEncoder();
+const encoder = new TextEncoder();
 
 /** The bytes of an escape prefix in caret notation, `^Ec`; null for `none`. */
-export function prefixBytes(notation) {
+function prefixBytes(notation) {
     const found = [];
     for (let index = 0; index < notation.length; index += 1) {
         if (notation[index] === "^" && index + 1 < notation.length) {
@@ -179,7 +179,7 @@ class Session {
     connect() {
         this.bar.replaceChildren();
         this.ended = false;
-        this.prefix = prefixBytes(effective(this.port || {}).escape ?? "^Ec");
+        this.prefix = prefixBytes(this.port?.keys.escape ?? "^Ec");
         const { rows, cols } = this.terminal;
         const words = ["consolectl", "connect"];
         // The buttons need escape keys. Where the port has none, this session has these.
@@ -259,7 +259,7 @@ class Session {
     }
 
     notice(text, ...more) {
-        this.bar.replaceChildren(h("div", { class: "alert", role: "alert" }, h("span", {}, text), ...more));
+        this.bar.replaceChildren(alert("warning", text, ...more));
     }
 
     /** After a lost connection: what the device has sent in the meantime. */
@@ -286,7 +286,7 @@ class Session {
         const [symbol, word] = CONDITIONS[condition(port)];
         const people = port.sessions.map((session) => `${session.user}: ${session.writes ? "read-write" : "read-only"}`);
         const state = condition(port) === "failed" || condition(port) === "unplugged" ? port.state : word;
-        setText(this.roster, [`${symbol} ${state}`, settings(effective(port)), effective(port).description, ...people].filter(Boolean).join(" · "));
+        setText(this.roster, [`${symbol} ${state}`, settings(port.keys), port.keys.description, ...people].filter(Boolean).join(" · "));
     }
 
     dispose() {
@@ -327,8 +327,9 @@ export class Consoles {
     }
 
     async readRosters() {
-        if (document.hidden || this.element.hidden || this.readingRosters) return;
-        const shown = [...this.sessions.values()].filter((session) => !session.element.hidden && session.port);
+        if (cockpit.hidden || this.element.hidden || this.readingRosters) return;
+        const shown = [...this.sessions.values()].filter((session) => !session.element.hidden && session.port?.sessions.length > 1);
+        if (shown.length === 0) return;
         this.readingRosters = true;
         await Promise.all(shown.map((session) => this.ports.readPort(session.port)));
         this.readingRosters = false;

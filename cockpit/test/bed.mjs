@@ -178,7 +178,7 @@ const steps = {
         await press(alice, "Commit, and roll back unless confirmed within");
         await saysInMain(alice, "unless it is confirmed");
         await press(alice, "Confirm");
-        await saysInMain(alice, "Nothing is uncommitted");
+        await saysInMain(alice, "No uncommitted changes");
         const committed = inside("cat", "/etc/consoleserver/config.toml");
         assert.match(committed, /115200/);
         assert.match(committed, /the core switch/);
@@ -194,7 +194,7 @@ const steps = {
         await chrome.open(alice.frame, "changes");
         await saysInMain(alice, "root");
         await press(alice, "Revert all");
-        await saysInMain(alice, "Nothing is uncommitted");
+        await saysInMain(alice, "No uncommitted changes");
     },
 
     async "logs: lines, a search, what is added, a day's activity"() {

@@ -29,11 +29,14 @@ export async function visitor(browser, url, options = {}) {
     page.on("console", (message) => {
         if (message.type() === "error" && message.location().url.includes("/consoleserver/")) errors.push(message.text());
     });
+    // What the page says to cockpit-ws, without the messages that only keep the connection alive.
+    const sent = [];
+    page.on("websocket", (socket) => socket.on("framesent", ({ payload }) => /"command":\s*"(ping|pong)"/.test(payload) || sent.push(String(payload))));
     page.on("dialog", (dialog) => {
         errors.push(`a dialog was opened: ${dialog.message()}`);
         dialog.dismiss();
     });
-    return { context, page, blocked, errors, url };
+    return { context, page, blocked, errors, sent, url };
 }
 
 /** Logs in by PAM at Cockpit's login page and opens the consoles; the frame of our page. */

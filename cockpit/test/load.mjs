@@ -45,17 +45,32 @@ const steps = {
         const busy = async () => (await client.send("Performance.getMetrics")).metrics.find(({ name }) => name === "TaskDuration").value;
         // What the page reads once, doctor among it, is over.
         await pause(15000);
-        for (const [what, hide] of [["visible", false], ["hidden", true]]) {
-            await alice.frame.evaluate((hidden) => {
-                Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
-            }, hide);
-            await pause(2000);
-            const [before, tab] = [used(), await busy()];
+        // Processes that the page starts; each call on the bus is console-admin's work, which is in the machine's time.
+        await alice.frame.evaluate(() => {
+            const { spawn } = window.cockpit;
+            window.spawned = 0;
+            window.cockpit.spawn = (...words) => {
+                window.spawned += 1;
+                return spawn(...words);
+            };
+        });
+        const hide = (hidden) =>
+            alice.frame.evaluate((value) => {
+                Object.defineProperty(document, "hidden", { configurable: true, get: () => value });
+                document.dispatchEvent(new Event("visibilitychange"));
+            }, hidden);
+        for (const [what, hidden, talking] of [["hidden", true, false], ["visible", false, false], ["hidden, 48 devices talk", true, true], ["visible, 48 devices talk", false, true]]) {
+            shell(talking ? "touch /run/talk" : "rm -f /run/talk");
+            await hide(hidden);
+            await pause(4000);
+            const [before, tab, spawned] = [used(), await busy(), await alice.frame.evaluate(() => window.spawned)];
             await pause(SECONDS * 1000);
             const share = (amount) => `${((100 * amount) / SECONDS).toFixed(2)} %`;
-            row(`idle overview of 48 ports, ${what}: the tab's thread, of a core`, share((await busy()) - tab));
-            row(`idle overview of 48 ports, ${what}: the whole machine behind it, of a core`, share((used() - before) / 1e6));
+            const [thread, machineTime, processes] = [(await busy()) - tab, (used() - before) / 1e6, (await alice.frame.evaluate(() => window.spawned)) - spawned];
+            row(`idle overview of 48 ports, ${what}: the tab's thread; the whole machine behind it, of a core; processes started a minute`, `${share(thread)}; ${share(machineTime)}; ${(processes * 60) / SECONDS}`);
+            if (hidden) assert.equal(processes, 0, "a hidden page has started a process");
         }
+        shell("rm -f /run/talk");
         await alice.frame.evaluate(() => delete document.hidden);
     },
 

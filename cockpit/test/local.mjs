@@ -57,12 +57,40 @@ async function hostile() {
     await says("the attack is over");
 }
 
+/** While the page is hidden it asks for nothing; when it is shown again it knows what has happened. */
+async function hidden() {
+    await page.evaluate(() => window.cockpit.location.go([]));
+    const hide = (value) =>
+        page.evaluate((isHidden) => {
+            Object.defineProperty(document, "hidden", { configurable: true, get: () => isHidden });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }, value);
+    await hide(true);
+    const before = await page.evaluate(() => window.consoleserver.ports.get("demo").received);
+    await page.evaluate(() => window.consoleserver.views.console.sessions.get("demo").type(new TextEncoder().encode("unseen")));
+    await chrome.waitForText(page, "demo", "unseen", 20000);
+    const sent = who.sent.length;
+    // Longer than the interval of the poll.
+    await page.waitForTimeout(11000);
+    assert.deepEqual(who.sent.slice(sent), [], "a hidden page has asked for something");
+    assert.equal(await page.evaluate(() => window.consoleserver.ports.get("demo").received), before);
+    await hide(false);
+    await shows("what was received while it was hidden", (count) => window.consoleserver.ports.get("demo").received >= count + "unseen".length, before);
+}
+
+/** A port that hangs is a row with a sentence, and the others are shown as they are. */
+async function silent() {
+    await shows("the port that does not answer", () => document.querySelector('tr[data-port="gone"]')?.innerText.includes("gone is not running"));
+    await shows("the other one", () => document.querySelector('tr[data-port="demo"]')?.innerText.includes("open"));
+}
+
 async function settings() {
     await page.evaluate(() => window.cockpit.location.go(["settings", "demo"]));
+    await shows("the settings", () => window.consoleserver.views.settings.keys);
     // The page knows each key that the daemon has a value for.
     const unknown = await page.evaluate(() => {
         const known = new Set(window.consoleserver.views.settings.fields.keys());
-        return Object.keys(window.consoleserver.ports.get("demo").candidate).filter((key) => !known.has(key));
+        return Object.keys(window.consoleserver.views.settings.keys.candidate).filter((key) => !known.has(key));
     });
     assert.deepEqual(unknown, [], "keys of the daemon that the settings page does not have: cockpit/src/keys.js");
     await page.getByLabel("Data bits").selectOption("7");
@@ -76,8 +104,12 @@ async function settings() {
     await shows("a difference", () => document.querySelector(".diff del")?.textContent === "8" && document.querySelector(".diff ins").textContent === "7");
     await press("Commit, and roll back unless confirmed within");
     await shows("a count-down", () => /^[0-5]:\d\d$/.test(document.querySelector("[role=timer]")?.textContent));
+    // It goes on, and what is read in the meantime does not set it back.
+    await shows("a count-down that goes on", () => document.querySelector("[role=timer]").textContent <= "4:57");
+    await page.evaluate(() => window.consoleserver.ports.poll(true));
+    assert.ok((await page.locator("[role=timer]").innerText()) <= "4:57", "the count-down was set back");
     await press("Confirm");
-    await says("Nothing is uncommitted");
+    await says("No uncommitted changes");
 }
 
 /** What the page asks of D-Bus is there, with these types: an introspection is compared with what src/bus.js and others call. */
@@ -98,7 +130,7 @@ async function contract() {
     });
     const wanted = {
         "Manager.Changes": "", "Manager.Commit": "t", "Manager.CommitConfirmed": "tu", "Manager.CommitMine": "tu", "Manager.Confirm": "",
-        "Manager.MayAdminister": "", "Manager.Reload": "", "Manager.ReloadPorts": "as", "Manager.Revert": "", "Manager.SetMany": "asa(ssv)t",
+        "Manager.MayAdminister": "", "Manager.RunningPorts": "", "Manager.Reload": "", "Manager.ReloadPorts": "as", "Manager.Revert": "", "Manager.SetMany": "asa(ssv)t",
         "Manager.Unset": "sst", "Manager.UnsetMany": "a(ss)t", "Manager.Candidate": "a{sv}", "Manager.Conflicts": "as",
         "Manager.ConfirmWithin": "u", "Manager.LastCommit": "(ssu)", "Manager.Revision": "t", "Manager.Uncommitted": "u",
         "Manager.Changed": "s(ssss)ta(sss)us", "Manager.Triggered": "sss",
@@ -110,7 +142,7 @@ async function contract() {
 }
 
 let failed = false;
-for (const step of [overview, terminal, hostile, settings, contract]) {
+for (const step of [overview, silent, terminal, hostile, hidden, settings, contract]) {
     const began = Date.now();
     try {
         await step();

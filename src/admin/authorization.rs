@@ -54,7 +54,7 @@ const TABLE: &[(&str, &[&str], Permission)] = {
     use Permission::{Commit, Configure, Manage, Nothing, Port, Power};
     &[
         ("org.freedesktop.DBus.ObjectManager", &["GetManagedObjects"], Nothing),
-        ("org.consoleserver1.Manager", &["Changes", "MayAdminister"], Nothing),
+        ("org.consoleserver1.Manager", &["Changes", "ListPorts", "MayAdminister", "RunningPorts"], Nothing),
         (
             "org.consoleserver1.Manager",
             &["CreatePort", "RenamePort", "CopyPort", "RemovePort", "Set", "SetMany", "Unset"],

@@ -57,6 +57,32 @@ pub struct Session {
     pub writes: bool,
 }
 
+/// A port of any of the three configurations.
+#[derive(Debug, Clone, Serialize, Deserialize, Type)]
+pub struct ListedPort {
+    pub path: OwnedObjectPath,
+    pub name: String,
+    /// As the property `Unit`.
+    pub unit: String,
+    /// Those of [`LISTED_KEYS`] that have a value, as the port runs, or as it would.
+    pub keys: Keys,
+}
+
+/// What a list of ports shows of each.
+pub const LISTED_KEYS: [&str; 7] =
+    ["description", "source", "baud", "bytesize", "parity", "stopbits", "escape"];
+
+/// A port that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
+pub struct RunningPort {
+    pub name: String,
+    /// As the property `State`.
+    pub state: String,
+    /// As the property `Counters`; empty if the port does not reply.
+    pub counters: HashMap<String, u64>,
+    pub sessions: Vec<Session>,
+}
+
 /// The object path of a port. Characters that D-Bus paths do not allow become `_xx` (as in
 /// sd_bus_path_encode(3)).
 pub fn port_path(port: &PortName) -> OwnedObjectPath {
@@ -143,6 +169,11 @@ pub trait Manager {
     fn revert(&self) -> zbus::Result<Vec<String>>;
     /// All uncommitted changes, including those that run.
     fn changes(&self) -> zbus::Result<Vec<Change>>;
+    /// All ports, with the keys that a list shows: a tenth of `GetManagedObjects`, which has all keys of three
+    /// configurations.
+    fn list_ports(&self) -> zbus::Result<Vec<ListedPort>>;
+    /// State, counters and sessions of the ports that run, without their keys.
+    fn running_ports(&self) -> zbus::Result<Vec<RunningPort>>;
     /// Whether the caller may change anything.
     fn may_administer(&self) -> zbus::Result<bool>;
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -18,7 +19,10 @@ const CACHE_LIFETIME: Duration = Duration::from_millis(250);
 /// For one port to reply. A port that hangs must not block the list of all.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
-type StatusResult = Result<Status, String>;
+/// Ports that are queried concurrently: each query has a thread, and one port that hangs must not add up with the next one.
+const AT_ONCE: usize = 16;
+
+pub type StatusResult = Result<Status, String>;
 
 /// The latest replies of the ports.
 pub struct Live {
@@ -68,6 +72,14 @@ impl Live {
         };
         self.printed.lock().await.insert(port.clone(), (Instant::now(), printed.clone()));
         Some(printed)
+    }
+
+    /// The status of each port that runs, in the order of the names.
+    pub async fn statuses(&self) -> Result<Vec<(PortName, StatusResult)>, UnitsError> {
+        let ask = |port: PortName| async move { self.status(&port).await.map(|status| (port, status)) };
+        let active = futures_util::stream::iter(self.active().await?);
+        let replies: Vec<_> = active.map(ask).buffered(AT_ONCE).collect().await;
+        Ok(replies.into_iter().flatten().collect())
     }
 
     /// One request over the port's socket. It is bounded by the client's timeout.

@@ -9,12 +9,12 @@ use zbus::{ObjectServer, OwnedObjectPath, Variant};
 
 use super::authorization::Permission;
 use super::authors::{outcome, shown};
-use super::bus::{By, Change, Keys, port_path};
+use super::bus::{By, Change, Keys, LISTED_KEYS, ListedPort, RunningPort, port_path};
 use super::bus_error::{BusError, Result};
 use super::commit::Whose;
 use super::service::Shared;
 use super::state::{Author, Rejected, State};
-use super::wire::{from_bus, keys, to_bus};
+use super::wire::{from_bus, keys, running, to_bus};
 use crate::config::changes::{KeyPath, Scope};
 use crate::config::{Config, Groups, Layer, Value, keys as table};
 use crate::ownership;
@@ -303,6 +303,29 @@ impl Manager {
         };
         let rows = pending.iter().filter(|(path, change)| !is_old_name(path, change));
         rows.map(|(path, row)| renamed(path, change((path, row)))).collect()
+    }
+
+    #[zbus(out_args("ports"))]
+    fn list_ports(&self) -> Vec<ListedPort> {
+        let state = self.0.core.state();
+        let configs = [&state.running_config, &state.candidate_config, &state.committed_config];
+        let listed = |name: &PortName| {
+            let mut shown = Keys::new();
+            if let Some(port) = configs.iter().find_map(|config| config.ports.get(name)) {
+                keys(table::PORT, port, "", &mut shown);
+            }
+            shown.retain(|key, _| LISTED_KEYS.contains(&key.as_str()));
+            let unit = state.instances.of(name).service();
+            ListedPort { path: port_path(name), name: name.to_string(), unit, keys: shown }
+        };
+        state.ports().into_iter().map(listed).collect()
+    }
+
+    #[zbus(out_args("ports"))]
+    async fn running_ports(&self) -> Result<Vec<RunningPort>> {
+        let statuses = self.0.core.live.statuses().await;
+        let statuses = statuses.map_err(|error| BusError::Failed(error.to_string()))?;
+        Ok(statuses.into_iter().map(|(name, status)| running(&name, status)).collect())
     }
 
     #[zbus(out_args("may"))]

@@ -16,8 +16,8 @@ use super::bus_error::{
 use super::manager::tcp_port;
 use super::power;
 use super::service::Shared;
-use super::wire::keys;
-use crate::attach::{LineErrors, Status, client};
+use super::wire::{counters, keys, session};
+use crate::attach::{Status, client};
 use crate::config::changes::{KeyPath, Scope};
 use crate::config::{Config, Value, keys as table};
 use crate::hub::BREAK_MS_RANGE;
@@ -137,12 +137,6 @@ impl Port {
             None => Vec::new(),
             Some(status) => status.map_err(Failed)?.users,
         };
-        let session = |user: crate::attach::User| Session {
-            user: user.name,
-            from: user.from,
-            since: user.since.to_string(),
-            writes: user.writes,
-        };
         Ok(users.into_iter().map(session).collect())
     }
 
@@ -209,16 +203,7 @@ impl Port {
 
     #[zbus(property(emits_changed_signal = "false"))]
     async fn counters(&self) -> HashMap<String, u64> {
-        let counters = |status: Status| {
-            let ours = [("received", status.received), ("sent", status.sent), ("log-lost", status.log_lost)];
-            let drivers = status.errors.into_iter().flat_map(|errors| {
-                let LineErrors { framing, parity, overruns, breaks } = errors;
-                [("framing", framing), ("parity", parity), ("overruns", overruns), ("breaks", breaks)]
-                    .map(|(name, count)| (name, u64::from(count)))
-            });
-            ours.into_iter().chain(drivers).map(|(name, count)| (name.to_owned(), count)).collect()
-        };
-        self.status().await.map(counters).unwrap_or_default()
+        self.status().await.map(|status| counters(&status)).unwrap_or_default()
     }
 
     #[zbus(property(emits_changed_signal = "false"))]

@@ -1,10 +1,15 @@
-//! Converts configuration values to and from D-Bus.
+//! Converts configuration values to and from D-Bus, and the status of a port to D-Bus.
+
+use std::collections::HashMap;
 
 use zbus::{OwnedVariant, Variant};
 
-use super::bus::Keys;
+use super::bus::{Keys, RunningPort, Session};
+use super::live::StatusResult;
+use crate::attach::{LineErrors, Status, User};
 use crate::config::Value;
 use crate::config::keys::Key;
+use crate::port::PortName;
 
 /// Characters of a string that are accepted; the longest value is a path of 1024 bytes.
 const MAX_TEXT: usize = 4096;
@@ -58,6 +63,36 @@ pub fn keys<T>(table: &'static [Key<T>], from: &T, prefix: &str, to: &mut Keys) 
         if let Some(value) = key.get(from).as_ref().and_then(to_bus) {
             to.insert(format!("{prefix}{}", key.name), value);
         }
+    }
+}
+
+/// A session, as the bus has it.
+pub fn session(user: User) -> Session {
+    Session { user: user.name, from: user.from, since: user.since.to_string(), writes: user.writes }
+}
+
+/// The counters of a port by name.
+pub fn counters(status: &Status) -> HashMap<String, u64> {
+    let ours = [("received", status.received), ("sent", status.sent), ("log-lost", status.log_lost)];
+    let drivers = status.errors.into_iter().flat_map(|errors| {
+        let LineErrors { framing, parity, overruns, breaks } = errors;
+        [("framing", framing), ("parity", parity), ("overruns", overruns), ("breaks", breaks)]
+            .map(|(name, count)| (name, u64::from(count)))
+    });
+    ours.into_iter().chain(drivers).map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+/// A port that runs, as the bus has it.
+pub fn running(name: &PortName, status: StatusResult) -> RunningPort {
+    let name = name.to_string();
+    match status {
+        Ok(status) => RunningPort {
+            name,
+            counters: counters(&status),
+            state: status.state,
+            sessions: status.users.into_iter().map(session).collect(),
+        },
+        Err(state) => RunningPort { name, state, counters: HashMap::new(), sessions: Vec::new() },
     }
 }
 
