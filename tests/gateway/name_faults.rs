@@ -343,7 +343,7 @@ fn the_directory_is_right_again_after_each_fault() {
         }
         match fault {
             Fault::CutOff => address("add"),
-            Fault::Killed => knot.start(),
+            Fault::Killed => knot.start(None),
             _ => {}
         }
         no_name_leads_elsewhere(&zone(), &history).unwrap_or_else(|wrong| panic!("{at}: {wrong}"));
