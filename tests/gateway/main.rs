@@ -22,7 +22,6 @@ mod ends;
 mod fleet;
 mod logins;
 mod many_names;
-mod name_faults;
 mod names;
 mod refused;
 mod sessions;

@@ -66,7 +66,7 @@ impl Servers {
             "second",
             SECONDARIES[0],
             "",
-            "  - id: told\n    address: 192.0.2.0/24\n    action: notify\n",
+            "  - id: told\n    address: 192.0.2.0/24\n    action: [ notify, transfer ]\n",
             primary,
         );
         let options =
@@ -153,7 +153,9 @@ fn consoles(address: &str) -> usize {
     let words = [&format!("@{address}"), "+noall", "+answer", "console.example", "AXFR"];
     let output = Command::new("dig").args(words).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().filter(|line| line.starts_with("_ssh._tcp.") && line.contains("\tSRV\t")).count()
+    text.lines()
+        .filter(|line| line.starts_with("_ssh._tcp.") && line.split_whitespace().nth(3) == Some("SRV"))
+        .count()
 }
 
 fn configure(server: &Server, number: usize, last: &str) {
