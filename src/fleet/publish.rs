@@ -194,6 +194,14 @@ fn publish_text(
                 .to_owned(),
         });
     }
+    if !taken.is_empty()
+        && let Some((name, entry)) = wanted.iter().find(|(_, entry)| entry.port.is_none())
+    {
+        // A zone from a backup of this moment lacks names that are published later: it must not have the digest.
+        let updates = Updates { digest: None, ..updates };
+        let own = [NameUpdate::new(name, updates.refresh(name, entry))];
+        update_names(&settings, key, &own, NOT_OURS).map_err(failed)?;
+    }
     // A name that was sent after the server's entry may be missing in a zone that has the digest.
     state.digest = taken.is_empty().then_some(digest);
     state.published_at = now;
