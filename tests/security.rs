@@ -33,10 +33,10 @@ const STARTS: [(&str, &str); 22] = [
     // The program of a port with `source = "unit"`, which the administrator's drop-in names
     ("src/dial/program.rs", "Command::new(path)"),
     // DNS, as `_console-directory`; and by a user, `consolectl -H`
-    ("src/fleet/publish.rs", "Command::new(\"dig\")"),
-    ("src/fleet/publish.rs", "Command::new(\"nsupdate\")"),
-    ("src/fleet/publish.rs", "Command::new(\"ssh-keyscan\")"),
+    ("src/fleet/identity.rs", "Command::new(\"ssh-keyscan\")"),
     ("src/fleet/remote.rs", "Command::new(\"ssh\")"),
+    ("src/fleet/update.rs", "Command::new(\"dig\")"),
+    ("src/fleet/update.rs", "Command::new(\"timeout\")"),
     ("src/foreground/children.rs", "Command::new(\"/usr/bin/setpriv\")"),
     ("src/foreground/line.rs", "Command::new(\"/usr/bin/setsid\")"),
 ];

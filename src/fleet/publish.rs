@@ -17,7 +17,7 @@ use crate::system::journal;
 
 /// A device that is unplugged for shorter keeps its name: clients remember for minutes that a name does not exist.
 const RELEASE_SECONDS: i64 = 300;
-/// How old a complete publication may be while nothing has changed: records that somebody has deleted come back then.
+/// How old a complete publication may be while nothing has changed: records that were deleted at the DNS server are published again then.
 const FULL_SECONDS: i64 = 3600;
 
 /// The response code if a name is not this server's.

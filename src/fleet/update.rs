@@ -31,8 +31,8 @@ pub enum UpdateError {
         "the clocks of the DNS server {server} and of this machine differ by more than TSIG permits: {answer}"
     )]
     Clock { server: String, answer: String },
-    #[error("the DNS server {server} did not take the update: {answer}")]
-    Refused { server: String, answer: String },
+    #[error("the DNS server {server} rejected the update: {answer}")]
+    Rejected { server: String, answer: String },
 }
 
 impl UpdateError {
@@ -47,7 +47,7 @@ impl UpdateError {
                 "make name, algorithm and secret of the key in /etc/consoleserver/directory.key those of a key on the DNS server".to_owned()
             }
             Self::Clock { .. } => "check the clock of both machines: timedatectl".to_owned(),
-            Self::Refused { .. } => {
+            Self::Rejected { .. } => {
                 format!("permit updates of the zone {zone} with this key on the DNS server: update-policy of BIND, acl of Knot")
             }
         }
@@ -64,7 +64,7 @@ impl UpdateError {
         } else if answer.bytes().all(|byte| byte.is_ascii_uppercase())
             || says(&["REFUSED", "SERVFAIL", "NOTAUTH"])
         {
-            Self::Refused { server, answer }
+            Self::Rejected { server, answer }
         } else {
             Self::NoAnswer { server, why: answer }
         }
@@ -223,7 +223,7 @@ mod tests {
         let clock = of("TSIG error with server: clock skew; update failed: NOTAUTH(BADTIME)");
         assert!(matches!(clock, UpdateError::Clock { .. }));
         for printed in ["REFUSED", "update failed: NOTAUTH", "update failed: REFUSED"] {
-            assert!(matches!(of(printed), UpdateError::Refused { .. }), "{printed}");
+            assert!(matches!(of(printed), UpdateError::Rejected { .. }), "{printed}");
         }
         let dead = of("Communication with 192.0.2.7#53 failed: operation canceled");
         assert!(matches!(dead, UpdateError::NoAnswer { .. }));

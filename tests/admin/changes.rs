@@ -62,7 +62,7 @@ async fn ports_are_added_and_removed_with_their_objects_and_units() {
     let path = manager.create_port("c-1").await.unwrap();
     assert_eq!(path.as_str(), "/org/consoleserver1/port/c_2d1");
     let port = bench.port("c-1").await;
-    port.set_ssh_port(41_003).await.unwrap();
+    port.set_ssh_port(21_003).await.unwrap();
     assert_eq!(port.state().await.unwrap(), "not running");
     port.reload().await.unwrap();
     assert_eq!(
@@ -213,7 +213,7 @@ async fn an_interrupted_reload_is_continued() {
     assert!(!under_way.exists());
     // One that has ended leaves nothing behind.
     let port = bench.port("a").await;
-    port.set_ssh_port(41_006).await.unwrap();
+    port.set_ssh_port(21_006).await.unwrap();
     port.reload().await.unwrap();
     assert!(!under_way.exists());
 }
@@ -247,7 +247,7 @@ async fn a_partial_reload_that_would_be_invalid_is_rejected_and_changes_nothing(
     bench.port("b").await.reload().await.unwrap();
     manager.remove_port("a").await.unwrap();
     manager.create_port("heir").await.unwrap();
-    manager.set("heir", "ssh_port", &Variant::from(41001_u32), 0).await.unwrap();
+    manager.set("heir", "ssh_port", &Variant::from(21001_u32), 0).await.unwrap();
     bench.requested();
     let refused = printed(bench.port("heir").await.reload().await.unwrap_err());
     assert!(refused.contains("already used by ports.a.ssh_port"), "{refused}");
@@ -265,11 +265,11 @@ async fn many_changes_are_made_all_or_none() {
     let manager = bench.manager().await;
     let number = |number: u32| Variant::from(number);
     // Two ports that swap their TCP ports: each by itself would be a conflict.
-    let (first, second, baud) = (number(41_001), number(41_002), number(19_200));
+    let (first, second, baud) = (number(21_001), number(21_002), number(19_200));
     let values = [("b", "ssh_port", &first), ("a", "ssh_port", &second), ("c", "baud", &baud)];
     manager.set_many(&["c"], &values, 1).await.unwrap();
     assert_eq!(manager.revision().await.unwrap(), 2);
-    assert_eq!(bench.port("b").await.ssh_port().await.unwrap(), 41_001);
+    assert_eq!(bench.port("b").await.ssh_port().await.unwrap(), 21_001);
     assert_eq!(bench.port("c").await.baud().await.unwrap(), 19_200);
     let before = manager.uncommitted().await.unwrap();
     for (ports, values, revision, expected) in [
