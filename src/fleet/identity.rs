@@ -8,13 +8,8 @@ use super::directory::{Identity, Settings, is_reachable, label};
 use super::publish::PublishError;
 use crate::config::Config;
 
-/// This server; `fingerprints` are those of its host keys, if they are known.
-pub fn identity(
-    settings: &Settings,
-    config: &Config,
-    id: &str,
-    fingerprints: Option<&[String]>,
-) -> Result<Identity, PublishError> {
+/// This server, without the fingerprints of its host keys.
+pub fn identity(settings: &Settings, id: &str) -> Result<Identity, PublishError> {
     let host = || {
         let file = "/proc/sys/kernel/hostname";
         std::fs::read_to_string(file).map_err(|error| PublishError::File(file.into(), error))
@@ -26,12 +21,7 @@ pub fn identity(
         true => own_addresses(&settings.server)?,
         false => settings.addresses.clone(),
     };
-    let fingerprints = match fingerprints {
-        _ if !settings.sshfp => Vec::new(),
-        Some(known) => known.to_vec(),
-        None => self::fingerprints(config)?,
-    };
-    Ok(Identity { name, id: id.to_owned(), addresses, fingerprints })
+    Ok(Identity { name, id: id.to_owned(), addresses, fingerprints: Vec::new() })
 }
 
 /// The addresses from which this machine reaches the DNS server: one for IPv4 and one for IPv6.
@@ -67,7 +57,7 @@ fn own_addresses(server: &str) -> Result<Vec<IpAddr>, PublishError> {
 }
 
 /// The fingerprints of the host keys, which all listeners share, as that of the admin CLI offers them.
-fn fingerprints(config: &Config) -> Result<Vec<String>, PublishError> {
+pub fn fingerprints(config: &Config) -> Result<Vec<String>, PublishError> {
     let first = config.server.listen.first().map(|address| address.ip());
     let (Some(tcp_port), Some(address)) = (config.server.ssh_port, first) else {
         return Err(PublishError::NoAdminPort);

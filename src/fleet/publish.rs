@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::directory::{Entry, FILE, Remark, Settings, SettingsError, Updates, entries};
-use super::identity::identity;
+use super::identity::{fingerprints, identity};
 use super::state::{STATE_DIRECTORY, State, write_remarks};
-use super::update::{NameUpdate, UpdateError, accepted, txt_of, update_names};
+use super::update::{DnsServer, NameUpdate, UpdateError};
 use crate::config::{Config, ConfigError};
 use crate::printable::plain;
 use crate::system::journal;
@@ -123,36 +123,36 @@ fn publish_text(
     let mut state = State::load(&directory)?;
     let now = Timestamp::now().as_second();
 
-    let is_recent = (0..FULL_SECONDS).contains(&(now - state.published_at));
-    let known = (extent == Extent::Changes && state.digest.is_some() && is_recent)
-        .then(|| state.fingerprints.clone());
-    let mut identity = identity(&settings, &config, &state.id, known.as_deref())?;
+    let dns = DnsServer { settings: &settings, key };
+    let mut identity = identity(&settings, &state.id)?;
     let (entries, cannot) = entries(&config, &identity);
     let before = state.clone();
     let wanted = wanted(root, &config, &entries, &mut state, now);
-    if known.is_some() {
-        let updates = Updates { settings: &settings, identity: &identity, digest: None };
-        let digest = updates.digest(&wanted);
-        let is_known = state.names.keys().all(|name| wanted.contains_key(name.as_str()));
-        if is_known && state.digest.as_deref() == Some(digest.as_str()) {
-            let published = txt_of(&settings, &updates.instance());
-            if published.contains(&format!("\"published={digest}\"")) {
-                remarks.extend(cannot);
-                return if state == before { Ok(()) } else { state.save(&directory) };
-            }
+    let is_recent = (0..FULL_SECONDS).contains(&(now - state.published_at));
+    if extent == Extent::Changes && is_recent {
+        if settings.sshfp {
+            identity.fingerprints.clone_from(&state.fingerprints);
         }
-        identity = self::identity(&settings, &config, &state.id, None)?;
+        let updates = Updates { settings: &settings, identity: &identity, digest: None };
+        if is_published(&dns, &updates, &wanted, &state) {
+            remarks.extend(cannot);
+            return if state == before { Ok(()) } else { state.save(&directory) };
+        }
+    }
+    if settings.sshfp {
+        identity.fingerprints = fingerprints(&config)?;
     }
     remarks.extend(cannot);
-    let digest = Updates { settings: &settings, identity: &identity, digest: None }.digest(&wanted);
-    let updates = Updates { settings: &settings, identity: &identity, digest: Some(&digest) };
+    let updates = Updates { settings: &settings, identity: &identity, digest: None };
+    let digest = updates.digest(&wanted);
+    let updates = Updates { digest: Some(&digest), ..updates };
     let failed = |error| PublishError::Update { zone: settings.zone.clone(), error };
 
     // Before anything is sent: a name that is published when this process is killed is removed by a later one, if it has to.
     let gone: Vec<String> =
         state.names.keys().filter(|name| !wanted.contains_key(name.as_str())).cloned().collect();
     state.remove(&gone, now);
-    let (mut ours, mut new): (Vec<&str>, Vec<&str>) =
+    let (ours, new): (Vec<&str>, Vec<&str>) =
         wanted.keys().copied().partition(|name| state.names.contains_key(*name));
     for name in wanted.keys() {
         state.names.entry((*name).to_owned()).or_default();
@@ -163,51 +163,86 @@ fn publish_text(
 
     // A message for each: most of them are not in the zone, as expected.
     let removals: Vec<String> = state.removed.keys().map(|name| updates.release(name)).collect();
-    accepted(&settings, key, &removals, NOT_OURS).map_err(failed)?;
+    dns.accepted(&removals, NOT_OURS).map_err(failed)?;
     for name in &gone {
         tracing::info!(target: journal::NOTICE, "removed {name}.{}", settings.zone);
     }
-    // The server's own entry, which has the digest, comes last.
-    for names in [&mut ours, &mut new] {
-        names.sort_by_key(|name| wanted[name].port.is_none());
-    }
-    let refreshed = |names: &[&'_ str]| -> Vec<NameUpdate> {
-        names.iter().map(|name| NameUpdate::new(name, updates.refresh(name, wanted[name]))).collect()
-    };
-    let lost = update_names(&settings, key, &refreshed(&ours), NOT_OURS).map_err(failed)?;
-    new.extend(lost.iter().map(|name| *wanted.get_key_value(name.as_str()).expect("a wanted name").0));
-    let claimed: Vec<_> =
-        new.iter().map(|name| NameUpdate::new(name, updates.claim(name, wanted[name]))).collect();
-    let taken = update_names(&settings, key, &claimed, EXISTS).map_err(failed)?;
-    // Published by a process that was killed, or by another server.
-    let taken: Vec<&str> = taken.iter().map(String::as_str).collect();
-    let others = update_names(&settings, key, &refreshed(&taken), NOT_OURS).map_err(failed)?;
-    for name in new.iter().filter(|name| !others.iter().any(|other| other == *name)) {
+    let Decided { published, others, any_taken } =
+        send_names(&dns, &updates, &wanted, ours, new).map_err(failed)?;
+    for name in published {
         tracing::info!(target: journal::NOTICE, "published {name}.{}", settings.zone);
     }
-    for name in &others {
+    for name in others {
         state.names.remove(name);
         remarks.push(Remark {
-            port: wanted[name.as_str()].port.clone(),
-            problem: format!("is not published in DNS: {name}.{} belongs to {}", settings.zone, owner(&settings, &updates.marker(name))),
+            port: wanted[name].port.clone(),
+            problem: format!(
+                "is not published in DNS: {name}.{} belongs to {}",
+                settings.zone,
+                owner(&dns, &updates.marker(name))
+            ),
             fix: "rename one of the two ports; if that server is gone, delete the name and its marker _consoleserver in the zone"
                 .to_owned(),
         });
     }
-    if !taken.is_empty()
-        && let Some((name, entry)) = wanted.iter().find(|(_, entry)| entry.port.is_none())
-    {
+    if any_taken && let Some((name, entry)) = wanted.iter().find(|(_, entry)| entry.port.is_none()) {
         // A zone from a backup of this moment lacks names that are published later: it must not have the digest.
         let updates = Updates { digest: None, ..updates };
-        let own = [NameUpdate::new(name, updates.refresh(name, entry))];
-        update_names(&settings, key, &own, NOT_OURS).map_err(failed)?;
+        let own = [NameUpdate { name, lines: updates.refresh(name, entry) }];
+        dns.update_names(&own, NOT_OURS).map_err(failed)?;
     }
     // A name that was sent after the server's entry may be missing in a zone that has the digest.
-    state.digest = taken.is_empty().then_some(digest);
+    state.digest = (!any_taken).then_some(digest);
     state.published_at = now;
-    state.fingerprints.clone_from(&identity.fingerprints);
+    state.fingerprints = identity.fingerprints;
     state.save(&directory)
 }
+
+/// Whether the last publication was of these entries, and the zone still has it.
+fn is_published(dns: &DnsServer<'_>, updates: &Updates<'_>, wanted: &Entries<'_>, state: &State) -> bool {
+    let digest = updates.digest(wanted);
+    state.digest.as_ref() == Some(&digest)
+        && state.names.keys().all(|name| wanted.contains_key(name.as_str()))
+        && dns.txt_of(&updates.instance()).contains(&format!("\"published={digest}\""))
+}
+
+/// What the DNS server decided about names.
+struct Decided<'a> {
+    /// Names that were not this server's before.
+    published: Vec<&'a str>,
+    /// Names of other servers.
+    others: Vec<&'a str>,
+    /// Whether a name existed that this server did not know as its own.
+    any_taken: bool,
+}
+
+/// Refreshes the names that should be this server's, and claims the new ones.
+fn send_names<'a>(
+    dns: &DnsServer<'_>,
+    updates: &Updates<'_>,
+    wanted: &Entries<'a>,
+    mut ours: Vec<&'a str>,
+    mut new: Vec<&'a str>,
+) -> Result<Decided<'a>, UpdateError> {
+    // The server's own entry, which has the digest, comes last.
+    for names in [&mut ours, &mut new] {
+        names.sort_by_key(|name| wanted[name].port.is_none());
+    }
+    let refreshed = |names: &[&'a str]| -> Vec<NameUpdate<'a>> {
+        names.iter().map(|name| NameUpdate { name, lines: updates.refresh(name, wanted[name]) }).collect()
+    };
+    new.extend(dns.update_names(&refreshed(&ours), NOT_OURS)?);
+    let claimed: Vec<_> =
+        new.iter().map(|name| NameUpdate { name, lines: updates.claim(name, wanted[name]) }).collect();
+    let taken = dns.update_names(&claimed, EXISTS)?;
+    // Published by a process that was killed, or by another server.
+    let others = dns.update_names(&refreshed(&taken), NOT_OURS)?;
+    new.retain(|name| !others.contains(name));
+    Ok(Decided { published: new, others, any_taken: !taken.is_empty() })
+}
+
+/// The entries to publish, by name.
+type Entries<'a> = BTreeMap<&'a str, &'a Entry>;
 
 /// The entries whose device is present, or was a moment ago.
 fn wanted<'a>(
@@ -216,7 +251,7 @@ fn wanted<'a>(
     entries: &'a BTreeMap<String, Entry>,
     state: &mut State,
     now: i64,
-) -> BTreeMap<&'a str, &'a Entry> {
+) -> Entries<'a> {
     let mut wanted = BTreeMap::new();
     for (name, entry) in entries {
         let is_present = entry.port.as_ref().is_none_or(|port| {
@@ -251,8 +286,8 @@ fn relative(path: &Path) -> &Path {
 }
 
 /// Who has a name, by its marker.
-fn owner(settings: &Settings, marker: &str) -> String {
-    let first = txt_of(settings, marker);
+fn owner(dns: &DnsServer<'_>, marker: &str) -> String {
+    let first = dns.txt_of(marker);
     match first.split('"').find_map(|part| part.strip_prefix("server=")) {
         Some(server) => format!("the server {} ({})", plain(server), plain(&first.replace('"', ""))),
         None => "records that no console server has published".to_owned(),

@@ -16,8 +16,6 @@ const REMARKS: &str = "remarks.json";
 const STATE: &str = "state.json";
 /// The directory of the state, below the root.
 pub const STATE_DIRECTORY: &str = "var/lib/consoleserver/directory";
-/// Bytes of a file of ours: thousands of names.
-const MAX_STATE: u64 = 4 * 1024 * 1024;
 /// How long a removed name is remembered: an older backup of the zone needs an administrator.
 const REMEMBERED_SECONDS: i64 = 30 * 24 * 3600;
 /// Removed names that are remembered. Each costs a message of 200 bytes in a full publication.
@@ -56,7 +54,7 @@ impl State {
     pub fn load(directory: &Path) -> Result<Self, PublishError> {
         let path = directory.join(STATE);
         let failed = |error| PublishError::File(path.clone(), error);
-        let mut state: Self = match std::fs::read(&path) {
+        let mut state: Self = match persist::read(&path) {
             // An invalid file is an error: with a new id, this server would no longer own its names.
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
@@ -102,11 +100,7 @@ pub fn remarks(root: &Path) -> Vec<Remark> {
 }
 
 fn read_remarks(directory: &Path) -> io::Result<Vec<Remark>> {
-    let path = directory.join(REMARKS);
-    if std::fs::metadata(&path)?.len() > MAX_STATE {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+    Ok(serde_json::from_slice(&persist::read(&directory.join(REMARKS))?)?)
 }
 
 /// Writes the problems of this run: those that the last one did not have.

@@ -14,6 +14,8 @@ use crate::printable::plain;
 const UPDATE_TIMEOUT: &str = "30";
 /// The exit status of timeout(1) at the end of that time.
 const EXIT_TIMEOUT: i32 = 124;
+/// The exit status of timeout(1) without the program.
+const EXIT_NOT_FOUND: i32 = 127;
 /// Bytes of the lines of one message. The message is shorter, and may have 64 KiB (RFC 1035, 4.2.2).
 const MAX_LINES: usize = 32 * 1024;
 
@@ -71,40 +73,104 @@ impl UpdateError {
     }
 }
 
-/// Sends messages in their order: the response code of each.
-fn send(settings: &Settings, key: &Path, messages: &[String]) -> Result<Vec<String>, UpdateError> {
-    let Settings { server, zone, .. } = settings;
-    let mut script = format!("server {server}\nzone {zone}.\n");
-    for lines in messages {
-        script.push_str(lines);
-        script.push_str("send\nanswer\n");
-    }
-    // Over TCP: a message of several names is longer than a datagram.
-    let mut command = Command::new("timeout");
-    command.args(["--foreground", UPDATE_TIMEOUT, "nsupdate", "-v", "-k"]).arg(key);
-    let output =
-        talk(&mut command, script.as_bytes()).map_err(|error| UpdateError::Start("nsupdate", error))?;
-    match output.status.code() {
-        Some(EXIT_TIMEOUT) => {
-            let why = format!("no answer within {UPDATE_TIMEOUT} s");
-            return Err(UpdateError::NoAnswer { server: server.clone(), why });
+/// The DNS server of the zone, and the key that signs updates.
+pub struct DnsServer<'a> {
+    pub settings: &'a Settings,
+    /// A file with the TSIG key.
+    pub key: &'a Path,
+}
+
+impl DnsServer<'_> {
+    /// Updates names, several in one message; those whose prerequisites do not hold are returned. All prerequisites of a message must hold
+    /// (RFC 2136, 3.2), so the names of a rejected message are sent again, one by one.
+    pub fn update_names<'n>(
+        &self,
+        names: &[NameUpdate<'n>],
+        rejected: &[&str],
+    ) -> Result<Vec<&'n str>, UpdateError> {
+        let batches = batches(names);
+        let messages: Vec<String> =
+            batches.iter().map(|batch| batch.iter().map(|name| name.lines.as_str()).collect()).collect();
+        let (mut lost, mut again) = (Vec::new(), Vec::new());
+        for (batch, held) in batches.into_iter().zip(self.accepted(&messages, rejected)?) {
+            match batch {
+                _ if held => {}
+                [one] => lost.push(one.name),
+                several => again.extend(several),
+            }
         }
-        // timeout(1): the program was not found.
-        Some(127) => return Err(UpdateError::Start("nsupdate", io::ErrorKind::NotFound.into())),
-        _ => {}
+        let messages: Vec<String> = again.iter().map(|name| name.lines.clone()).collect();
+        let held = self.accepted(&messages, rejected)?;
+        lost.extend(again.iter().zip(held).filter(|(_, held)| !held).map(|(name, _)| name.name));
+        Ok(lost)
     }
-    let printed = String::from_utf8_lossy(&output.stdout);
-    let status =
-        |line: &str| Some(line.split_once("opcode: UPDATE, status: ")?.1.split_once(',')?.0.to_owned());
-    let answers: Vec<String> = printed.lines().filter_map(status).collect();
-    // Which of several reasons NOTAUTH has is on standard error: BADKEY, BADSIG, BADTIME.
-    match answers.len() == messages.len() && answers.iter().all(|answer| answer != "NOTAUTH") {
-        true => Ok(answers),
-        false => {
-            let why = String::from_utf8_lossy(&output.stderr);
-            let why = why.lines().map(|line| line.trim_start_matches("; ")).collect::<Vec<_>>().join("; ");
-            Err(UpdateError::new(server, if why.is_empty() { "no answer" } else { &why }))
+
+    /// Of each message, whether its prerequisites held; `rejected` are the answers if they did not.
+    pub fn accepted(&self, messages: &[String], rejected: &[&str]) -> Result<Vec<bool>, UpdateError> {
+        // The first one by itself: a server that does not answer would cost a timeout for each.
+        let (first, rest) = messages.split_at(messages.len().min(1));
+        let mut answers = Vec::with_capacity(messages.len());
+        for messages in [first, rest].into_iter().filter(|messages| !messages.is_empty()) {
+            answers.extend(self.send(messages)?);
         }
+        let is_accepted = |answer: String| match answer.as_str() {
+            "NOERROR" => Ok(true),
+            answer if rejected.contains(&answer) => Ok(false),
+            answer => Err(UpdateError::new(&self.settings.server, answer)),
+        };
+        answers.into_iter().map(is_accepted).collect()
+    }
+
+    /// Sends messages in their order: the response code of each.
+    fn send(&self, messages: &[String]) -> Result<Vec<String>, UpdateError> {
+        let Settings { server, zone, .. } = self.settings;
+        let mut script = format!("server {server}\nzone {zone}.\n");
+        for lines in messages {
+            script.push_str(lines);
+            script.push_str("send\nanswer\n");
+        }
+        // Over TCP: a message of several names is longer than a datagram.
+        let mut command = Command::new("timeout");
+        command.args(["--foreground", UPDATE_TIMEOUT, "nsupdate", "-v", "-k"]).arg(self.key);
+        let output =
+            talk(&mut command, script.as_bytes()).map_err(|error| UpdateError::Start("nsupdate", error))?;
+        match output.status.code() {
+            Some(EXIT_TIMEOUT) => {
+                let why = format!("no answer within {UPDATE_TIMEOUT} s");
+                return Err(UpdateError::NoAnswer { server: server.clone(), why });
+            }
+            Some(EXIT_NOT_FOUND) => {
+                return Err(UpdateError::Start("nsupdate", io::ErrorKind::NotFound.into()));
+            }
+            _ => {}
+        }
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let status =
+            |line: &str| Some(line.split_once("opcode: UPDATE, status: ")?.1.split_once(',')?.0.to_owned());
+        let answers: Vec<String> = printed.lines().filter_map(status).collect();
+        // Which of several reasons NOTAUTH has is on standard error: BADKEY, BADSIG, BADTIME.
+        match answers.len() == messages.len() && answers.iter().all(|answer| answer != "NOTAUTH") {
+            true => Ok(answers),
+            false => {
+                let why = String::from_utf8_lossy(&output.stderr);
+                let why =
+                    why.lines().map(|line| line.trim_start_matches("; ")).collect::<Vec<_>>().join("; ");
+                Err(UpdateError::new(server, if why.is_empty() { "no answer" } else { &why }))
+            }
+        }
+    }
+
+    /// The strings of a TXT record, as dig(1) prints them: none without such a record, or without an answer.
+    pub fn txt_of(&self, name: &str) -> String {
+        let mut command = Command::new("dig");
+        let server = format!("@{}", self.settings.server);
+        command.args(["+short", "+tcp", "+time=5", "+tries=1", &server, name, "TXT"]);
+        let text = command
+            .stdin(Stdio::null())
+            .output()
+            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        // (A comment of dig's is that nothing answers.)
+        text.unwrap_or_default().lines().find(|line| line.starts_with('"')).unwrap_or_default().to_owned()
     }
 }
 
@@ -123,42 +189,15 @@ fn talk(command: &mut Command, input: &[u8]) -> io::Result<Output> {
 
 /// The updates of one name.
 #[derive(Debug, Clone)]
-pub struct NameUpdate {
-    name: String,
+pub struct NameUpdate<'a> {
+    /// The name below the zone.
+    pub name: &'a str,
     /// Lines for nsupdate(1).
-    lines: String,
-}
-
-impl NameUpdate {
-    /// These lines for nsupdate(1) update this name.
-    pub fn new(name: &str, lines: String) -> Self {
-        Self { name: name.to_owned(), lines }
-    }
-}
-
-/// Updates names, several in one message; those whose prerequisites do not hold are returned. All prerequisites of a message must hold
-/// (RFC 2136, 3.2), so the names of a rejected message are sent again, one by one.
-pub fn update_names(
-    settings: &Settings,
-    key: &Path,
-    names: &[NameUpdate],
-    rejected: &[&str],
-) -> Result<Vec<String>, UpdateError> {
-    let batches = batches(names);
-    let messages: Vec<String> =
-        batches.iter().map(|batch| batch.iter().map(|name| name.lines.as_str()).collect()).collect();
-    let held = accepted(settings, key, &messages, rejected)?;
-    let refused = batches.iter().zip(held).filter(|(_, held)| !held).map(|(batch, _)| *batch);
-    let (mut refused, several): (Vec<_>, Vec<_>) = refused.partition(|batch| batch.len() == 1);
-    let several: Vec<&[NameUpdate]> = several.iter().flat_map(|batch| batch.chunks(1)).collect();
-    let messages: Vec<String> = several.iter().map(|name| name[0].lines.clone()).collect();
-    let held = accepted(settings, key, &messages, rejected)?;
-    refused.extend(several.iter().zip(held).filter(|(_, held)| !held).map(|(name, _)| *name));
-    Ok(refused.iter().map(|name| name[0].name.clone()).collect())
+    pub lines: String,
 }
 
 /// The names in their order, as many as fit into a message.
-fn batches(names: &[NameUpdate]) -> Vec<&[NameUpdate]> {
+fn batches<'a, 'n>(names: &'a [NameUpdate<'n>]) -> Vec<&'a [NameUpdate<'n>]> {
     let (mut batches, mut begin, mut length) = (Vec::new(), 0, 0);
     for (index, name) in names.iter().enumerate() {
         if begin < index && length + name.lines.len() > MAX_LINES {
@@ -171,40 +210,6 @@ fn batches(names: &[NameUpdate]) -> Vec<&[NameUpdate]> {
         batches.push(&names[begin..]);
     }
     batches
-}
-
-/// Of each message, whether its prerequisites held; `rejected` are the answers if they did not.
-pub fn accepted(
-    settings: &Settings,
-    key: &Path,
-    messages: &[String],
-    rejected: &[&str],
-) -> Result<Vec<bool>, UpdateError> {
-    // The first one by itself: a server that does not answer would cost a timeout for each.
-    let (first, rest) = messages.split_at(messages.len().min(1));
-    let mut answers = Vec::with_capacity(messages.len());
-    for messages in [first, rest].into_iter().filter(|messages| !messages.is_empty()) {
-        answers.extend(send(settings, key, messages)?);
-    }
-    let answers = answers.into_iter();
-    let is_accepted = |answer: String| match answer.as_str() {
-        "NOERROR" => Ok(true),
-        answer if rejected.contains(&answer) => Ok(false),
-        answer => Err(UpdateError::new(&settings.server, answer)),
-    };
-    answers.map(is_accepted).collect()
-}
-
-/// The strings of a TXT record at the DNS server, as dig(1) prints them: none without such a record, or without an answer.
-pub fn txt_of(settings: &Settings, name: &str) -> String {
-    let mut command = Command::new("dig");
-    command.args(["+short", "+tcp", "+time=5", "+tries=1", &format!("@{}", settings.server), name, "TXT"]);
-    let text = command
-        .stdin(Stdio::null())
-        .output()
-        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    // (A comment of dig's is that nothing answers.)
-    text.unwrap_or_default().lines().find(|line| line.starts_with('"')).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -233,7 +238,7 @@ mod tests {
     fn a_message_has_as_many_names_as_fit() {
         let of = |lengths: &[usize]| {
             let names: Vec<_> =
-                lengths.iter().map(|length| NameUpdate::new("", "x".repeat(*length))).collect();
+                lengths.iter().map(|length| NameUpdate { name: "", lines: "x".repeat(*length) }).collect();
             batches(&names).iter().map(|batch| batch.len()).collect::<Vec<_>>()
         };
         assert_eq!(of(&[]), [0; 0]);

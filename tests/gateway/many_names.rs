@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::names::{ADDRESS, Network, Program, SECRET, Server};
+use crate::names::{ADDRESS, Network, Program, Server, key, knot_key, query, resolve_by, start};
 use crate::rig::until;
 
 const PORTS: usize = 48;
@@ -35,10 +35,7 @@ impl Servers {
         let all = names.iter().map(String::as_str);
         match primary {
             Program::Knot => {
-                let keys: String = all
-                    .clone()
-                    .map(|name| format!("  - id: {name}\n    algorithm: hmac-sha256\n    secret: {SECRET}\n"))
-                    .collect();
+                let keys: String = all.clone().map(knot_key).collect();
                 let ids = all.collect::<Vec<_>>().join(", ");
                 // Without zonefile-sync, each update would write the whole zone.
                 servers.knot(
@@ -52,7 +49,7 @@ impl Servers {
                 );
             }
             Program::Bind => {
-                let keys: String = all.clone().map(crate::names::key).collect();
+                let keys: String = all.clone().map(key).collect();
                 let grants: String = all.map(|name| format!("grant {name} zonesub ANY; ")).collect();
                 let options = format!(
                     "type primary; notify explicit; notify-delay 0; also-notify {{ {}; {}; }}; update-policy {{ {grants} }};",
@@ -101,7 +98,7 @@ impl Servers {
         );
         fs::write(directory.join("conf"), text).unwrap();
         let conf = directory.join("conf");
-        self.spawn(Command::new("knotd").arg("-c").arg(conf), &directory);
+        self.children.push(start(Command::new("knotd").arg("-c").arg(conf), &directory));
     }
 
     fn bind(&mut self, name: &str, address: &str, keys: &str, zone: &str) {
@@ -115,13 +112,7 @@ impl Servers {
         );
         fs::write(directory.join("conf"), text).unwrap();
         let conf = directory.join("conf");
-        self.spawn(Command::new("named").args(["-g", "-c"]).arg(conf), &directory);
-    }
-
-    fn spawn(&mut self, command: &mut Command, directory: &std::path::Path) {
-        let log = fs::File::create(directory.join("log")).unwrap();
-        command.env("PATH", "/usr/sbin:/usr/bin").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.children.push(command.spawn().unwrap());
+        self.children.push(start(Command::new("named").args(["-g", "-c"]).arg(conf), &directory));
     }
 }
 
@@ -140,12 +131,6 @@ impl Drop for Servers {
             }
         }
     }
-}
-
-fn query(address: &str, name: &str, kind: &str) -> String {
-    let words = [&format!("@{address}"), "+short", "+tcp", "+time=5", "+tries=1", name, kind];
-    let output = Command::new("dig").args(words).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().lines().filter(|line| !line.starts_with(';')).collect()
 }
 
 /// All names of consoles at a DNS server.
@@ -228,7 +213,7 @@ fn many(program: Program) {
     servers[1].publish();
     for address in SECONDARIES {
         until("the change", || {
-            (query(address, "_ssh._tcp.moved.console.example", "SRV") == "0 0 8147 moved.console.example.")
+            (query(address, "_ssh._tcp.moved.console.example", "SRV") == "0 0 8147 moved.console.example.\n")
                 .then_some(())
         });
     }
@@ -247,9 +232,7 @@ fn many(program: Program) {
     fs::create_dir(home.path().join(".config")).unwrap();
     fs::write(home.path().join(".config/consolectl.toml"), "zone = 'console.example'\n").unwrap();
     let _accounts = crate::accounts::Accounts::enter();
-    // It may be a link to a file of resolvconf's.
-    let _ = fs::remove_file("/etc/resolv.conf");
-    fs::write("/etc/resolv.conf", format!("nameserver {}\n", SECONDARIES[0])).unwrap();
+    resolve_by(SECONDARIES[0]);
     let mut times: Vec<Duration> = (0..9)
         .map(|_| {
             let begun = Instant::now();

@@ -11,7 +11,7 @@ use crate::bench::Bench;
 use crate::client::Client;
 use crate::rig::until;
 
-pub(crate) const SECRET: &str = "Zm9vYmFyYmF6cXV1eDAxMjM0NTY3ODk=";
+const SECRET: &str = "Zm9vYmFyYmF6cXV1eDAxMjM0NTY3ODk=";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
@@ -63,9 +63,7 @@ impl Dns {
         fs::write(at("zone"), zone).unwrap();
         let (program, text, arguments) = match program {
             Program::Knot => {
-                let keys = ["rack1", "rack2"]
-                    .map(|name| format!("  - id: {name}\n    algorithm: hmac-sha256\n    secret: {SECRET}\n"))
-                    .concat();
+                let keys = ["rack1", "rack2"].map(knot_key).concat();
                 let text = format!(
                     "server:\n    listen: {ADDRESS}@53\n    rundir: {dir}\n    user: root:root\n\
                      database:\n    storage: {dir}\nlog:\n  - target: stderr\n    any: warning\nkey:\n{keys}\
@@ -88,29 +86,14 @@ impl Dns {
             }
         };
         fs::write(at("conf"), text).unwrap();
-        let journal = fs::File::create(at("log")).unwrap();
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .env("PATH", "/usr/sbin:/usr/bin")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(journal);
-        let child = command.spawn().unwrap();
+        let child = start(Command::new(program).args(arguments), dir.path());
         let dns = Self { dir, child };
         until("the zone", || dns.query("console.example", "SOA").contains("ns1").then_some(()));
         dns
     }
 
-    /// The data of the records.
     fn query(&self, name: &str, kind: &str) -> String {
-        let output = Command::new("dig")
-            .args([&format!("@{ADDRESS}"), "+short", "+time=1", "+tries=1", name, kind])
-            .output()
-            .unwrap();
-        // Without a server, dig has a comment and no data.
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().filter(|line| !line.starts_with(';')).map(|line| format!("{line}\n")).collect()
+        query(ADDRESS, name, kind)
     }
 
     /// A change that no console server makes.
@@ -135,6 +118,35 @@ impl Drop for Dns {
     }
 }
 
+/// The data of the records at a DNS server, a line each.
+pub(crate) fn query(address: &str, name: &str, kind: &str) -> String {
+    let words = [&format!("@{address}"), "+short", "+tcp", "+time=5", "+tries=1", name, kind];
+    let output = Command::new("dig").args(words).output().unwrap();
+    // Without a server, dig has a comment and no data.
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter(|line| !line.starts_with(';')).map(|line| format!("{line}\n")).collect()
+}
+
+/// Starts a DNS server, which writes to the file `log` of its directory.
+pub(crate) fn start(command: &mut Command, directory: &Path) -> Child {
+    let log = fs::File::create(directory.join("log")).unwrap();
+    command.env("PATH", "/usr/sbin:/usr/bin").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command.spawn().unwrap()
+}
+
+/// Makes this DNS server that of this thread, which has an /etc of its own.
+pub(crate) fn resolve_by(address: &str) {
+    // It may be a link to a file of resolvconf's.
+    let _ = fs::remove_file("/etc/resolv.conf");
+    fs::write("/etc/resolv.conf", format!("search example\nnameserver {address}\n")).unwrap();
+}
+
+/// Knot's form of a key.
+pub(crate) fn knot_key(name: &str) -> String {
+    format!("  - id: {name}\n    algorithm: hmac-sha256\n    secret: {SECRET}\n")
+}
+
+/// BIND's form of a key.
 pub(crate) fn key(name: &str) -> String {
     format!("key \"{name}\" {{ algorithm hmac-sha256; secret \"{SECRET}\"; }};\n")
 }
@@ -350,9 +362,7 @@ fn ssh_reaches_a_console_by_its_name() {
     let server = Server::new("rack1");
     server.configure("core-switch", bench.tcp_port(), "");
     server.publish();
-    // (The /etc of this thread.) It may be a link to a file of resolvconf's.
-    let _ = fs::remove_file("/etc/resolv.conf");
-    fs::write("/etc/resolv.conf", format!("search example\nnameserver {ADDRESS}\n")).unwrap();
+    resolve_by(ADDRESS);
     let ssh = |name: &str, line: &str| {
         // As 20-console.conf has it.
         let dial = format!("ProxyCommand={} dial %h", env!("CARGO_BIN_EXE_consolectl"));
