@@ -60,10 +60,15 @@ impl Live {
             Ok(_) => {}
             Err(error) => return Some(Err(error.to_string())),
         }
+        Some(self.reply(port).await)
+    }
+
+    /// The reply of a port that runs, or the last one.
+    async fn reply(&self, port: &PortName) -> StatusResult {
         if let Some((_, printed)) =
             self.printed.lock().await.get(port).filter(|(at, _)| at.elapsed() < CACHE_LIFETIME)
         {
-            return Some(printed.clone());
+            return printed.clone();
         }
         let ask = self.ask(port, client::status);
         let printed = match tokio::time::timeout(STATUS_TIMEOUT, ask).await {
@@ -71,15 +76,16 @@ impl Live {
             Err(_) => Err(format!("{port} timed out after {} s", STATUS_TIMEOUT.as_secs())),
         };
         self.printed.lock().await.insert(port.clone(), (Instant::now(), printed.clone()));
-        Some(printed)
+        printed
     }
 
     /// The status of each port that runs, in the order of the names.
     pub async fn statuses(&self) -> Result<Vec<(PortName, StatusResult)>, UnitsError> {
-        let ask = |port: PortName| async move { self.status(&port).await.map(|status| (port, status)) };
-        let active = futures_util::stream::iter(self.active().await?);
-        let replies: Vec<_> = active.map(ask).buffered(AT_ONCE).collect().await;
-        Ok(replies.into_iter().flatten().collect())
+        let ask = |port: PortName| async move {
+            let status = self.reply(&port).await;
+            (port, status)
+        };
+        Ok(futures_util::stream::iter(self.active().await?).map(ask).buffered(AT_ONCE).collect().await)
     }
 
     /// One request over the port's socket. It is bounded by the client's timeout.

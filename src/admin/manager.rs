@@ -312,9 +312,9 @@ impl Manager {
         let listed = |name: &PortName| {
             let mut shown = Keys::new();
             if let Some(port) = configs.iter().find_map(|config| config.ports.get(name)) {
-                keys(table::PORT, port, "", &mut shown);
+                let listed = table::PORT.iter().filter(|key| LISTED_KEYS.contains(&key.name));
+                keys(listed, port, "", &mut shown);
             }
-            shown.retain(|key, _| LISTED_KEYS.contains(&key.as_str()));
             let unit = state.instances.of(name).service();
             ListedPort { path: port_path(name), name: name.to_string(), unit, keys: shown }
         };

@@ -57,8 +57,13 @@ fn element(value: &Value) -> Option<String> {
     }
 }
 
-/// Adds every key of a table that has a value, with `prefix` before its name.
-pub fn keys<T>(table: &'static [Key<T>], from: &T, prefix: &str, to: &mut Keys) {
+/// Adds every one of these keys that has a value, with `prefix` before its name.
+pub fn keys<T: 'static>(
+    table: impl IntoIterator<Item = &'static Key<T>>,
+    from: &T,
+    prefix: &str,
+    to: &mut Keys,
+) {
     for key in table {
         if let Some(value) = key.get(from).as_ref().and_then(to_bus) {
             to.insert(format!("{prefix}{}", key.name), value);
