@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use russh::keys::ssh_key::public::KeyData;
 use thiserror::Error;
 
-use super::certificate::{self, Offered, RequiredOfSecurityKey, UserCertificate};
+use super::certificate::{self, BLANKS, Offered, RequiredOfSecurityKey, UserCertificate};
 use super::host_patterns::{FromError, HostPatterns};
 
 /// Bytes of the longest line that is parsed: a 16384-bit RSA key with options is below 4 KiB.
@@ -150,7 +150,7 @@ fn search_lines(file: &[u8], judge: impl Fn(&str) -> Verdict) -> Search {
 /// `None`: a comment, or another key.
 fn judge(line: &str, offered: &Offered, context: &LoginContext) -> Verdict {
     // A carriage return at the end belongs to the comment or the key.
-    let line = line.trim_matches([' ', '\t']);
+    let line = line.trim_matches(BLANKS);
     if line.is_empty() || line.starts_with('#') {
         return None;
     }
@@ -176,14 +176,14 @@ fn is_about(listed: &KeyData, offered: &Offered) -> bool {
 /// auth2-pubkeyfile.c). `None`: a comment, or another principal.
 fn judge_principal(line: &str, certificate: &UserCertificate, context: &LoginContext) -> Verdict {
     // A carriage return is part of the name, as in sshd.
-    let line = line.split('#').next().unwrap_or_default().trim_matches([' ', '\t']);
+    let line = line.split('#').next().unwrap_or_default().trim_matches(BLANKS);
     if line.is_empty() {
         return None;
     }
     // The last blank, or without one the last tab (strrchr).
     let (options, principal) = line.rsplit_once(' ').or_else(|| line.rsplit_once('\t')).unwrap_or(("", line));
     let principal = principal.trim_start_matches('\t');
-    let options = options.trim_matches([' ', '\t']);
+    let options = options.trim_matches(BLANKS);
     certificate.is_for(principal).then(|| admits(options, context, Subject::Principal))
 }
 

@@ -304,11 +304,14 @@ impl RequiredOfSecurityKey {
     }
 }
 
+/// What separates words, as in sshd: a carriage return does not.
+pub(super) const BLANKS: [char; 2] = [' ', '\t'];
+
 /// Parses `ssh-ed25519 AAAA… comment`, a key or a certificate of any kind. As in sshd, a carriage return is no blank, but may follow the key
 /// (sshkey_read in sshkey.c).
 pub(super) fn parse(text: &str) -> Result<KeyData, InvalidOffer> {
     let text = text.trim_end_matches(['\r', '\n']);
-    let mut words = text.split([' ', '\t']).filter(|word| !word.is_empty());
+    let mut words = text.split(BLANKS).filter(|word| !word.is_empty());
     let (kind, base64) = words.next().zip(words.next()).ok_or(InvalidOffer::NotAKey)?;
     let is_certificate = kind.contains(CERTIFICATE_MARKER);
     let invalid = || if is_certificate { InvalidOffer::NotACertificate } else { InvalidOffer::NotAKey };

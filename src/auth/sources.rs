@@ -94,6 +94,9 @@ impl Unconfirmed {
     }
 }
 
+/// `[access]` of a file that belongs to root; `None` if the file is invalid.
+type OfRoot = Result<Option<Access>, NotRoots>;
+
 impl Configured {
     /// Reads the configuration.
     ///
@@ -131,9 +134,7 @@ impl Configured {
             let text = read_file_of_root(&file)?;
             Ok(Config::parse(&text, &file).ok().map(|config| config.access))
         });
-        let confirmed = |approval| {
-            self.confirmed(&file, approval, &access, remember, || LazyCell::force(&of_root).as_ref())
-        };
+        let confirmed = |approval| self.confirmed(&file, approval, &access, remember, &of_root);
         if let Err(unconfirmed) = confirmed(&COMMAND) {
             sources.command = None;
             sources.unconfirmed.push(unconfirmed);
@@ -146,18 +147,18 @@ impl Configured {
     }
 
     /// Root approves a setting by a configuration file that belongs to root, or has approved it before. The former is recorded, because a
-    /// commit by `console-admin` makes the file its own. `of_root` reads the file if it is root's; `None` if it is invalid.
-    fn confirmed<'a>(
+    /// commit by `console-admin` makes the file its own.
+    fn confirmed(
         &self,
         file: &Path,
         approval: &Approval,
         access: &Access,
         remember: bool,
-        of_root: impl FnOnce() -> Result<&'a Option<Access>, &'a NotRoots>,
+        of_root: &LazyCell<OfRoot, impl FnOnce() -> OfRoot>,
     ) -> Result<(), Unconfirmed> {
         let Some(wanted) = (approval.text)(access) else { return Ok(()) };
         let record = self.root.join(approval.record);
-        let because = match of_root() {
+        let because = match &**of_root {
             Ok(Some(theirs)) if (approval.text)(theirs).as_ref() == Some(&wanted) => {
                 if self.file.is_none() && remember {
                     confirm(&record, &wanted);

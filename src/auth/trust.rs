@@ -104,7 +104,7 @@ fn revocations(path: &Path) -> Result<Revocations, TrustError> {
 fn keys(text: &[u8], path: &Path, accepts: impl Fn(&KeyData) -> bool) -> Result<Vec<KeyData>, TrustError> {
     let text = std::str::from_utf8(text).map_err(|_| TrustError::NotText(path.to_owned()))?;
     // Not `str::lines`: to sshd a line with nothing but a carriage return is not empty.
-    let lines = (1..).zip(text.split('\n').map(|line| line.trim_matches([' ', '\t'])));
+    let lines = (1..).zip(text.split('\n').map(|line| line.trim_matches(certificate::BLANKS)));
     let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let key = |(number, line): (usize, &str)| match certificate::parse(line) {
         Ok(key) if accepts(&key) => Ok(key),

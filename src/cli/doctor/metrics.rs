@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use super::finding::Finding;
 use super::observation::Observation;
-use super::systemd::METRICS_SOCKET as SOCKET;
+use super::systemd::METRICS_SOCKET;
 use super::units::{is_active, listener_name};
 
 pub(super) fn check(observed: &Observation) -> Vec<Finding> {
-    let of = |key| observed.units.property(SOCKET, key).unwrap_or_default();
+    let of = |key| observed.units.property(METRICS_SOCKET, key).unwrap_or_default();
     let state = of("ActiveState");
     let addresses = || of("Listen").split_whitespace().filter_map(|word| word.parse::<SocketAddr>().ok());
     if is_active(state) {
@@ -26,20 +26,20 @@ pub(super) fn check(observed: &Observation) -> Vec<Finding> {
 
 fn in_use(address: SocketAddr, user: &str) -> Finding {
     Finding::everywhere(
-        format!("{SOCKET} does not listen on {address}: {user} uses that TCP port"),
+        format!("{METRICS_SOCKET} does not listen on {address}: {user} uses that TCP port"),
         format!(
-            "exit that program, or set another address: systemctl edit {SOCKET}, as console-metrics(8) shows\n\
-             then: systemctl restart {SOCKET}"
+            "exit that program, or set another address: systemctl edit {METRICS_SOCKET}, as console-metrics(8) shows\n\
+             then: systemctl restart {METRICS_SOCKET}"
         ),
     )
 }
 
 fn stopped(state: &str) -> Finding {
     Finding::everywhere(
-        format!("{SOCKET} is {state}: Prometheus receives no figures"),
+        format!("{METRICS_SOCKET} is {state}: Prometheus receives no figures"),
         format!(
-            "see journalctl -u {SOCKET}; then: systemctl restart {SOCKET}\n\
-             if no figures are wanted: systemctl disable --now {SOCKET}"
+            "see journalctl -u {METRICS_SOCKET}; then: systemctl restart {METRICS_SOCKET}\n\
+             if no figures are wanted: systemctl disable --now {METRICS_SOCKET}"
         ),
     )
 }
@@ -47,10 +47,10 @@ fn stopped(state: &str) -> Finding {
 fn exposed(address: SocketAddr) -> Finding {
     Finding::everywhere(
         format!(
-            "{SOCKET} listens on {address}: every machine that reaches this address can read the figures without a login"
+            "{METRICS_SOCKET} listens on {address}: every machine that reaches this address can read the figures without a login"
         ),
         format!(
-            "systemctl edit {SOCKET}: ListenStream=127.0.0.1:{}, or a unix socket behind a reverse proxy; see console-metrics(8)",
+            "systemctl edit {METRICS_SOCKET}: ListenStream=127.0.0.1:{}, or a unix socket behind a reverse proxy; see console-metrics(8)",
             address.port()
         ),
     )
