@@ -39,6 +39,14 @@ export async function visitor(browser, url, options = {}) {
     return { context, page, blocked, errors, sent, url };
 }
 
+/** Hides the page, or shows it again, as the browser does with another tab. */
+export function hide(frame, hidden) {
+    return frame.evaluate((value) => {
+        Object.defineProperty(document, "hidden", { configurable: true, get: () => value });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }, hidden);
+}
+
 /** Logs in by PAM at Cockpit's login page and opens the consoles; the frame of our page. */
 export async function login(who, user, password, path = "") {
     const { page, url } = who;

@@ -60,12 +60,7 @@ async function hostile() {
 /** While the page is hidden it asks for nothing; when it is shown again it knows what has happened. */
 async function hidden() {
     await page.evaluate(() => window.cockpit.location.go([]));
-    const hide = (value) =>
-        page.evaluate((isHidden) => {
-            Object.defineProperty(document, "hidden", { configurable: true, get: () => isHidden });
-            document.dispatchEvent(new Event("visibilitychange"));
-        }, value);
-    await hide(true);
+    await chrome.hide(page, true);
     const before = await page.evaluate(() => window.consoleserver.ports.get("demo").received);
     await page.evaluate(() => window.consoleserver.views.console.sessions.get("demo").type(new TextEncoder().encode("unseen")));
     await chrome.waitForText(page, "demo", "unseen", 20000);
@@ -74,7 +69,7 @@ async function hidden() {
     await page.waitForTimeout(11000);
     assert.deepEqual(who.sent.slice(sent), [], "a hidden page has asked for something");
     assert.equal(await page.evaluate(() => window.consoleserver.ports.get("demo").received), before);
-    await hide(false);
+    await chrome.hide(page, false);
     await shows("what was received while it was hidden", (count) => window.consoleserver.ports.get("demo").received >= count + "unseen".length, before);
 }
 

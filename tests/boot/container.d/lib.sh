@@ -70,7 +70,8 @@ count() { inside sh -c 'grep -c "^$1 " /run/far-ends || true' sh "$1"; }
 is_count() { local is; is=$(count "$1"); [[ $is = "$2" ]] || { echo "$1: $is instead of $2"; return 1; }; }
 # gaps PORT: gaps and doubles in the numbered lines of its log.
 gaps() {
-    inside sh -c 'grep -h -o "line [0-9]*" "$1" | awk "{ n = \$2 + 0; if (n != next_number) gaps++; next_number = n + 1 } END { print gaps + 0 }"' sh "$(log_of "$1")"
+    push "$HERE/numbered-lines" /usr/local/bin/numbered-lines
+    inside numbered-lines "$(log_of "$1")" | awk '{ print $3 }'
 }
 # sources COUNT: that many ports, src0 to src(COUNT - 1), are configured and started, and connected.
 sources() {
