@@ -22,7 +22,7 @@ mod given_back;
 mod pyserial;
 
 use client::Client;
-use rig::{PATIENCE, Rig, until};
+use rig::{PATIENCE, Rig, listens, until};
 
 /// A port with both plain listeners.
 fn plain(settings: &str) -> (Rig, SocketAddr, SocketAddr) {
@@ -188,7 +188,7 @@ fn the_ssh_subsystem_is_a_serial_line_with_a_login() {
         .arg(format!("EXEC:{}", script.display()))
         .spawn()
         .unwrap();
-    until("socat", || ser2net::listens(here.port()).then_some(()));
+    until("socat", || listens(here.port()).then_some(()));
     let mut port = Pyserial::open(&format!("rfc2217://{here}"), "115200, timeout=20");
     assert_eq!(port.answer(), "open");
     rate_is(&rig, 115_200);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::programs::By;
-use crate::rig::until;
+use crate::rig::{listens, until};
 use crate::tool::Tool;
 use crate::{Bench, PASSWORD, here, python, succeeds};
 
@@ -91,9 +91,7 @@ fn labgrids_serial_driver_talks_to_the_device_by_rfc2217() {
         .arg(format!("EXEC:ssh -s {} -p {} alice@127.0.0.1 rfc2217", bench.ssh_options(), bench.rig.tcp_port))
         .spawn()
         .unwrap();
-    // Not by a connection, which it would serve.
-    let listens = format!("0100007F:{here:04X} 00000000:0000 0A");
-    until("socat", || std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&listens).then_some(()));
+    until("socat", || listens(here).then_some(()));
     labgrid(here);
     given_back();
     socat.kill().unwrap();

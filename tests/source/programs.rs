@@ -6,9 +6,9 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::rig::{Rig, until};
+use super::rig::{Rig, until, until_within};
 use super::{accept_tcp, attach, bench, free_port};
 use crate::client::Client;
 use crate::dialer::Dialers;
@@ -167,11 +167,7 @@ fn disconnects(rig: &Rig) -> usize {
 
 /// Waits until ipmitool has noticed that its BMC is away, by its own keepalive: up to a minute.
 fn sees_disconnect(rig: &Rig, client: &mut Client, before: usize) {
-    let deadline = Instant::now() + Duration::from_secs(180);
-    while disconnects(rig) == before {
-        assert!(Instant::now() < deadline, "{}", rig.log_text());
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    until_within(Duration::from_secs(180), "a disconnect", || (disconnects(rig) > before).then_some(()));
     client.sees("disconnected");
 }
 

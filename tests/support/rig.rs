@@ -37,15 +37,26 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `done` gives something.
 #[track_caller]
-pub fn until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn until<T>(what: &str, done: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, done)
+}
+
+/// The same, for what takes longer.
+#[track_caller]
+pub fn until_within<T>(limit: Duration, what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
     loop {
         if let Some(value) = done() {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited {} s for {what}", PATIENCE.as_secs());
+        assert!(Instant::now() < deadline, "waited {} s for {what}", limit.as_secs());
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Whether a program listens at this TCP port of 127.0.0.1. Not by a connection, which it would serve.
+pub fn listens(port: u16) -> bool {
+    fs::read_to_string("/proc/net/tcp").unwrap().contains(&format!("0100007F:{port:04X} 00000000:0000 0A"))
 }
 
 /// What systemd would know of the service.

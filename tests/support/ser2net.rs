@@ -6,12 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
 
-use crate::rig::until;
-
-/// Whether a program listens at this TCP port of 127.0.0.1. Not by a connection, which it would serve.
-pub fn listens(port: u16) -> bool {
-    fs::read_to_string("/proc/net/tcp").unwrap().contains(&format!("0100007F:{port:04X} 00000000:0000 0A"))
-}
+use crate::rig::{listens, until};
 
 /// A terminal server by Debian's ser2net, on a pty in place of its serial line.
 pub struct Ser2net {
