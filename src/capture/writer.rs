@@ -297,7 +297,7 @@ impl Writer {
         let moved = arrived.position != self.cursor.position();
         self.cursor.move_to(arrived.position);
         self.hub.log_has_moved();
-        self.count_lost(self.hub.log_mark().lost);
+        self.count_lost(0);
         self.unreported += arrived.gap;
         if let Some(note) = note.filter(|_| arrived.noted) {
             self.hub.note_written(&note);
@@ -360,16 +360,18 @@ impl Writer {
                     Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
                 },
                 () = self.alarm.rings() => {
-                    let overrun = self.cursor.overrun().saturating_sub(offered as u64);
-                    let lost = self.hub.log_mark().lost + overrun;
-                    self.count_lost(lost);
+                    self.count_lost(offered);
                     self.set_trouble(CaptureError::Hangs(self.shown()));
                 }
             }
         }
     }
 
-    fn count_lost(&self, lost: u64) {
+    /// Counts what the log has recorded as lost, and what was overwritten behind it while it cannot be written. `offered` bytes are out of
+    /// the ring already.
+    fn count_lost(&self, offered: usize) {
+        let overrun = self.cursor.overrun().saturating_sub(offered as u64);
+        let lost = self.hub.log_mark().lost + overrun;
         self.health.send_if_modified(|health| {
             let more = lost > health.lost;
             health.lost = health.lost.max(lost);
