@@ -283,6 +283,10 @@ function blank() {
     return { state: NOT_RUNNING, sessions: [], lastLine: "" };
 }
 
+export function isRunning(port) {
+    return port !== undefined && port.state !== NOT_RUNNING && condition(port) !== "pending";
+}
+
 /** What kind of state it is: the symbol and colour follow it, and the word stands beside them. */
 export function condition(port) {
     const state = port.state || "";

@@ -4,7 +4,9 @@ import { FitAddon } from "@xterm/addon-fit";
 import { SearchAddon } from "@xterm/addon-search";
 import { Terminal } from "@xterm/xterm";
 import { alert, bytes, h, id, setText } from "./dom.js";
-import { CONDITIONS, condition, settings } from "./ports.js";
+import { Keypad } from "./keypad.js";
+import { CONDITIONS, condition, isRunning, settings } from "./ports.js";
+import { Silence } from "./silence.js";
 
 const cockpit = window.cockpit;
 /** Lines that can be scrolled back in the tab. The port's log has the others. */
@@ -18,6 +20,8 @@ const PENDING_MAX = 1 << 20;
 const PENDING_LOW = 1 << 16;
 /** What the page remembers of open consoles over a reload or a lost connection; per browser tab. */
 const OPEN = "consoleserver:open";
+/** How long a confirmation stays. */
+const PASSING_MS = 4000;
 /** How often the users of a console in view that has several are read. No signal says that another of them has write access now. */
 const ROSTER_MS = 1000;
 
@@ -46,6 +50,9 @@ class Session {
         this.skippedTotal = 0;
         this.channel = null;
         this.lostSince = since;
+        /** Of the port: it stays when the port is renamed. */
+        this.unit = this.port?.unit;
+        this.silence = new Silence((since) => this.silent(since));
         this.build();
     }
 
@@ -59,6 +66,11 @@ class Session {
         this.heading = h("strong", { class: "session-name" }, this.name);
         this.roster = h("span", { class: "muted", role: "status" });
         this.bar = h("div", { class: "session-bar" });
+        this.hint = h("span", { class: "muted hint" }, "Shift+F6: from the terminal to the buttons");
+        this.keypad = new Keypad(() => this.terminal, (text) => this.type(encoder.encode(text)), () => this.terminal.focus());
+        this.keysToggle = h("button", { title: "Keys that an on-screen keyboard or the browser does not send: Esc, Tab, arrows, Ctrl+W", onclick: () => this.showKeypad(this.keypad.element.hidden) }, "Keys");
+        this.showKeypad(matchMedia("(pointer: coarse)").matches);
+        this.logLink = h("a", { class: "button" }, "Log");
         this.find = h("form", { class: "inline", hidden: true, role: "search" });
         this.message = h("form", { class: "inline", hidden: true });
         this.toolbar = h(
@@ -72,7 +84,8 @@ class Session {
             action("Timestamps", "Show the time before each line, or no longer (t)", command("t")),
             action("Replay", "Print the last lines again (r)", command("r")),
             action("Find…", "Search in the output of this tab", () => this.toggle(this.find)),
-            h("a", { class: "button", href: `#/log/${encodeURIComponent(this.name)}` }, "Log"),
+            this.keysToggle,
+            this.logLink,
             h("button", { class: "leave", title: "End this session", onclick: () => this.consoles.leave(this) }, "Leave"),
         );
         this.buildForms();
@@ -80,13 +93,15 @@ class Session {
         this.element = h(
             "section",
             { class: "session", "aria-label": `Console ${this.name}`, id: id("session") },
-            h("header", {}, this.heading, this.roster),
+            h("header", {}, this.heading, this.roster, this.hint),
             this.toolbar,
             this.find,
             this.message,
             this.bar,
             this.screen,
+            this.keypad.element,
         );
+        this.named(this.name);
         this.terminal = new Terminal({
             allowProposedApi: true, // For the decorations of addon-search.
             scrollback: SCROLLBACK,
@@ -104,7 +119,7 @@ class Session {
         this.search = new SearchAddon();
         this.terminal.loadAddon(this.fit);
         this.terminal.loadAddon(this.search);
-        this.terminal.onData((data) => this.type(encoder.encode(data)));
+        this.terminal.onData((data) => this.typed(data));
         // Reports of the mouse in bytes that are no UTF-8.
         this.terminal.onBinary((data) => this.type(Uint8Array.from(data, (character) => character.charCodeAt(0))));
         this.terminal.onResize(({ rows, cols }) => this.channel?.control({ window: { rows, cols } }));
@@ -155,13 +170,23 @@ class Session {
             event.preventDefault();
             return false;
         }
-        if (event.type === "keydown" && event.ctrlKey && event.shiftKey && event.code === "KeyC" && this.terminal.hasSelection()) {
-            navigator.clipboard.writeText(this.terminal.getSelection()).catch((error) => this.notice(`The text was not copied: ${error.message}`));
+        // Ctrl+C copies a selection in place of interrupting what the device does. Without one it is a key as any other.
+        const isCopy = event.ctrlKey && !event.altKey && !event.metaKey && event.key.toLowerCase() === "c";
+        if (event.type === "keydown" && isCopy && this.terminal.hasSelection()) {
+            this.copy(event.shiftKey);
             event.preventDefault();
             return false;
         }
         // The browser's paste.
         return !(event.ctrlKey && event.shiftKey && event.code === "KeyV");
+    }
+
+    copy(withShift) {
+        // By the event, which xterm.js answers with its selection: navigator.clipboard is only there if the page came over TLS.
+        const copied = document.execCommand("copy");
+        this.terminal.clearSelection();
+        if (!copied) this.notice("The browser did not copy the text.");
+        else if (!withShift) this.passing("Copied. Without a selection, Ctrl+C is sent to the device.");
     }
 
     /** Puts the terminal on the page and connects. */
@@ -203,8 +228,17 @@ class Session {
         this.update();
     }
 
+    /** Keys and pasted text. */
+    typed(text) {
+        // As at `ttyd`: the keyboard alone leads back to the device.
+        if (this.ended && text === "\r") this.again();
+        else this.type(encoder.encode(this.keypad.apply(text)));
+    }
+
     type(data) {
-        this.channel?.send(data);
+        if (!this.channel) return;
+        this.channel.send(data);
+        this.silence.typed();
     }
 
     command(letters) {
@@ -217,6 +251,7 @@ class Session {
     }
 
     output(data) {
+        this.silence.heard();
         if (this.skipped > 0 && this.pending > PENDING_LOW) {
             this.skipped += data.length;
             return;
@@ -243,12 +278,13 @@ class Session {
     closed({ problem, message, "exit-status": status }) {
         this.channel = null;
         this.ended = true;
+        this.silence.heard();
         if (this.left) return;
         let why = "The session has ended.";
         if (problem === "not-found") why = "consolectl was not found: is the package consoleserver installed?";
         else if (problem) why = `The connection to this machine was lost${message ? `: ${message}` : ""}.`;
         else if (status) why = "The session has ended; the last line says why.";
-        this.notice(why, h("button", { class: "primary", onclick: () => this.again() }, "Connect again"));
+        this.notice(why, h("button", { class: "primary", onclick: () => this.again() }, "Connect again (Enter)"));
         if (problem) this.lostSince = { at: Date.now(), received: this.port?.received ?? null };
         this.update();
     }
@@ -259,7 +295,35 @@ class Session {
     }
 
     notice(text, ...more) {
-        this.bar.replaceChildren(alert("warning", text, ...more));
+        const line = alert("warning", text, ...more);
+        this.bar.replaceChildren(line);
+        return line;
+    }
+
+    /** A sentence that goes by itself. */
+    passing(text) {
+        const line = alert("", text);
+        this.bar.replaceChildren(line);
+        setTimeout(() => line.remove(), PASSING_MS);
+    }
+
+    silent(since) {
+        this.silenceLine?.remove();
+        this.silenceLine = since && this.notice(`The server has not replied since ${new Date(since).toLocaleTimeString()}. What is typed now is sent to the device when the connection is back.`);
+    }
+
+    showKeypad(shown) {
+        this.keypad.element.hidden = !shown;
+        this.keysToggle.setAttribute("aria-pressed", String(shown));
+    }
+
+    /** The port's name, at first and after it was renamed. */
+    named(name) {
+        this.name = name;
+        setText(this.heading, name);
+        this.element.setAttribute("aria-label", `Console ${name}`);
+        this.toolbar.setAttribute("aria-label", `Console ${name}`);
+        this.logLink.href = `#/log/${encodeURIComponent(name)}`;
     }
 
     /** After a lost connection: what the device has sent in the meantime. */
@@ -292,6 +356,7 @@ class Session {
     dispose() {
         this.left = true;
         this.observer.disconnect();
+        this.silence.close();
         this.channel?.close();
         this.terminal.dispose();
         this.element.remove();
@@ -361,10 +426,10 @@ export class Consoles {
         if (!session) {
             session = new Session(this, name, since);
             this.sessions.set(name, session);
-            const close = h("button", { class: "close", title: `Leave ${name}`, "aria-label": `Leave ${name}`, onclick: () => this.leave(session) }, "×");
-            const tab = h("button", { "aria-controls": session.element.id, onclick: () => cockpit.location.go(["console", name]) }, name);
-            session.tab = h("span", { class: "tab" }, tab, close);
-            session.tabButton = tab;
+            session.tabClose = h("button", { class: "close", onclick: () => this.leave(session) }, "×");
+            session.tabButton = h("button", { "aria-controls": session.element.id, onclick: () => cockpit.location.go(["console", session.name]) });
+            session.tab = h("span", { class: "tab" }, session.tabButton, session.tabClose);
+            this.label(session);
             this.tabs.append(session.tab);
             this.panes.append(session.element);
             this.select(session);
@@ -416,7 +481,36 @@ export class Consoles {
         this.draw();
     }
 
+    label(session) {
+        const { name } = session;
+        setText(session.tabButton, name);
+        session.tabClose.title = `Leave ${name}`;
+        session.tabClose.setAttribute("aria-label", `Leave ${name}`);
+    }
+
     update() {
-        for (const session of this.sessions.values()) session.update();
+        for (const session of [...this.sessions.values()]) {
+            const name = this.renamed(session);
+            if (name) this.rename(session, name);
+            session.update();
+        }
+    }
+
+    /** The new name of a port whose sessions stayed when it was renamed: its unit is the same. */
+    renamed({ name, unit }) {
+        const { ports } = this;
+        if (!unit || isRunning(ports.get(name))) return null;
+        const port = [...ports.all.values()].find((other) => other.unit === unit && other.name !== name && isRunning(other));
+        return port && !this.sessions.has(port.name) ? port.name : null;
+    }
+
+    rename(session, name) {
+        this.sessions.delete(session.name);
+        session.named(name);
+        this.sessions.set(name, session);
+        this.label(session);
+        this.remember();
+        const [view, shown] = cockpit.location.path;
+        if (view === "console" && shown && session === this.current) cockpit.location.replace(["console", name]);
     }
 }
