@@ -67,7 +67,7 @@ const steps = {
         assert.match(asked()[0], /ttyUSB1,ttyUSB2|ttyUSB2,ttyUSB1/);
         // The port that has denied it is not asked again, and the other one is.
         await bob.frame.evaluate(async () => {
-            for (const port of window.consoleserver.ports.all.values()) port.lineAt = null;
+            for (const port of window.consoleserver.ports.all.values()) port.lineAt = undefined;
             await window.consoleserver.ports.poll();
         });
         await waitInside("another reading", () => asked().length === 2);
