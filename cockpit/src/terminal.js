@@ -47,7 +47,6 @@ class Session {
         this.name = name;
         this.pending = 0;
         this.skipped = 0;
-        this.skippedTotal = 0;
         this.channel = null;
         this.lostSince = since;
         /** Of the port: it stays when the port is renamed. */
@@ -204,6 +203,8 @@ class Session {
     connect() {
         this.bar.replaceChildren();
         this.ended = false;
+        this.skippedTotal = 0;
+        this.connectedAt = new Date();
         this.prefix = prefixBytes(this.port?.keys.escape ?? "^Ec");
         const { rows, cols } = this.terminal;
         const words = ["consolectl", "connect"];
@@ -273,6 +274,12 @@ class Session {
         // CAN ends a control sequence that was cut in two; SGR 0 ends its colours.
         this.terminal.write(`\x18\x1b[0m\r\n[this tab skipped ${this.skipped} bytes; the log has them]\r\n`);
         this.skipped = 0;
+        // In the terminal it scrolls away with what follows.
+        this.notice(
+            `This tab has skipped ${bytes(this.skippedTotal)} of the output since ${this.connectedAt.toLocaleTimeString()}; the log has them.`,
+            h("a", { class: "button", href: `#/log/${encodeURIComponent(this.name)}` }, "Log"),
+            h("button", { onclick: () => this.bar.replaceChildren() }, "Close"),
+        );
     }
 
     closed({ problem, message, "exit-status": status }) {

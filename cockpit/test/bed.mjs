@@ -130,6 +130,21 @@ const steps = {
         }
     },
 
+    async "a session follows a port that is renamed, and back"() {
+        const [alice] = people;
+        await chrome.open(alice.frame, "console/ttyUSB2");
+        await chrome.waitForText(alice.frame, "ttyUSB2", "for help");
+        for (const [old, name] of [["ttyUSB2", "core"], ["core", "ttyUSB2"]]) {
+            shell(`consolectl rename ${old} ${name} && consolectl reload ${name}`);
+            await until(alice, `a tab of ${name}`, ([is, was]) => window.location.hash === `#/console/${is}` && !window.consoleserver.views.console.sessions.has(was), [name, old]);
+            await chrome.waitForText(alice.frame, name, `${old} was renamed to ${name}`);
+            await alice.page.keyboard.type(`typed at ${name}`);
+            await chrome.waitForText(alice.frame, name, `typed at ${name}`);
+        }
+        assert.equal(inside("consolectl", "diff", "--json").trim(), "[]");
+        await press(alice, "Leave");
+    },
+
     async "a state change comes by a signal"() {
         const [alice] = people;
         await chrome.open(alice.frame, "");

@@ -22,15 +22,15 @@ let received = 0;
 alice.page.on("websocket", (socket) => socket.on("framereceived", () => (received += 1)));
 await alice.context.addInitScript(() => {
     if (window !== window.top) return;
-    window.messages = [];
+    window.socketTimes = [];
     const channelOf = (data) => (typeof data === "string" ? data : new TextDecoder("latin1").decode(new Uint8Array(data.buffer || data).subarray(0, 40))).split("\n")[0];
     window.WebSocket = class extends window.WebSocket {
         constructor(...words) {
             super(...words);
-            this.addEventListener("message", ({ data }) => window.messages.push(["<", performance.now(), channelOf(data)]));
+            this.addEventListener("message", ({ data }) => window.socketTimes.push(["<", performance.now(), channelOf(data)]));
         }
         send(data) {
-            window.messages.push([">", performance.now(), channelOf(data)]);
+            window.socketTimes.push([">", performance.now(), channelOf(data)]);
             super.send(data);
         }
     };
@@ -154,12 +154,12 @@ const steps = {
 
         // Real keys, from the web socket and back to it: at Cockpit's own terminal page and at ours.
         const atKeys = async (page, keys) => {
-            await page.evaluate(() => (window.messages.length = 0));
+            await page.evaluate(() => (window.socketTimes.length = 0));
             for (let key = 0; key < keys; key += 1) {
                 await page.keyboard.press("a");
                 await pause(50);
             }
-            const messages = await page.evaluate(() => window.messages.filter(([, , channel]) => channel));
+            const messages = await page.evaluate(() => window.socketTimes.filter(([, , channel]) => channel));
             const times = [];
             messages.forEach(([way, sent, channel], index) => {
                 const back = way === ">" && messages.slice(index).find(([direction, , of]) => direction === "<" && of === channel);
@@ -252,6 +252,7 @@ const steps = {
         const text = await chrome.screenText(alice.frame, "p48");
         const told = [...text.matchAll(/\[([^\]]*(?:skipped|missed|dropped)[^\]]*)\]/g)].map(([, what]) => what);
         row("flood of 10 MB: skipped by the tab; what the terminal says of skipped output", `${skipped} bytes; ${told.slice(-2).join("; ") || "nothing"}`);
+        if (skipped > 0) assert.match(await alice.frame.locator(".session-bar:visible").innerText(), /This tab has skipped .* of the output/);
         // Each line is in the log, once and in order.
         const [, lines, wrong] = inside("numbered-lines", "/var/log/consoleserver/p48/console.log").split(" ").map(Number);
         assert.deepEqual([lines, wrong], [FLOOD / 100, 0], "lines of the flood in the log, and those that do not follow the one before");
