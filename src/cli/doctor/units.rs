@@ -1,6 +1,7 @@
 //! Checks the units of the ports and of the other services.
 
 use super::finding::{Finding, Subject, unit_journal};
+use super::log;
 use super::observation::Observation;
 use super::processes::TABLES;
 use super::systemd::{LOGROTATE_TIMER, METRICS_SOCKET, Units};
@@ -90,19 +91,29 @@ fn problems(status: &str) -> Vec<(String, String)> {
     let mut parts = status.split("; ");
     let line = parts.next().unwrap_or_default();
     let is_source = line.starts_with("disconnected since ");
-    let fix = |part| if is_source { SOURCE_FIX } else { fix_of(part) };
-    let beside = parts.map(|part| (plain(part), fix(part).to_owned()));
+    let fix = |part| match part {
+        _ if is_source => SOURCE_FIX.to_owned(),
+        part if is_of_the_log(part) => log::fix_of_failure(part),
+        part => fix_of(part).to_owned(),
+    };
+    let beside = parts.map(|part| (plain(part), fix(part)));
     beside.chain(problem_of_state(line)).collect()
 }
 
 /// The fix of a source that is not connected.
 const SOURCE_FIX: &str = "consolectl show PORT source; journalctl -u console-source@PORT";
 
-/// The fix of a problem of an open port.
+/// Whether the port cannot write its log.
+fn is_of_the_log(part: &str) -> bool {
+    let begins = ["the log ", "the disk of the log ", "console-logs.service "]
+        .iter()
+        .any(|with| part.starts_with(with));
+    begins || part.starts_with("cannot ") && part.contains(" the log ")
+}
+
+/// The fix of another problem of an open port.
 fn fix_of(part: &str) -> &'static str {
-    if part.contains(" is not being written") || part.starts_with("cannot ") || part.starts_with("the log ") {
-        "output is kept in memory, which is limited: see df and dmesg"
-    } else if part.starts_with("another program ") {
+    if part.starts_with("another program ") {
         "exit that program: each of the two receives only part of the output"
     } else if part.ends_with(" (it is still open here)") || part.ends_with(" (the port still has it open)") {
         "until then, this port and that program each receive only part of the output"
