@@ -96,6 +96,7 @@ const steps = {
             if (hidden) assert.equal(processes, 0, "a hidden page has started a process");
         }
         shell("rm -f /run/talk");
+        await chrome.hide(alice.frame, false);
         await alice.frame.evaluate(() => delete document.hidden);
     },
 
@@ -118,11 +119,11 @@ const steps = {
         await pause(5000);
         row("memory of a login: at Cockpit's terminal page; at ours with a console", `${(before / 1024).toFixed(1)} MB; ${(pss() / 1024).toFixed(1)} MB`);
         await second.context.close();
-        await chrome.open(alice.frame, "console/p01");
-        await chrome.waitForText(alice.frame, "p01", "for help");
     },
 
     async "echo"() {
+        await chrome.open(alice.frame, "console/p01");
+        await chrome.waitForText(alice.frame, "p01", "for help");
         // Of a console, and of a terminal of cockpit-bridge alone that sends back what it gets: as fast as it goes, and at the pace of keys.
         const [console48, bare] = await alice.frame.evaluate(async () => {
             const session = window.consoleserver.views.console.sessions.get("p01");
@@ -186,6 +187,8 @@ const steps = {
     },
 
     async "two browsers and an ssh: take-over in each direction"() {
+        await chrome.open(alice.frame, "console/p01");
+        await chrome.waitForText(alice.frame, "p01", "for help");
         const ssh = spawn(bed, ["exec", machine, "--", "ssh", "-tt", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-i", "/root/key", "-p", shell("consolectl show p01 --json | sed 's/.*\"running\":{[^}]*\"ssh_port\":\\([0-9]*\\).*/\\1/'").trim(), "bob@127.0.0.1"]);
         let said = "";
         ssh.stdout.on("data", (data) => (said += data));
