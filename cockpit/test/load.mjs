@@ -13,7 +13,8 @@ const row = (what, figure) => {
     console.log(`${what}: ${figure}`);
     if (rows) appendFileSync(rows, `${suite}\tcockpit: ${what}\t${figure}\n`);
 };
-const SECONDS = 20;
+// Of a measurement: a port that talks changes its STATUS= every 30 s.
+const SECONDS = 30;
 const FLOOD = 10_000_000;
 const browser = await chrome.launch();
 const alice = await chrome.visitor(browser, url);
