@@ -16,6 +16,8 @@ const SCROLLBACK = 5000;
  * and so gives no way to slow the port down. xterm.js parses some 10 MB/s; a serial line brings 0.1 MB/s at most.
  */
 const PENDING_MAX = 1 << 20;
+/** Of what is skipped, at least so much of the end is kept and shown: some screens. */
+const TAIL_MIN = 1 << 15;
 /** Skipping ends when so little is left to parse. */
 const PENDING_LOW = 1 << 16;
 /** How long a confirmation stays. */
@@ -42,7 +44,10 @@ export class Session {
         this.consoles = consoles;
         this.name = name;
         this.pending = 0;
+        this.skipping = false;
         this.skipped = 0;
+        this.tail = [];
+        this.tailBytes = 0;
         this.channel = null;
         this.lostSince = since;
         /** Of the port: it stays when the port is renamed. */
@@ -249,20 +254,41 @@ export class Session {
 
     output(data) {
         this.silence.heard();
-        if (this.skipped > 0 && this.pending > PENDING_LOW) {
-            this.skipped += data.length;
-            return;
-        }
-        if (this.pending > PENDING_MAX) {
-            this.skipped = data.length;
-            return;
-        }
-        if (this.skipped > 0) this.tellSkipped();
+        if (this.skipping) {
+            this.keep(data);
+            if (this.pending <= PENDING_LOW) this.resume();
+        } else if (this.pending > PENDING_MAX) {
+            this.skipping = true;
+            this.keep(data);
+        } else this.write(data);
+    }
+
+    write(data) {
         this.pending += data.length;
         this.terminal.write(data, () => {
             this.pending -= data.length;
-            if (this.skipped > 0 && this.pending === 0) this.tellSkipped();
+            if (this.skipping && this.pending === 0) this.resume();
         });
+    }
+
+    /** The end of what is skipped, which may be the prompt of the device. */
+    keep(data) {
+        this.tail.push(data);
+        this.tailBytes += data.length;
+        while (this.tailBytes - this.tail[0].length >= TAIL_MIN) {
+            const dropped = this.tail.shift().length;
+            this.tailBytes -= dropped;
+            this.skipped += dropped;
+        }
+    }
+
+    resume() {
+        const { tail } = this;
+        this.skipping = false;
+        this.tail = [];
+        this.tailBytes = 0;
+        if (this.skipped > 0) this.tellSkipped();
+        for (const data of tail) this.write(data);
     }
 
     tellSkipped() {

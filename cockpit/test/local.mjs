@@ -117,6 +117,24 @@ async function paste() {
     await page.evaluate(() => window.cockpit.location.go(["console", "demo"]));
 }
 
+/** A tab that falls behind skips output, says so, and shows the end. */
+async function behind() {
+    const skipped = await page.evaluate(() => {
+        const session = window.consoleserver.views.console.sessions.get("demo");
+        const piece = new TextEncoder().encode(`${"y".repeat(78)}\r\n`.repeat(800));
+        // All at once, as messages that have piled up: xterm.js parses none of it in between.
+        for (let count = 0; count < 40; count += 1) session.output(piece);
+        session.output(new TextEncoder().encode("the prompt at the end>"));
+        return 40 * piece.length - (1 << 20);
+    });
+    await chrome.waitForText(page, "demo", "the prompt at the end>", 20000);
+    assert.match(await chrome.screenText(page, "demo"), /\[this tab skipped \d+ bytes; the log has them\]/);
+    await says("This tab has skipped");
+    const total = await page.evaluate(() => window.consoleserver.views.console.sessions.get("demo").skippedTotal);
+    assert.ok(total > 0 && total < skipped, `${total} bytes were skipped, of ${skipped} that may be`);
+    await press("Close");
+}
+
 /** A search that finds more than the page shows says so, and the page still answers. */
 async function manyLines() {
     await page.evaluate(() => window.cockpit.location.go(["console", "demo"]));
@@ -235,7 +253,7 @@ async function contract() {
 }
 
 let failed = false;
-for (const step of [overview, silent, terminal, hostile, keys, paste, silence, manyLines, hidden, settings, contract]) {
+for (const step of [overview, silent, terminal, hostile, keys, paste, behind, silence, manyLines, hidden, settings, contract]) {
     const began = Date.now();
     try {
         await step();
