@@ -121,11 +121,11 @@ pub fn translate(words: Vec<String>) -> Result<Vec<String>, String> {
 
 /// Resolves a command name, an alias or a unique abbreviation.
 pub fn command(word: &str) -> Result<&'static str, String> {
-    // Network devices ignore case.
     if word.is_empty() {
         return Err("the command is empty: see help".to_owned());
     }
     let typed = word;
+    // Network devices ignore case.
     let lower = word.to_lowercase();
     let word = lower.as_str();
     let all = names();
