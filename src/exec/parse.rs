@@ -104,7 +104,7 @@ pub(super) const COMMANDS: [(&str, &str, &str); 9] = [
 ];
 
 /// What other programs call these commands, as `consolectl` takes it.
-const ALIASES: [(&str, &str); 13] = [
+const ALIASES: [(&str, &str); 12] = [
     ("?", "help"),
     ("--help", "help"),
     ("-h", "help"),
@@ -112,7 +112,6 @@ const ALIASES: [(&str, &str); 13] = [
     ("-V", "version"),
     ("attach", "connect"),
     ("console", "connect"),
-    ("cat", "log"),
     ("logs", "log"),
     ("tail", "log"),
     ("search", "grep"),
@@ -121,8 +120,14 @@ const ALIASES: [(&str, &str); 13] = [
 ];
 
 /// Words that are not commands, and the command that was probably meant.
-const SYNONYMS: [(&str, &str); 4] =
-    [("show", "status"), ("users", "status"), ("w", "status"), ("who", "status")];
+const SYNONYMS: [(&str, &str); 5] = [
+    // (No alias: `ssh HOST 'cat >file' <file` means something else.)
+    ("cat", "log"),
+    ("show", "status"),
+    ("users", "status"),
+    ("w", "status"),
+    ("who", "status"),
+];
 
 /// The command that was probably meant.
 fn meant(word: &str) -> Option<&'static str> {
