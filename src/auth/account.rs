@@ -17,6 +17,9 @@ const NAME_LIMIT: usize = 256;
 /// Bytes for one shadow entry; longer than any password hash.
 const SHADOW_BUFFER: usize = 16 * 1024;
 
+/// Accounts that are looked through for the members of a group: a directory may have very many, and a login waits.
+const MAX_ACCOUNTS: usize = 100_000;
+
 /// Why an account was not found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AccountError {
@@ -140,6 +143,44 @@ impl Account {
         }
         Ok(shadow_password(&self.name)?.is_some_and(|password| locks(&password)))
     }
+}
+
+/// Whether `group` has one member, the owner of a file of `user` that it may write: the group that adduser(8) makes for each user, with
+/// which the umask 002 is safe. As sshd of Debian decides (`user-group-modes.patch`, `secure_permissions` in OpenSSH's misc.c).
+pub(super) fn is_private_group(group: Gid, owner: Uid, user: Uid) -> bool {
+    let Ok(Some(group)) = Group::from_gid(group) else { return false };
+    let Ok(Some(owner)) = User::from_uid(owner) else { return false };
+    let is_primary = match primary_members(group.gid) {
+        Some(members) if members.iter().any(|member| *member != user) => return false,
+        Some(members) => !members.is_empty(),
+        None => return false,
+    };
+    match group.mem.as_slice() {
+        [] => is_primary,
+        [only] => *only == owner.name,
+        _ => false,
+    }
+}
+
+/// The users whose primary group this is; `None` if there are more than [`MAX_ACCOUNTS`].
+fn primary_members(group: Gid) -> Option<Vec<Uid>> {
+    let mut members = Vec::new();
+    // SAFETY: no arguments, and this process has one thread.
+    unsafe { libc::setpwent() };
+    let complete = (0..MAX_ACCOUNTS).any(|_| {
+        // SAFETY: this process has one thread, so that nothing else overwrites the entry before it is read.
+        let entry = unsafe { libc::getpwent() };
+        // SAFETY: null, or an entry that stays valid until the next call.
+        match unsafe { entry.as_ref() } {
+            Some(entry) if entry.pw_gid == group.as_raw() => members.push(Uid::from_raw(entry.pw_uid)),
+            Some(_) => {}
+            None => return true,
+        }
+        false
+    });
+    // SAFETY: as above.
+    unsafe { libc::endpwent() };
+    complete.then_some(members)
 }
 
 /// A mark before a hash is a lock. A mark alone (`!`, `*`, `!*`) is an account that never had a password, as accounts for login by key

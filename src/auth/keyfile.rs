@@ -10,13 +10,15 @@ use nix::fcntl::OFlag;
 use nix::unistd::{Gid, Uid, getgroups, initgroups, setegid, seteuid, setgroups};
 use thiserror::Error;
 
-use super::account::Account;
+use super::account::{Account, is_private_group};
 
 /// Longest file that is read: some thousand keys.
 pub(super) const FILE_LIMIT: u64 = 1024 * 1024;
 
 /// Write permission for group or others.
 const OTHERS_WRITE: u32 = 0o022;
+/// Write permission for others.
+const WRITE_BY_ALL: u32 = 0o002;
 
 /// Why a file is ignored.
 #[derive(Debug, Error)]
@@ -83,9 +85,16 @@ fn read(account: &Account, path: &Path) -> Result<Option<KeyFile>, KeyFileError>
     if !metadata.is_file() {
         return Err(KeyFileError::NotAFile(real));
     }
-    only_its_user_writes(&real, &metadata, account.uid)?;
+    let may_be_read = |path: &Path, metadata: &Metadata| {
+        let checked = only_its_user_writes(path, metadata, account.uid);
+        match &checked {
+            Err(KeyFileError::Writable(..)) if only_a_private_group_writes(metadata, account.uid) => Ok(()),
+            _ => checked,
+        }
+    };
+    may_be_read(&real, &metadata)?;
     for directory in up_to(&real, &account.home) {
-        only_its_user_writes(directory, &directory.metadata().map_err(failed)?, account.uid)?;
+        may_be_read(directory, &directory.metadata().map_err(failed)?)?;
     }
     if metadata.len() > FILE_LIMIT {
         return Err(KeyFileError::TooLong(real, metadata.len(), FILE_LIMIT));
@@ -138,6 +147,12 @@ fn up_to<'a>(path: &'a Path, home: &Path) -> impl Iterator<Item = &'a Path> {
         past_home = *directory == home;
         wanted
     })
+}
+
+/// Whether a file that its group may write is writable by no other user all the same.
+fn only_a_private_group_writes(metadata: &Metadata, user: Uid) -> bool {
+    let (group, owner) = (Gid::from_raw(metadata.gid()), Uid::from_raw(metadata.uid()));
+    metadata.mode() & WRITE_BY_ALL == 0 && is_private_group(group, owner, user)
 }
 
 fn only_its_user_writes(path: &Path, metadata: &Metadata, user: Uid) -> Result<(), KeyFileError> {

@@ -81,10 +81,17 @@ fn files_that_others_could_have_written_are_not_believed() {
     let home = accounts.home("alice");
     let directory = home.join(".ssh");
     let file = directory.join("authorized_keys");
+    // A group with other members; that of alice alone is safe (with the umask 002 of many Debian machines).
     for (path, mode) in [(&file, 0o620), (&file, 0o602), (&directory, 0o770), (&home, 0o775), (&home, 0o757)]
     {
+        accounts.run(&["chgrp", "users", path.to_str().unwrap()]);
         accounts.set_mode(path, mode);
         refused_naming(path, "is writable by group or others");
+        accounts.give(path, "alice", 0o700);
+        accounts.set_mode(path, mode | 0o020);
+        if mode & 0o002 == 0 {
+            granted(Helper::login("alice").key(KEY));
+        }
         accounts.set_mode(path, 0o700);
     }
     for path in [&file, &directory, &home] {

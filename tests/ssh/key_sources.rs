@@ -70,6 +70,37 @@ impl Beside {
     }
 }
 
+/// Debian's sshd believes a file that its user's own group may write.
+#[test]
+fn a_group_that_may_write_is_believed_as_sshd_does() {
+    let mut beside = beside();
+    beside.configure(None, None);
+    let key = beside.key.clone();
+    let file = beside.accounts.authorize("alice", &key);
+    let home = beside.accounts.home("alice");
+    for path in [&file, &file.parent().unwrap().to_owned(), &home] {
+        beside.accounts.set_mode(path, 0o775);
+        beside.both("alice", true, "her own group");
+    }
+    beside.accounts.run(&["usermod", "--append", "--groups", "alice", "alice"]);
+    beside.both("alice", true, "her own group, which lists her");
+    beside.accounts.run(&["usermod", "--append", "--groups", "alice", "keeper"]);
+    beside.both("alice", false, "keeper is a member too");
+    beside.accounts.run(&["gpasswd", "--delete", "alice", "alice"]);
+    beside.both("alice", false, "keeper is the only one listed");
+    beside.accounts.run(&["gpasswd", "--delete", "keeper", "alice"]);
+    beside.both("alice", true, "nobody else");
+    beside.accounts.run(&["usermod", "--gid", "alice", "keeper"]);
+    beside.both("alice", false, "the primary group of keeper");
+    beside.accounts.run(&["usermod", "--gid", "keeper", "keeper"]);
+    beside.accounts.run(&["chgrp", "users", file.to_str().unwrap()]);
+    beside.both("alice", false, "a group without members");
+    beside.accounts.run(&["chgrp", "54321", file.to_str().unwrap()]);
+    beside.both("alice", false, "a group without a name");
+    beside.accounts.give(&file, "alice", 0o606);
+    beside.both("alice", false, "all may write");
+}
+
 #[test]
 fn files_are_found_and_believed_as_sshd_does() {
     let mut beside = beside();
