@@ -160,6 +160,21 @@ impl DnsServer<'_> {
         }
     }
 
+    /// All TXT records of these names, as dig(1) prints them; `None` if the server did not answer about each.
+    pub fn txt_of_all(&self, names: &[String]) -> Option<String> {
+        let mut command = Command::new("timeout");
+        command.args(["--foreground", UPDATE_TIMEOUT, "dig"]).arg(format!("@{}", self.settings.server));
+        command.args(["+noall", "+comments", "+answer", "+norecurse", "+tcp", "+time=5", "+tries=1"]);
+        for name in names {
+            command.args([name, "TXT"]);
+        }
+        let output = command.stdin(Stdio::null()).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let is_answer =
+            |line: &&str| ["status: NOERROR,", "status: NXDOMAIN,"].iter().any(|s| line.contains(s));
+        (text.lines().filter(is_answer).count() == names.len()).then_some(text)
+    }
+
     /// The strings of a TXT record, as dig(1) prints them: none without such a record, or without an answer.
     pub fn txt_of(&self, name: &str) -> String {
         let mut command = Command::new("dig");
