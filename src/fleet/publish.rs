@@ -164,7 +164,10 @@ fn publish_text(
     if state.place.as_ref() != Some(&place) {
         // The names stay where they are until the new DNS server accepts updates: the new settings may have a mistake.
         let updates = Updates { settings: &settings, identity: &identity, digest: None };
-        dns.accepted(&[updates.probe()], NOT_OURS).map_err(failed)?;
+        match state.names.is_empty() && state.removed.is_empty() {
+            true => dns.connect().map_err(failed)?,
+            false => dns.accepted(&[updates.probe()], NOT_OURS).map(drop).map_err(failed)?,
+        }
         state.move_to(Some(place), now);
         state.save(&directory)?;
     }
@@ -211,12 +214,19 @@ fn publish_text(
         renamed.iter().map(|identity| Updates { settings: &settings, identity, digest: None }).collect();
     let mut removals: Vec<String> = state.removed.keys().map(|name| updates.release(name)).collect();
     removals.extend(former::removals_here(&state, &renamed, &wanted));
-    dns.accepted(&removals, NOT_OURS).map_err(failed)?;
+    let is_first = before.names.is_empty() && before.former.is_empty();
+    let sent = dns
+        .accepted(&removals, NOT_OURS)
+        .and_then(|_| send_names(&dns, &updates, &renamed, &wanted, ours, new));
+    if is_first && sent.as_ref().is_err_and(UpdateError::is_nothing_changed) {
+        // Nothing is to be removed there when the mistake in the settings is corrected.
+        state.names.clear();
+        state.save(&directory)?;
+    }
+    let Decided { published, others, any_taken } = sent.map_err(failed)?;
     for name in &gone {
         tracing::info!(target: journal::NOTICE, "removed {name}.{}", settings.zone);
     }
-    let Decided { published, others, any_taken } =
-        send_names(&dns, &updates, &renamed, &wanted, ours, new).map_err(failed)?;
     for name in published {
         tracing::info!(target: journal::NOTICE, "published {name}.{}", settings.zone);
     }
