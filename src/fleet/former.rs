@@ -1,5 +1,6 @@
-//! Where this server published its names before its settings were changed: another zone, another DNS server, or under another name of its own.
-//! They are removed there. That DNS server may no longer accept this server's key, or be gone: then a finding of `doctor` has what is left.
+//! Where this server published its names before its settings were changed: another zone, another DNS server,
+//! or under another name of its own. They are removed there. That DNS server may no longer accept this
+//! server's key, or be gone: then a finding of `doctor` has what is left.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,7 +13,8 @@ use super::state::{REMEMBERED_SECONDS, State};
 use super::update::{DnsServer, UpdateError};
 use crate::system::journal;
 
-/// Places that are remembered. Each one whose DNS server hangs costs the timeout of an update every RETRY_SECONDS.
+/// Places that are remembered. Each one whose DNS server hangs costs the timeout of an update every
+/// RETRY_SECONDS.
 pub const MAX_FORMER: usize = 4;
 /// The time between attempts at a DNS server that did not accept the removal.
 const RETRY_SECONDS: i64 = 300;
@@ -129,8 +131,9 @@ impl Former {
         let identity = of(&self.place.name);
         let updates = Updates { settings: &settings, identity: &identity, digest: None };
         let dns = DnsServer { settings: &settings, key: key.ok_or(Left::NoKey)? };
-        // Another name or address of the same DNS server, or one that is now a secondary of it. (If this server has no entry of its own, its
-        // names are removed, and console-directory.timer finds that they are gone.)
+        // Another name or address of the same DNS server, or one that is now a secondary of it. (If this
+        // server has no entry of its own, its names are removed, and console-directory.timer finds that they
+        // are gone.)
         if let Some(current) =
             current.filter(|current| (&current.zone, &current.name) == (&self.place.zone, &self.place.name))
         {
@@ -171,8 +174,8 @@ impl State {
     }
 }
 
-/// Messages that remove what has a former name of this server at the current place, and is not taken over: also from a zone that is restored from
-/// a backup.
+/// Messages that remove what has a former name of this server at the current place, and is not taken over:
+/// also from a zone that is restored from a backup.
 pub fn removals_here<'a>(
     state: &'a State,
     renamed: &'a [Updates<'a>],

@@ -162,7 +162,8 @@ fn publish_text(
     let failed = |error| PublishError::Update { zone: settings.zone.clone(), error };
     let place = Place::new(&settings, &identity);
     if state.place.as_ref() != Some(&place) {
-        // The names stay where they are until the new DNS server accepts updates: the new settings may have a mistake.
+        // The names stay where they are until the new DNS server accepts updates: the new settings may have
+        // a mistake.
         let updates = Updates { settings: &settings, identity: &identity, digest: None };
         match state.names.is_empty() && state.removed.is_empty() {
             true => dns.connect().map_err(failed)?,

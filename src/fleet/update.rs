@@ -136,8 +136,8 @@ impl DnsServer<'_> {
 
     /// Of each message, whether its prerequisites held; `rejected` are the answers if they did not.
     pub fn accepted(&self, messages: &[String], rejected: &[&str]) -> Result<Vec<bool>, UpdateError> {
-        // Of many, the first one by itself: a server that rejects the key would log each. Few in one nsupdate, whose start takes longer than
-        // a publication.
+        // Of many, the first one by itself: a server that rejects the key would log each. Few in one
+        // nsupdate, whose start takes longer than a publication.
         let alone = if messages.len() > MAX_UNTRIED { 1 } else { 0 };
         let (first, rest) = messages.split_at(alone);
         let mut answers = Vec::with_capacity(messages.len());

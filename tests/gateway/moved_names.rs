@@ -1,4 +1,5 @@
-//! Settings of the directory that change: the names are removed where they were, and a name is never another server's in between.
+//! Settings of the directory that change: the names are removed where they were, and a name is never another
+//! server's in between.
 
 use std::fs;
 use std::process::{Child, Command};

@@ -1,7 +1,9 @@
-//! Faults of the directory, dealt by a seed: the DNS server hangs, is cut off, is killed, has a wrong clock or a zone from a backup; publishers are
-//! killed; consoles move in the meantime. `NAME_FAULT_SECONDS=3600` is for a release, `NAME_FAULT_SEED=` repeats a run.
+//! Faults of the directory, dealt by a seed: the DNS server hangs, is cut off, is killed, has a wrong clock
+//! or a zone from a backup; publishers are killed; consoles move in the meantime. `NAME_FAULT_SECONDS=3600`
+//! is for a release, `NAME_FAULT_SEED=` repeats a run.
 //!
-//! The nemesis knows nothing of the checkers, and these nothing of the faults: they compare the zone with the configurations.
+//! The nemesis knows nothing of the checkers, and these nothing of the faults: they compare the zone with the
+//! configurations.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -67,7 +69,8 @@ impl Knot {
         knot
     }
 
-    /// `clock`: how far its clock is off. (libfaketime does not work in nsupdate, whose allocator asks for the time.)
+    /// `clock`: how far its clock is off. (libfaketime does not work in nsupdate, whose allocator asks for
+    /// the time.)
     fn start(&mut self, clock: Option<&str>) {
         let log =
             fs::OpenOptions::new().create(true).append(true).open(self.room.path().join("log")).unwrap();
@@ -162,7 +165,8 @@ fn records_at((server, tcp_port): (usize, u16)) -> [String; 4] {
     [format!("192.0.2.1{server}"), tcp_port.to_string(), name.clone(), name]
 }
 
-/// Checker: whatever happens, each name has the records of one server, and of one that had the console at some time.
+/// Checker: whatever happens, each name has the records of one server, and of one that had the console at
+/// some time.
 fn no_name_leads_elsewhere(
     zone: &[Record],
     history: &BTreeMap<String, Vec<(usize, u16)>>,
