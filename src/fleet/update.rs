@@ -73,6 +73,10 @@ impl UpdateError {
         let says = |words: &[&str]| words.iter().any(|word| answer.contains(word));
         if says(&["BADTIME", "clock skew"]) {
             Self::Clock { server, answer }
+        } else if answer.ends_with(": NOTAUTH") {
+            // Without a reason that concerns the key: this server does not have the zone (RFC 2136, 3.1). Knot
+            // does not sign that.
+            Self::Rejected { server, answer }
         } else if says(&["BADKEY", "BADSIG", "BADTRUNC", "TSIG"]) {
             Self::Key { server, answer }
         } else if answer.bytes().all(|byte| byte.is_ascii_uppercase())
@@ -276,7 +280,8 @@ mod tests {
         }
         let clock = of("TSIG error with server: clock skew; update failed: NOTAUTH(BADTIME)");
         assert!(matches!(clock, UpdateError::Clock { .. }));
-        for printed in ["REFUSED", "update failed: NOTAUTH", "update failed: REFUSED"] {
+        let no_zone = "TSIG error with server: expected a TSIG or SIG(0); update failed: NOTAUTH";
+        for printed in ["REFUSED", "update failed: NOTAUTH", "update failed: REFUSED", no_zone] {
             assert!(matches!(of(printed), UpdateError::Rejected { .. }), "{printed}");
         }
         let dead = of("Communication with 192.0.2.7#53 failed: operation canceled");

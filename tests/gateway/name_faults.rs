@@ -237,7 +237,7 @@ fn address(verb: &str) {
 #[test]
 fn the_directory_is_right_again_after_each_fault() {
     let set = |name: &str, default: u64| std::env::var(name).map_or(default, |text| text.parse().unwrap());
-    let (seconds, seed) = (set("NAME_FAULT_SECONDS", 8), set("NAME_FAULT_SEED", 19));
+    let (seconds, seed) = (set("NAME_FAULT_SECONDS", 1), set("NAME_FAULT_SEED", 19));
     let _network = Network::enter();
     let mut random = Random(seed.max(1));
     let mut knot = Knot::new();
