@@ -38,6 +38,10 @@ const NO_OPS: [&str; 11] = [
     "no-user-rc",
 ];
 
+/// Those with a value: they limit forwarding, or set variables, which sshd does not do either by default (PermitUserEnvironment). With
+/// sshd such a key opens a shell.
+const NO_OPS_WITH_VALUE: [&str; 4] = ["permitopen", "permitlisten", "tunnel", "environment"];
+
 /// Options without a value that have an effect.
 const FLAGS: [&str; 3] = ["cert-authority", "verify-required", "no-touch-required"];
 
@@ -240,10 +244,14 @@ fn admits(
             ("verify-required", None) => required.verification = true,
             ("no-touch-required", None) => required.touch = false,
             (flag, None) if NO_OPS.contains(&flag) => {}
+            (name, Some(_)) if NO_OPS_WITH_VALUE.contains(&name) => {}
             (flag, Some(_)) if NO_OPS.contains(&flag) || FLAGS.contains(&flag) => {
                 return Err(InvalidKeyLine::Option(format!("{flag}=")));
             }
             ("from" | "expiry-time" | "principals", None) => {
+                return Err(InvalidKeyLine::Value(name.to_owned()));
+            }
+            (flag, None) if NO_OPS_WITH_VALUE.contains(&flag) => {
                 return Err(InvalidKeyLine::Value(name.to_owned()));
             }
             _ => return Err(InvalidKeyLine::Option(name.to_owned())),
@@ -381,9 +389,19 @@ mod tests {
 
     #[test]
     fn options_about_things_that_a_console_never_has_change_nothing() {
-        for options in ["restrict", "no-pty,no-X11-forwarding", "RESTRICT,pty,agent-forwarding,no-user-rc"] {
+        for options in [
+            "restrict",
+            "no-pty,no-X11-forwarding",
+            "RESTRICT,pty,agent-forwarding,no-user-rc",
+            // sshd of Debian 12 opens a shell with each of these.
+            "tunnel=\"0\"",
+            "environment=\"A=b\"",
+            "restrict,permitopen=\"h:1\",permitopen=\"[::1]:2\"",
+            "permitlisten=\"8080\"",
+        ] {
             assert_eq!(verdict(options), Ok(()), "{options}");
         }
+        assert_eq!(verdict("permitopen"), Err(InvalidKeyLine::Value("permitopen".to_owned())));
     }
 
     #[test]
@@ -391,9 +409,6 @@ mod tests {
         for (options, name) in [
             ("command=\"/bin/true\"", "command"),
             ("restrict,command=\"echo \\\"a b\\\", c\"", "command"),
-            ("tunnel=\"0\"", "tunnel"),
-            ("environment=\"A=b\"", "environment"),
-            ("permitopen=\"h:1\"", "permitopen"),
             ("verify-required=\"\"", "verify-required="),
             ("no-such-thing", "no-such-thing"),
             ("no-pty=\"\"", "no-pty="),

@@ -21,12 +21,19 @@ pub enum PeerError {
     /// It disconnected, or sent an invalid message.
     #[error(transparent)]
     Message(#[from] MessageError),
-    /// It disconnected during a question.
-    #[error("the client disconnected before it answered")]
+    /// It disconnected during a question, or before it had the reply.
+    #[error("the client disconnected before it was logged in")]
     Left,
     /// A request that is not allowed in this state.
     #[error("protocol error: {0}")]
     OutOfTurn(&'static str),
+}
+
+impl PeerError {
+    /// Whether a client just went away or waited too long, as clients do all day: nothing of the server has failed.
+    pub fn is_of_the_client(&self) -> bool {
+        matches!(self, Self::Left | Self::TooSlow(_))
+    }
 }
 
 /// The connection, with its deadline.
@@ -75,6 +82,11 @@ impl Peer {
 
     fn explain(&self, error: MessageError) -> PeerError {
         match error {
+            MessageError::Io(error)
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            {
+                PeerError::Left
+            }
             MessageError::Io(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 PeerError::TooSlow(self.timeout)
             }

@@ -98,6 +98,13 @@ pub enum ServeError {
     Session(#[from] SessionError),
 }
 
+impl ServeError {
+    /// Whether a client just went away or waited too long: the program has not failed, and its unit is not to.
+    pub fn is_of_the_client(&self) -> bool {
+        matches!(self, Self::Peer(error) if error.is_of_the_client())
+    }
+}
+
 /// Sends the host keys, which a port cannot read itself: as credentials of its unit, one invalid file would keep it from starting.
 fn send_host_keys(peer: &mut Peer, directory: &Path) -> Result<(), PeerError> {
     let (found, missing) = match hostkeys::load(directory) {

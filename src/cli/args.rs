@@ -30,6 +30,11 @@ pub struct Named {
     pub ports: Vec<PortPattern>,
 }
 
+/// The value of `--first-port`.
+pub fn first_port(word: &str) -> Result<u16, String> {
+    word.parse().ok().filter(|port| *port > 0).ok_or_else(|| "expected a TCP port from 1 to 65535".to_owned())
+}
+
 /// Shells for which there is a completion script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]

@@ -208,7 +208,25 @@ pub(super) fn translated(command: &str, rest: &[&str]) -> Option<Result<Vec<Stri
         )),
         // cu(1)
         ("connect", ["-l", port]) => line(&["connect", port]),
+        // tail(1)'s -100; 100 alone is no port.
+        ("log", words) if words.iter().any(|word| lines(word).is_some()) => {
+            let words = words.iter().flat_map(|word| match lines(word) {
+                Some(count) => vec!["-n".to_owned(), count.to_owned()],
+                None => vec![(*word).to_owned()],
+            });
+            Some(Ok(std::iter::once("log".to_owned()).chain(words).collect()))
+        }
+        ("log", [port, count]) if is_number(count) && !is_number(port) => line(&["log", port, "-n", count]),
         ("log", ["-f"]) => hint("expected a port: log PORT -f; to follow several ports, use `watch`"),
         _ => None,
     }
+}
+
+fn is_number(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The number of lines that a word like `-100` asks for.
+fn lines(word: &str) -> Option<&str> {
+    word.strip_prefix('-').filter(|count| is_number(count))
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::adapters::Adapter;
 use super::service::PortView;
+use super::summary::counted;
 use super::table::{fitted, width, width_of_rows, wrapped};
 use super::value;
 use crate::admin::bus::Session;
@@ -103,13 +104,20 @@ pub fn list(ports: &[Listed], as_json: bool, to: &mut impl Write) -> io::Result<
     let heading = LIST_HEADING.map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(ports.iter().map(Listed::row)).collect();
     fitted(&rows, width(), to)?;
+    // One fault often has many ports: it is printed once.
+    let mut reasons: Vec<(&str, Vec<PortName>)> = Vec::new();
     for port in ports {
         if let (_, Some(reason)) = port.state() {
-            for (number, line) in
-                wrapped(&plain(&format!("{}: {reason}", port.port)), width() - 2).iter().enumerate()
-            {
-                writeln!(to, "{} {line}", if number == 0 { "*" } else { " " })?;
+            match reasons.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, affected)) => affected.push(port.port.clone()),
+                None => reasons.push((reason, vec![port.port.clone()])),
             }
+        }
+    }
+    for (reason, affected) in reasons {
+        let text = plain(&format!("{}: {reason}", counted(&affected)));
+        for (number, line) in wrapped(&text, width() - 2).iter().enumerate() {
+            writeln!(to, "{} {line}", if number == 0 { "*" } else { " " })?;
         }
     }
     Ok(())
@@ -313,6 +321,9 @@ mod tests {
         assert!(flat.contains(&format!("* edge: {held} ")), "{table}");
         assert!(flat.ends_with("pppp: cannot write the log: No space left on device"), "{table}");
         assert!(table.contains("error *") && table.contains("open *"), "{table}");
+        let same = [listed("p1", held, ""), listed("p2", held, ""), listed("p3", held, "")];
+        let once = printed(|out| list(&same, false, out)).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(once.ends_with(&format!("* 3 ports (p1 … p3): {held}")), "{once}");
         let quiet = printed(|out| list(&ports[..1], false, out));
         assert_eq!(quiet.lines().count(), 2, "{quiet}");
     }

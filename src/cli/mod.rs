@@ -9,6 +9,7 @@
 //!
 //! tests/rooms.rs checks that no file imports one that imports it.
 
+mod accounts;
 mod adapters;
 mod args;
 mod assign;

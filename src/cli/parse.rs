@@ -318,6 +318,7 @@ mod tests {
             ),
             ("connect ttyUSB0", Command::Connect(Connect { how: Connection::default(), port: usb() })),
             ("commit", Command::Commit(Commit { trial: None })),
+            ("commit confirm 5min", Command::Commit(Commit { trial: Some(Trial::Confirm { minutes: 5 }) })),
             ("commit confirm 5", Command::Commit(Commit { trial: Some(Trial::Confirm { minutes: 5 }) })),
             ("commit mine", Command::Commit(Commit { trial: Some(Trial::Mine { trial: None }) })),
             (
@@ -346,6 +347,7 @@ mod tests {
             ("grep -i 'kernel panic' ttyUSB0", grep(true, "kernel panic", &[usb()])),
             ("grep -x", grep(false, "-x", &[])),
             ("send ttyUSB0 'ls\\r' --timeout 3", send(3, "ls\\r", None)),
+            ("expect --timeout 2m ttyUSB0 x", expect(120, "x")),
             ("send --expect '[$#] $' ttyUSB0 ls", send(10, "ls", Some("[$#] $"))),
             ("expect ttyUSB0 login:", expect(10, "login:")),
             ("doctor", Command::Doctor(Doctor { ports: vec![], output: PLAIN })),
@@ -390,7 +392,14 @@ mod tests {
         for (text, wanted) in [
             ("buad ttyUSB0 9600", "unknown command buad: did you mean baud?"),
             ("show 'ttyUSB0", "missing closing quote"),
-            ("commit confirm 0", "0 is not in 1..=1440"),
+            ("commit confirm 0", "expected minutes from 1 to 1440, or a time such as 5m or 1h"),
+            ("commit confirm soon", "expected minutes from 1 to 1440"),
+            (
+                "send --timeout 1h30 ttyUSB0 x",
+                "expected seconds from 1 to 86400, or a time such as 30s or 2m",
+            ),
+            ("list | grep x", "| is for a shell: one command a line here"),
+            ("send ttyUSB0 a\\\\q", "invalid escape sequence"),
             ("break ttyUSB0 0", "expected milliseconds from 10 to 10000, or the name of a break of the port"),
             ("commit confirm", "<MINUTES>"),
             ("commit ttyUSB0", "ttyUSB0"),

@@ -199,6 +199,11 @@ impl Program {
                 Ok(None) => break,
                 Err(error) => return failed(&format_args!("standard input, line {number}: {error}")),
             };
+            // A byte order mark, which Windows' editors write.
+            let text = match number {
+                1 => text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned(),
+                _ => text,
+            };
             if parse::line(&text) == Ok(Command::Exit) {
                 break;
             }
@@ -246,6 +251,7 @@ pub(super) fn wrong(why: &str) -> ExitCode {
 pub(super) fn written(printed: io::Result<()>) -> ExitCode {
     match printed {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(stdout::EXIT_CLOSED),
         Err(error) => failed(&format_args!("cannot write: {error}")),
     }
 }

@@ -3,9 +3,13 @@
 use std::borrow::Cow;
 use std::fs::DirBuilder;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use nix::sys::termios::{FlushArg, tcflush};
 
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
@@ -13,7 +17,7 @@ use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
-use rustyline::{CompletionType, Config, Context, Editor, Helper};
+use rustyline::{CompletionType, Config, Context, Editor, ExternalPrinter, Helper};
 
 use super::client::Pending;
 use super::complete;
@@ -33,19 +37,9 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads and runs commands until `exit` or the end of the input. A failed command is reported, and the prompt continues.
 pub fn run(program: &Program) -> rustyline::Result<()> {
-    let config = Config::builder()
-        .max_history_size(HISTORY_LINES)?
-        .history_ignore_dups(true)?
-        .history_ignore_space(true)
-        .completion_type(CompletionType::List)
-        .auto_add_history(true)
-        .build();
-    let mut editor: Editor<Words<'_>, FileHistory> = Editor::with_config(config)?;
-    let notices = match editor.create_external_printer() {
-        Ok(printer) => Notices::listen(printer)?,
-        // A terminal that rustyline cannot redraw, such as TERM=dumb.
-        Err(_) => Notices::listen(PlainTerminal)?,
-    };
+    let mut editor = new_editor()?;
+    let printer = Printer::of(&mut editor);
+    let notices = Notices::listen(printer.clone())?;
     editor.set_helper(Some(Words { program, notices: notices.clone() }));
     let mut history = history();
     if usable(&mut history)
@@ -70,21 +64,25 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
                 {
                     let _ = editor.append_history(path);
                 }
-                match line(&text) {
-                    Ok(Command::Exit) => break,
-                    Ok(command) => {
-                        // `line` has split the words successfully.
-                        let words = shlex::split(&text).unwrap_or_default();
-                        if let Err(error) = program.run(command, &words) {
-                            print_error(&error);
+                match run_lines(program, &text)? {
+                    ControlFlow::Break(()) => break,
+                    ControlFlow::Continue(Next::SameEditor) => {}
+                    ControlFlow::Continue(Next::NewEditor) => {
+                        editor = new_editor()?;
+                        printer.replace(&mut editor);
+                        editor.set_helper(Some(Words { program, notices: notices.clone() }));
+                        if let Some(path) = &history {
+                            let _ = editor.load_history(path);
                         }
                     }
-                    Err(NoCommand::Blank) => {}
-                    Err(NoCommand::Help(text)) => writeln!(io::stdout(), "{}", text.trim_end())?,
-                    Err(NoCommand::Wrong(why)) => print_error(&why),
                 }
             }
             Err(ReadlineError::Interrupted) => {}
+            // A byte of another character set. What follows it is dropped too: half of a line must not be run as a command.
+            Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
+                print_error(&"the line is not valid UTF-8, and was dropped: set the terminal to UTF-8");
+            }
             Err(ReadlineError::Eof) => break,
             Err(error) => return Err(error),
         }
@@ -97,6 +95,84 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
         }
     }
     Ok(())
+}
+
+fn new_editor<'a>() -> rustyline::Result<Editor<Words<'a>, FileHistory>> {
+    let config = Config::builder()
+        .max_history_size(HISTORY_LINES)?
+        .history_ignore_dups(true)?
+        .history_ignore_space(true)
+        .completion_type(CompletionType::List)
+        .auto_add_history(true)
+        .build();
+    Editor::with_config(config)
+}
+
+/// After a command.
+enum Next {
+    SameEditor,
+    /// The command was a session, which had the terminal: what the editor had read before it was meant for the console, and is dropped.
+    NewEditor,
+}
+
+/// Runs what was entered: one line, or those of a bracketed paste, each as if it was typed.
+fn run_lines(program: &Program, text: &str) -> io::Result<ControlFlow<(), Next>> {
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    while let Some(text) = lines.next() {
+        match line(text) {
+            Ok(Command::Exit) => return Ok(ControlFlow::Break(())),
+            Ok(command) => {
+                let is_session = matches!(command, Command::Connect(_));
+                // `line` has split the words successfully.
+                let words = shlex::split(text).unwrap_or_default();
+                if let Err(error) = program.run(command, &words) {
+                    print_error(&error);
+                }
+                if is_session {
+                    match lines.count() {
+                        0 => {}
+                        1 => print_error(&"1 pasted line after connect was not run"),
+                        count => {
+                            print_error(&format_args!("{count} pasted lines after connect were not run"))
+                        }
+                    }
+                    return Ok(ControlFlow::Continue(Next::NewEditor));
+                }
+            }
+            Err(NoCommand::Blank) => {}
+            Err(NoCommand::Help(text)) => writeln!(io::stdout(), "{}", text.trim_end())?,
+            Err(NoCommand::Wrong(why)) => print_error(&why),
+        }
+    }
+    Ok(ControlFlow::Continue(Next::SameEditor))
+}
+
+/// Prints above the line that the present editor edits.
+#[derive(Clone)]
+struct Printer(Arc<Mutex<Box<dyn ExternalPrinter + Send>>>);
+
+impl Printer {
+    fn of(editor: &mut Editor<Words<'_>, FileHistory>) -> Self {
+        Self(Arc::new(Mutex::new(printer(editor))))
+    }
+
+    fn replace(&self, editor: &mut Editor<Words<'_>, FileHistory>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = printer(editor);
+    }
+}
+
+fn printer(editor: &mut Editor<Words<'_>, FileHistory>) -> Box<dyn ExternalPrinter + Send> {
+    match editor.create_external_printer() {
+        Ok(printer) => Box::new(printer),
+        // A terminal that rustyline cannot redraw, such as TERM=dumb.
+        Err(_) => Box::new(PlainTerminal),
+    }
+}
+
+impl ExternalPrinter for Printer {
+    fn print(&mut self, text: String) -> rustyline::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).print(text)
+    }
 }
 
 /// Nothing if console-admin does not answer, which the next command reports.

@@ -3,8 +3,46 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::printable::{Visible, visible};
+
+/// The exit status when the reader of the output has gone, as `head` goes: 128 + SIGPIPE, which is what a shell reports of a program that
+/// the signal ended. (Rust programs ignore it, and they do because a socket's peer may go as well.)
+pub(super) const EXIT_CLOSED: u8 = 128 + 13;
+
+/// Ends the process without a message if nobody reads its output any more: that is no failure.
+pub(super) fn end_if_closed(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        std::process::exit(EXIT_CLOSED.into());
+    }
+    error
+}
+
+/// Ends the process as soon as nobody reads its output any more, as tail(1) does: a device may be silent for days.
+pub(super) fn end_when_closed() {
+    if io::stdout().is_terminal() {
+        return;
+    }
+    // The thread ends with the process.
+    std::thread::spawn(|| {
+        let stdout = io::stdout();
+        let mut watched = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        // A file or a device does not report its end.
+        while let Ok(_) | Err(Errno::EINTR) = poll(&mut watched, PollTimeout::NONE) {
+            let seen = watched[0].revents().unwrap_or(PollFlags::empty());
+            if seen.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) {
+                std::process::exit(EXIT_CLOSED.into());
+            }
+            if seen.contains(PollFlags::POLLNVAL) {
+                return;
+            }
+        }
+    });
+}
 
 pub(super) struct Stdout {
     stdout: io::Stdout,
@@ -25,8 +63,7 @@ impl Stdout {
         if let Some(visible) = &mut self.terminal {
             visible.end(&mut out);
         }
-        self.stdout.write_all(&out)?;
-        self.stdout.flush()
+        self.stdout.write_all(&out).and_then(|()| self.stdout.flush()).map_err(end_if_closed)
     }
 }
 
@@ -36,15 +73,15 @@ impl Write for Stdout {
             Some(visible) => {
                 let mut out = Vec::with_capacity(bytes.len());
                 visible.show(bytes, &mut out);
-                self.stdout.write_all(&out)?;
+                self.stdout.write_all(&out).map_err(end_if_closed)?;
                 Ok(bytes.len())
             }
-            None => self.stdout.write(bytes),
+            None => self.stdout.write(bytes).map_err(end_if_closed),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stdout.flush()
+        self.stdout.flush().map_err(end_if_closed)
     }
 }
 

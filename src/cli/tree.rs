@@ -26,7 +26,15 @@ use super::commands::ssh_config::SshConfigOptions;
 use super::commands::transfer::Transfer;
 use super::doctor::Doctor;
 use super::import::ImportOptions;
+use crate::exec;
 use crate::fleet::HostPattern;
+
+/// The limit of `--host-timeout`: one day, in seconds.
+const MAX_HOST_TIMEOUT: u32 = 24 * 3600;
+
+fn host_timeout(word: &str) -> Result<u32, String> {
+    exec::seconds(word, 1..=MAX_HOST_TIMEOUT)
+}
 
 /// Use and administer the serial consoles of this machine. Without a command, prompt for commands or read them from standard input.
 #[derive(Debug, Parser)]
@@ -42,7 +50,7 @@ pub struct Arguments {
     #[arg(short = 'H', long, value_name = "HOSTS", conflicts_with_all = ["runtime_dir", "log_dir"])]
     pub hosts: Vec<HostPattern>,
     /// Timeout of each host, in seconds
-    #[arg(long, value_name = "SECONDS", requires = "hosts", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86400))]
+    #[arg(long, value_name = "SECONDS", requires = "hosts", default_value_t = 60, value_parser = host_timeout)]
     pub host_timeout: u32,
     /// Started for a login on the admin port: reject users who may not administer
     #[arg(long, hide = true)]

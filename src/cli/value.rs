@@ -8,6 +8,7 @@ use super::target::Target;
 use crate::admin::{bus, wire};
 use crate::config::keys::{self, Key};
 use crate::config::{Members, Port, Server, TemplateName, TemplateNameError, TriggerName, Value};
+use crate::exec;
 use crate::port::{GroupName, PatternError};
 
 /// The keys of a port or table with their values.
@@ -109,11 +110,14 @@ fn parse_as<T: Default>(
         return Err(ValueError::Single(key.to_owned()));
     }
     let text = words.join(" ");
+    let seconds = (key == "timeout").then(|| exec::seconds(&text, 0..=u32::MAX).ok()).flatten();
     let mut why = match is_flag(known) {
         true => format!("expected {FLAG_WORDS}"),
         false => known.expected(None).to_string(),
     };
-    for candidate in candidates(&text, words) {
+    // `10m`, as the keys that are times.
+    let in_seconds = seconds.map(|seconds| Value::Integer(seconds.into()));
+    for candidate in candidates(&text, words).into_iter().chain(in_seconds) {
         let mut tried = T::default();
         match known.put(&mut tried, &candidate) {
             // The file has the letter of a value that can be written as a word or as its first letter.
@@ -207,7 +211,10 @@ fn unknown(of: &Target, key: &str) -> ValueError {
         return ValueError::UnknownKey { of: of.to_string(), key: key.to_owned(), instead };
     }
     let names = names(of);
-    let instead = match similar(key, names.iter().copied()) {
+    let synonym =
+        KEY_SYNONYMS.iter().find(|(other, _)| other.eq_ignore_ascii_case(key)).map(|(_, name)| *name);
+    let near = synonym.filter(|name| names.contains(name)).or_else(|| similar(key, names.iter().copied()));
+    let instead = match near {
         Some(near) => format!("did you mean {near}?"),
         None => format!("its keys are {}", names.join(", ")),
     };
@@ -220,6 +227,36 @@ pub fn similar<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     let distance = |name: &&str| strsim::damerau_levenshtein(&word, &name.to_lowercase());
     known.into_iter().min_by_key(distance).filter(|name| distance(name) <= name.len().div_ceil(4))
 }
+
+/// What other programs, and the commands for a single key, call the keys.
+const KEY_SYNONYMS: &[(&str, &str)] = &[
+    ("baudrate", "baud"),
+    ("bits", "bytesize"),
+    ("cliport", "ssh_port"),
+    ("databits", "bytesize"),
+    ("desc", "description"),
+    ("describe", "description"),
+    ("devicename", "device"),
+    ("enable", "enabled"),
+    ("flow", "rtscts"),
+    ("flowcontrol", "rtscts"),
+    ("label", "description"),
+    ("listenport", "ssh_port"),
+    ("logfile", "log.file"),
+    ("logtype", "log.type"),
+    ("outputdelay", "output_delay"),
+    ("outputlinedelay", "output_line_delay"),
+    ("path", "device"),
+    ("port", "ssh_port"),
+    ("portmonitor", "monitor"),
+    ("rate", "baud"),
+    ("speed", "baud"),
+    ("sshport", "ssh_port"),
+    ("stop", "stopbits"),
+    ("tcp_port", "ssh_port"),
+    ("template", "like"),
+    ("tty", "device"),
+];
 
 /// Common line rates (asm-generic/termbits.h), for completion; `baud` accepts any other rate too.
 const RATES: &[&str] = &[
@@ -324,6 +361,9 @@ mod tests {
         let list = |words: &[&str]| Value::Array(words.iter().map(|word| (*word).into()).collect());
         for (of, key, words, wanted) in [
             ("ttyUSB0", "baud", &["115200"][..], Value::Integer(115200)),
+            ("ttyUSB0", "timeout", &["600"], Value::Integer(600)),
+            ("ttyUSB0", "timeout", &["10m"], Value::Integer(600)),
+            ("ttyUSB0", "timeout", &["1", "hour"], Value::Integer(3600)),
             ("ttyUSB0", "rtscts", &["0"], false.into()),
             ("ttyUSB0", "rtscts", &["1"], true.into()),
             ("ttyUSB0", "rtscts", &["true"], true.into()),
@@ -408,6 +448,9 @@ mod tests {
                 "imap INLCRNL: expected a list of mappings (crlf, crcrlf or igncr; lfcr, lfcrlf or ignlf; bsdel; delbs), such as [\"lfcrlf\"]: INLCRNL is tio's name: use lfcrlf in imap",
             ),
             ("ttyUSB0", "buad", &["1"], "ttyUSB0 has no key buad: did you mean baud?"),
+            ("ttyUSB0", "speed", &["9600"], "ttyUSB0 has no key speed: did you mean baud?"),
+            ("ttyUSB0", "LogFile", &["x"], "ttyUSB0 has no key LogFile: did you mean log.file?"),
+            ("server", "cliport", &["1"], "server has no key cliport: did you mean ssh_port?"),
             (
                 "ttyUSB0",
                 "triggers.x.match",

@@ -47,6 +47,11 @@ const ALIASES: &[(&str, &str)] = &[
 /// Minimum length of an abbreviation for which a hint is printed.
 const MIN_HINT_LENGTH: usize = 3;
 
+/// Commands whose arguments may be any text.
+const TAKES_TEXT: &[&str] = &["describe", "expect", "grep", "send", "set", "create"];
+/// Words that a shell would obey.
+const SHELL_SIGNS: &[&str] = &["|", ">", ">>", ";", "&&", "||", "&"];
+
 /// Translates a line into the words of the command tree.
 pub fn translate(words: Vec<String>) -> Result<Vec<String>, String> {
     let mut words = unwrapped(words);
@@ -61,6 +66,13 @@ pub fn translate(words: Vec<String>) -> Result<Vec<String>, String> {
     let rest: Vec<&str> = typed[1..].iter().map(String::as_str).collect();
     if let Some(meant) = translated(command, &rest) {
         return meant;
+    }
+    if !TAKES_TEXT.contains(&command)
+        && let Some(sign) = rest.iter().find(|word| SHELL_SIGNS.contains(word))
+    {
+        return Err(format!(
+            "{sign} is for a shell: one command a line here, without pipes; in a shell: consolectl {command} {sign} ..."
+        ));
     }
     match (command, rest.as_slice()) {
         // `baud ?`. (The pattern of grep may be a question mark.)
@@ -109,8 +121,11 @@ pub fn translate(words: Vec<String>) -> Result<Vec<String>, String> {
 
 /// Resolves a command name, an alias or a unique abbreviation.
 pub fn command(word: &str) -> Result<&'static str, String> {
-    // Network devices ignore case.
+    if word.is_empty() {
+        return Err("the command is empty: see help".to_owned());
+    }
     let typed = word;
+    // Network devices ignore case.
     let lower = word.to_lowercase();
     let word = lower.as_str();
     let all = names();
@@ -253,6 +268,11 @@ mod tests {
             ("Q", "exit"),
             (":q", "exit"),
             ("help show running-config", "help show"),
+            ("log core -100", "log core -n 100"),
+            ("tail -5 core", "log -n 5 core"),
+            ("log core 100", "log core -n 100"),
+            ("log 100", "log 100"),
+            ("send core |", "send core |"),
         ] {
             assert_eq!(translated_line(typed).as_deref(), Ok(meant), "{typed}");
         }

@@ -27,7 +27,7 @@ pub use foreign::{ForeignCommand, foreign};
 pub use parse::{ParseError, Request, parse};
 pub use pattern::{Pattern, PatternError};
 pub use text::unescape;
-pub use words::{Lines, lines, since, until};
+pub use words::{Lines, lines, minutes, seconds, since, until};
 
 /// Default number of lines of `log`.
 pub const DEFAULT_LINES: u32 = 20;
@@ -130,8 +130,13 @@ pub enum Command {
         /// Timeout.
         timeout: Duration,
     },
-    /// List the commands.
-    Help,
+    /// Print the version.
+    Version,
+    /// List the commands, or describe one.
+    Help {
+        /// Its name.
+        command: Option<String>,
+    },
 }
 
 /// Why a command ended early.
@@ -199,8 +204,13 @@ impl Task {
                 send::send(self, (bytes, typing), force, expected, timeout, outlet).await
             }
             Command::Expect { pattern, timeout } => expect::expect(self, pattern, timeout, outlet).await,
-            Command::Help => {
-                outlet.send(help().into_bytes()).await?;
+            Command::Version => {
+                let version = format!("consoleserver {}\n", env!("CARGO_PKG_VERSION"));
+                outlet.send(version.into_bytes()).await?;
+                Ok(EXIT_DONE)
+            }
+            Command::Help { command } => {
+                outlet.send(help(command.as_deref()).into_bytes()).await?;
                 Ok(EXIT_DONE)
             }
         }
@@ -222,9 +232,11 @@ impl Task {
     }
 }
 
-fn help() -> String {
+/// All commands, or one of them.
+fn help(command: Option<&str>) -> String {
     let mut text = String::new();
-    for (_, usage, what) in parse::COMMANDS {
+    let asked = |name| command.is_none_or(|command| command == name);
+    for (_, usage, what) in parse::COMMANDS.into_iter().filter(|(name, ..)| asked(*name)) {
         text.push_str(&format!("{usage}\n    {what}\n"));
     }
     text.push_str("exit code: 0 success or match; 1 failure or no match; 2 usage error\n");

@@ -71,7 +71,7 @@ pub enum Request {
 }
 
 /// Name, usage and description of each command.
-pub(super) const COMMANDS: [(&str, &str, &str); 8] = [
+pub(super) const COMMANDS: [(&str, &str, &str); 9] = [
     (
         "connect",
         "connect [--escape KEYS|none] [--no-reconnect] [--force]",
@@ -99,16 +99,30 @@ pub(super) const COMMANDS: [(&str, &str, &str); 8] = [
         "expect [--timeout SECONDS] PATTERN",
         "wait until the output matches PATTERN; exit code 0 if it does",
     ),
-    ("help", "help", "print this list"),
+    ("version", "version", "print the version"),
+    ("help", "help [COMMAND]", "print this list, or one command of it"),
 ];
 
-/// What other programs call these commands.
-const SYNONYMS: [(&str, &str); 9] = [
+/// What other programs call these commands, as `consolectl` takes it.
+const ALIASES: [(&str, &str); 12] = [
+    ("?", "help"),
+    ("--help", "help"),
+    ("-h", "help"),
+    ("--version", "version"),
+    ("-V", "version"),
     ("attach", "connect"),
     ("console", "connect"),
-    ("cat", "log"),
+    ("logs", "log"),
     ("tail", "log"),
+    ("search", "grep"),
+    ("send-break", "break"),
     ("info", "status"),
+];
+
+/// Words that are not commands, and the command that was probably meant.
+const SYNONYMS: [(&str, &str); 5] = [
+    // (No alias: `ssh HOST 'cat >file' <file` means something else.)
+    ("cat", "log"),
     ("show", "status"),
     ("users", "status"),
     ("w", "status"),
@@ -130,8 +144,11 @@ pub fn parse(line: &[u8]) -> Result<Request, ParseError> {
     let text = text.ok_or(ParseError::NotText)?.trim();
     let (verb, rest) = first_word(text);
     let mut words = Words { verb: "", usage: "", rest };
-    if let Some((verb, usage, _)) = COMMANDS.iter().find(|(name, ..)| *name == verb) {
+    if let Some((verb, usage, _)) = named(verb) {
         (words.verb, words.usage) = (verb, usage);
+        if *verb != "help" && matches!(rest, "--help" | "-h") {
+            return Ok(Request::Command(Command::Help { command: Some((*verb).to_owned()) }));
+        }
     }
     let command = match words.verb {
         "connect" => return connect(words).map(Request::Session),
@@ -141,10 +158,30 @@ pub fn parse(line: &[u8]) -> Result<Request, ParseError> {
         "break" => send_break(words),
         "send" => send(words),
         "expect" => expect(words),
-        "help" => words.finish(Command::Help),
+        "version" => words.finish(Command::Version),
+        "help" => help(words),
         _ => Err(ParseError::Unknown { word: verb.to_owned(), hint: meant(verb) }),
     };
     command.map(Request::Command)
+}
+
+/// A command by its name or an alias, in any case, as at `consolectl`'s prompt.
+fn named(word: &str) -> Option<&'static (&'static str, &'static str, &'static str)> {
+    let lower = word.to_lowercase();
+    // -V and -v, -H and -h are not the same.
+    let word = if word.starts_with('-') { word } else { &lower };
+    let name = ALIASES.iter().find(|(alias, _)| *alias == word).map_or(word, |(_, name)| name);
+    COMMANDS.iter().find(|(known, ..)| *known == name)
+}
+
+fn help(mut words: Words<'_>) -> Result<Command, ParseError> {
+    if words.rest.is_empty() {
+        return Ok(Command::Help { command: None });
+    }
+    let word = words.word("COMMAND")?;
+    let (name, ..) =
+        named(word).ok_or_else(|| ParseError::Unknown { word: word.to_owned(), hint: meant(word) })?;
+    words.finish(Command::Help { command: Some((*name).to_owned()) })
 }
 
 fn connect(mut words: Words<'_>) -> Result<Options, ParseError> {
@@ -177,7 +214,8 @@ fn log(mut words: Words<'_>) -> Result<Command, ParseError> {
             Some("--since") => since = Some(words.since()?),
             Some("--until") => until = Some(words.until()?),
             Some("--raw") => raw = true,
-            Some(other) => match other.strip_prefix("-n").map(lines) {
+            // -n100, and tail(1)'s -100.
+            Some(other) => match other.strip_prefix("-n").or_else(|| other.strip_prefix('-')).map(lines) {
                 Some(Ok(lines)) => count = Some(lines),
                 _ => return Err(words.usage_error(format!("unknown option {other}"))),
             },
@@ -255,7 +293,8 @@ fn expect(mut words: Words<'_>) -> Result<Command, ParseError> {
     }
     // It may also follow the pattern.
     if let Some((before, seconds)) = words.rest.rsplit_once(" --timeout ")
-        && seconds.trim().parse::<u32>().is_ok()
+        && seconds.trim().starts_with(|first: char| first.is_ascii_digit())
+        && !seconds.trim().contains(char::is_whitespace)
     {
         timeout = Words { rest: seconds.trim(), ..words }.timeout()?;
         words.rest = before.trim_end();
@@ -382,7 +421,37 @@ mod tests {
                 "expect --timeout 30 'login: '",
                 Command::Expect { pattern: pattern("login: "), timeout: seconds(30) },
             ),
-            ("help", Command::Help),
+            ("help", Command::Help { command: None }),
+            ("?", Command::Help { command: None }),
+            ("--help", Command::Help { command: None }),
+            ("help Send", Command::Help { command: Some("send".to_owned()) }),
+            ("tail --help", Command::Help { command: Some("log".to_owned()) }),
+            ("send -h", Command::Help { command: Some("send".to_owned()) }),
+            ("version", Command::Version),
+            ("-V", Command::Version),
+            ("LOG -f", log(20, true)),
+            ("tail -5", log(5, false)),
+            ("expect x --timeout 2m", Command::Expect { pattern: pattern("x"), timeout: seconds(120) }),
+            ("expect --timeout 2m x", Command::Expect { pattern: pattern("x"), timeout: seconds(120) }),
+            (
+                "grep --since 2026-11-24 03:00 UTC panic",
+                Command::Grep {
+                    pattern: pattern("panic"),
+                    since: at("2026-11-24T03:00:00Z"),
+                    until: None,
+                    raw: false,
+                },
+            ),
+            (
+                "log --since 2026-11-24 03:00 UTC --until @1764436800",
+                Command::Log {
+                    lines: None,
+                    since: at("2026-11-24T03:00:00Z"),
+                    until: at("2025-11-29T17:20:00Z"),
+                    follow: false,
+                    raw: false,
+                },
+            ),
         ] {
             assert_eq!(command(line), wanted, "{line:?}");
         }
@@ -411,7 +480,8 @@ mod tests {
             ("log 5", r#"log: unexpected argument "5"; usage: log [-n"#),
             ("log -n many", "-n many: expected 0 to 4294967295, or all"),
             ("log --since soon", r#"invalid time "soon": expected a duration ago"#),
-            ("log --since -5m", "expected a duration ago"),
+            ("log --since +5m", "expected a duration ago"),
+            ("help logg", r#"unknown command "logg": did you mean log?"#),
             ("log --until 25:00", r#"invalid time "25:00""#),
             ("log -f --until now", "-f and --until exclude each other; usage: log"),
             ("log -x", "unknown option -x"),
@@ -428,8 +498,11 @@ mod tests {
             ("send --expect", "missing PATTERN"),
             ("send --output-delay 20 x", r#"invalid delay "20": use "1ms" to "10s", or "none"; usage: send"#),
             ("send --output-line-delay", "missing value of --output-line-delay"),
-            ("expect --timeout 0 x", "--timeout 0: expected 1 to 86400"),
-            ("expect x --timeout 99999", "--timeout 99999: expected 1 to 86400"),
+            (
+                "expect --timeout 0 x",
+                "--timeout 0: expected seconds from 1 to 86400, or a time such as 30s or 2m; usage: expect",
+            ),
+            ("expect x --timeout 99999", "--timeout 99999: expected seconds from 1 to 86400"),
             ("status please", "unexpected argument \"please\""),
             ("connect --escape", "connect: missing KEYS; usage: connect [--escape KEYS|none]"),
             ("connect --escape cc", "use a control character and one more"),

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use jiff::civil::{DateTime, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone};
-use jiff::{Span, Timestamp, Zoned};
+use jiff::{SignedDuration, Span, Timestamp, Zoned};
 
 use super::parse::ParseError;
 use super::pattern::Pattern;
 use super::{Command, DEFAULT_LINES, TIMEOUT_RANGE};
 use crate::port::{Pause, PortError};
 use crate::session::plain;
+
+/// Words of a time, as in `3 days 2 hours ago`.
+const MAX_TIME_WORDS: usize = 6;
 
 /// The rest of a command line.
 pub(super) struct Words<'a> {
@@ -58,16 +61,10 @@ impl<'a> Words<'a> {
         Ok(word)
     }
 
-    pub(super) fn number(&mut self, what: &str, range: RangeInclusive<u32>) -> Result<u32, ParseError> {
-        let word = self.word(what)?;
-        word.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
-            let (least, most) = (range.start(), range.end());
-            self.usage_error(format!("{what} {word}: expected {least} to {most}"))
-        })
-    }
-
     pub(super) fn timeout(&mut self) -> Result<Duration, ParseError> {
-        let seconds = self.number("--timeout", TIMEOUT_RANGE)?;
+        let word = self.word("--timeout")?;
+        let seconds = seconds(word, TIMEOUT_RANGE)
+            .map_err(|error| self.usage_error(format!("--timeout {word}: {error}")))?;
         Ok(Duration::from_secs(seconds.into()))
     }
 
@@ -76,11 +73,39 @@ impl<'a> Words<'a> {
     }
 
     pub(super) fn since(&mut self) -> Result<Timestamp, ParseError> {
-        since(self.word("TIME")?)
+        self.time(since)
     }
 
     pub(super) fn until(&mut self) -> Result<Timestamp, ParseError> {
-        until(self.word("TIME")?)
+        self.time(until)
+    }
+
+    /// A time, of which the client's shell has removed the quotes: `--since 2 hours ago` is one of three words. A pattern may follow, so
+    /// the last word of the line is part of the time only if no shorter one is a time.
+    fn time(
+        &mut self,
+        parse: impl Fn(&str) -> Result<Timestamp, ParseError>,
+    ) -> Result<Timestamp, ParseError> {
+        let rest = self.rest;
+        let mut found = None;
+        for end in rest.match_indices(char::is_whitespace).map(|(at, _)| at).take(MAX_TIME_WORDS) {
+            if let Ok(time) = parse(&rest[..end]) {
+                found = Some((time, rest[end..].trim_start()));
+            }
+        }
+        match found {
+            Some((time, after)) if self.verb == "grep" || parse(rest).is_err() => {
+                self.rest = after;
+                Ok(time)
+            }
+            _ => match parse(rest) {
+                Ok(time) => {
+                    self.rest = "";
+                    Ok(time)
+                }
+                Err(_) => parse(self.word("TIME")?),
+            },
+        }
     }
 
     /// The rest of the line, without quotes around it.
@@ -131,6 +156,33 @@ pub fn lines(text: &str) -> Result<Lines, ParseError> {
     }
 }
 
+/// A number of seconds, or a time with a unit such as `2m`. The error says what is expected.
+pub fn seconds(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
+    in_units(text, 1000, range.clone()).ok_or_else(|| {
+        format!("expected seconds from {} to {}, or a time such as 30s or 2m", range.start(), range.end())
+    })
+}
+
+/// A number of minutes, or a time with a unit such as `1h`.
+pub fn minutes(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
+    in_units(text, 60_000, range.clone()).ok_or_else(|| {
+        format!("expected minutes from {} to {}, or a time such as 5m or 1h", range.start(), range.end())
+    })
+}
+
+/// A number of units of this many milliseconds: without a unit of its own, or with one if the time is a whole number of them.
+fn in_units(text: &str, unit: i64, range: RangeInclusive<u32>) -> Option<u32> {
+    let number = match text.parse::<u32>() {
+        Ok(number) => number,
+        Err(_) => {
+            let time = text.parse::<SignedDuration>().ok()?;
+            let milliseconds = i64::try_from(time.as_millis()).ok()?;
+            (milliseconds % unit == 0).then(|| u32::try_from(milliseconds / unit).ok())??
+        }
+    };
+    Some(number).filter(|number| range.contains(number))
+}
+
 /// The start of a time range: a duration ago, or a time, in this machine's time zone unless it has one.
 pub fn since(text: &str) -> Result<Timestamp, ParseError> {
     time(text, &Zoned::now(), Edge::Since).ok_or_else(|| ParseError::Time(text.to_owned()))
@@ -150,24 +202,43 @@ enum Edge {
 
 /// Times as journalctl(1) takes them: a time without a date is one of today's, a date without a time its midnight.
 fn time(text: &str, now: &Zoned, edge: Edge) -> Option<Timestamp> {
-    let midnight = |days: i64| Some(now.date().checked_add(Span::new().days(days)).ok()?.at(0, 0, 0, 0));
-    let local = match text {
-        "now" => return Some(now.timestamp()),
-        "today" => midnight(0),
-        "yesterday" => midnight(-1),
-        "tomorrow" => midnight(1),
-        _ => None,
-    };
+    if text == "now" {
+        return Some(now.timestamp());
+    }
+    if let Some(seconds) = text.strip_prefix('@') {
+        let time = seconds.parse::<f64>().ok().filter(|time| time.is_finite())?;
+        return Timestamp::from_duration(SignedDuration::try_from_secs_f64(time).ok()?).ok();
+    }
+    if let Some(utc) = text.strip_suffix(" UTC") {
+        return instant_of(local(utc, &now.with_time_zone(TimeZone::UTC))?, &TimeZone::UTC, edge);
+    }
     if let Ok(time) = text.parse::<Timestamp>() {
         return Some(time);
     }
-    let of_today = || Some(now.date().to_datetime(text.parse::<Time>().ok().filter(|_| text.contains(':'))?));
-    // A time of day comes last, because jiff also finds it in a whole date.
-    if let Some(local) = local.or_else(|| text.parse::<DateTime>().ok()).or_else(of_today) {
+    if let Some(local) = local(text, now) {
         return instant_of(local, now.time_zone(), edge);
     }
-    let ago = text.parse::<Span>().ok().filter(|ago| !ago.is_negative())?;
-    Some(now.checked_sub(ago).ok()?.timestamp())
+    // "2h", "2h ago" and "-2h" are the same; "+2h" is later than every line.
+    let ago = text.parse::<Span>().ok().filter(|_| !text.starts_with('+'))?;
+    Some(now.checked_sub(ago.abs()).ok()?.timestamp())
+}
+
+/// A date, a time of day, or a day by its name, with a time of day or without.
+fn local(text: &str, now: &Zoned) -> Option<DateTime> {
+    let of_day = |text: &str| text.parse::<Time>().ok().filter(|_| text.contains(':'));
+    let (first, rest) = first_word(text);
+    let days = match first {
+        "today" => Some(0),
+        "yesterday" => Some(-1),
+        "tomorrow" => Some(1),
+        _ => None,
+    };
+    if let Some(days) = days {
+        let date = now.date().checked_add(Span::new().days(days)).ok()?;
+        return Some(date.to_datetime(if rest.is_empty() { Time::midnight() } else { of_day(rest)? }));
+    }
+    // A time of day comes last, because jiff also finds it in a whole date.
+    text.parse::<DateTime>().ok().or_else(|| Some(now.date().to_datetime(of_day(text)?)))
 }
 
 /// The timestamp of a local time. When clocks go back there are two, and a range includes all between them; when they go forward there
@@ -222,13 +293,56 @@ mod tests {
             ("2026-11-20 03:00", "2026-11-20T02:00:00Z"),
             ("2026-11-20T03:00+05:00", "2026-11-19T22:00:00Z"),
             ("2h", "2026-11-24T13:45:10Z"),
+            ("-2h", "2026-11-24T13:45:10Z"),
+            ("2 hours ago", "2026-11-24T13:45:10Z"),
+            ("2h ago", "2026-11-24T13:45:10Z"),
+            ("90 min ago", "2026-11-24T14:15:10Z"),
+            ("1 day ago", "2026-11-23T15:45:10Z"),
+            ("@1764436800", "2025-11-29T17:20:00Z"),
+            ("@1764436800.5", "2025-11-29T17:20:00.5Z"),
+            ("2026-11-20 03:00 UTC", "2026-11-20T03:00:00Z"),
+            ("2026-11-20 UTC", "2026-11-20T00:00:00Z"),
+            ("16:30 UTC", "2026-11-24T16:30:00Z"),
         ] {
             let time = time(text, &now, Edge::Since).unwrap_or_else(|| panic!("{text}"));
             assert_eq!(time.to_string(), wanted, "{text}");
         }
-        for text in ["", "soon", "25:00", "16", "-5m", "2026-13-01", "16:30pm"] {
+        // Not journalctl's.
+        for (text, wanted) in
+            [("yesterday 12:00", "2026-11-23T11:00:00Z"), ("today 16:30", "2026-11-24T15:30:00Z")]
+        {
+            assert_eq!(time(text, &now, Edge::Since).unwrap().to_string(), wanted, "{text}");
+        }
+        for text in
+            ["", "soon", "25:00", "16", "+5m", "2026-13-01", "16:30pm", "@", "@x", "yesterday 12", "2h UTC"]
+        {
             assert_eq!(time(text, &now, Edge::Since), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_timeout_has_a_unit_or_none() {
+        for (text, wanted) in [
+            ("30", Some(30)),
+            ("30s", Some(30)),
+            ("2m", Some(120)),
+            ("1m30s", Some(90)),
+            ("2 min", Some(120)),
+        ] {
+            assert_eq!(seconds(text, 1..=3600).ok(), wanted, "{text}");
+        }
+        for text in ["", "0", "3601", "2h", "500ms", "-1", "abc", "1.5x"] {
+            assert_eq!(
+                seconds(text, 1..=3600),
+                Err("expected seconds from 1 to 3600, or a time such as 30s or 2m".to_owned()),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            (minutes("5", 1..=1440), minutes("5min", 1..=1440), minutes("1h", 1..=1440)),
+            (Ok(5), Ok(5), Ok(60))
+        );
+        assert!(minutes("90s", 1..=1440).is_err());
     }
 
     /// Germany's changes: on 2026-10-25 at 03:00 back to 02:00, on 2026-03-29 at 02:00 forward to 03:00.

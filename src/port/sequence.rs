@@ -317,9 +317,18 @@ impl FromStr for BreakArgument {
         match word.parse() {
             // A break of less than a character's time is none: 1 to 9 are names.
             Ok(milliseconds @ 10..=10_000) => Ok(Self::Length(milliseconds)),
-            _ => word.parse().map(Self::Name).map_err(|_| wrong()),
+            _ => match word.parse() {
+                Ok(name) => Ok(Self::Name(name)),
+                Err(_) => in_milliseconds(word).map(Self::Length).ok_or_else(wrong),
+            },
         }
     }
+}
+
+/// The length of `500ms` or `1s`; `None` if it is not that of a break.
+fn in_milliseconds(word: &str) -> Option<u32> {
+    let length = word.parse::<jiff::SignedDuration>().ok()?;
+    u32::try_from(length.as_millis()).ok().filter(|length| (10..=10_000).contains(length))
 }
 
 /// The breaks of a port besides its usual one, as `NAME=SEQUENCE`. No two have the same key.
@@ -450,6 +459,10 @@ mod tests {
         assert_eq!(breaks.by_key(b'z'), None);
         for (word, wanted) in [
             ("250", Ok(BreakArgument::Length(250))),
+            ("500ms", Ok(BreakArgument::Length(500))),
+            ("1s", Ok(BreakArgument::Length(1000))),
+            ("1.5s", Ok(BreakArgument::Length(1500))),
+            ("1m", Err(BreakArgumentError("1m".to_owned()))),
             ("9", Ok(BreakArgument::Name("9".parse().unwrap()))),
             ("sysrq", Ok(BreakArgument::Name("sysrq".parse().unwrap()))),
             ("0", Err(BreakArgumentError("0".to_owned()))),

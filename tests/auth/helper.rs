@@ -108,6 +108,13 @@ impl Helper {
         Ended { status: output.status, journal: String::from_utf8(output.stderr).unwrap() }
     }
 
+    /// The client goes away, and reads nothing more.
+    pub fn leave(self) -> Ended {
+        drop(self.stream);
+        let output = self.child.wait_with_output().unwrap();
+        Ended { status: output.status, journal: String::from_utf8(output.stderr).unwrap() }
+    }
+
     /// Ends it and looks for the reason.
     pub fn ends_saying(self, reason: &str) -> String {
         let Ended { journal, .. } = self.end();

@@ -51,7 +51,24 @@ fn a_peer_that_violates_the_protocol_of_a_conversation_is_disconnected() {
     }
     let mut helper = Helper::login("alice");
     assert_eq!(helper.ask(&Request::Converse), prompts("Password: "));
-    helper.ends_saying("the client disconnected before it answered");
+    helper.ends_saying("the client disconnected before it was logged in");
+}
+
+/// Ctrl-C at a question, or while a wrong password is being denied, is no failure of the unit: sshd@.service of Debian has
+/// `ExecStart=-/usr/sbin/sshd -i` for the same reason.
+#[test]
+fn a_client_that_leaves_is_no_failure() {
+    let _accounts = alice();
+    for answered in [false, true] {
+        let mut helper = Helper::login("alice");
+        assert_eq!(helper.ask(&Request::Converse), prompts("Password: "));
+        if answered {
+            helper.send(&Request::Answers(vec![Secret("wrong".to_owned())]));
+        }
+        let Ended { status, journal } = helper.leave();
+        assert!(journal.contains("ended: the client disconnected before it was logged in"), "{journal}");
+        assert!(status.success(), "{status}: {journal}");
+    }
 }
 
 #[test]

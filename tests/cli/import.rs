@@ -391,7 +391,7 @@ fn listeners_and_connectors_of_ser2net_become_the_keys_that_serve_the_same_progr
 #[test]
 fn access_to_an_existing_port_is_replaced_by_that_of_the_file() {
     let bus = Bus::new();
-    bus.done(&["set", "ttyUSB0", "users", "[\"carol\"]"]);
+    bus.done(&["set", "ttyUSB0", "users", "[\"root\"]"]);
     fs::write(bus.path("one.cf"), "console ttyUSB0 { type device; master localhost; device /dev/ttyUSB0; baud 9600; parity none; rw @staff; }\n").unwrap();
     let file = bus.path("one.cf").display().to_string();
     let (code, shown, aside) = import(&bus, &[&file]);

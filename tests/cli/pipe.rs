@@ -40,3 +40,25 @@ fn the_first_line_that_fails_stops_the_script_and_sets_the_exit_status() {
     let (code, _, aside) = piped(&bus, "show 'ttyUSB0\n");
     assert_eq!((code, aside.as_str()), (2, "consolectl: line 1: missing closing quote\n"));
 }
+
+/// Editors of Windows write one.
+#[test]
+fn a_byte_order_mark_before_the_first_line_is_passed_over() {
+    let bus = Bus::new();
+    let (code, shown, aside) = piped(&bus, "\u{feff}version\r\nlist ttyUSB0\r\n");
+    assert_eq!((code, aside.as_str()), (0, ""), "{shown}");
+}
+
+/// `consolectl show | head -1` prints one line, as `journalctl | head -1` does, and a shell with `pipefail` sees 128 + SIGPIPE.
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let bus = Bus::new();
+    for words in [&["list"][..], &["show", "ttyUSB0"], &["help"], &["--version"]] {
+        let mut command = bus.consolectl(words);
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        let output = command.stdin(Stdio::null()).stdout(write).output().unwrap();
+        let aside = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), aside.as_str()), (Some(141), ""), "{words:?}");
+    }
+}

@@ -169,3 +169,47 @@ fn the_loss_of_power_is_confirmed_before_anything_is_done() {
     "#,
     );
 }
+
+/// As a shell does: what is pasted, with brackets or without, is run line by line, and what is typed ahead is not lost.
+#[test]
+fn pasted_lines_are_run_one_after_the_other() {
+    let bus = Bus::new();
+    at_prompt(
+        &bus,
+        r#"
+        await "> "
+        type "baud ttyUSB0 19200\rbaud ttyUSB1 38400\rparity ttyUSB1 E\r"
+        await "19200 at ttyUSB0"
+        await "38400 at ttyUSB1"
+        await "E at ttyUSB1"
+        await "3 uncommitted> "
+        type "\033\[200~describe ttyUSB0 rack 4\nnonsense\nstopbits ttyUSB0 2\n\033\[201~\r"
+        await "rack 4 at ttyUSB0"
+        await "unknown command nonsense"
+        await "2 at ttyUSB0"
+        await "5 uncommitted> "
+        type "exit\r"
+    "#,
+    );
+}
+
+/// Half of a line must not be run: the rest of it could be another command.
+#[test]
+fn a_line_that_is_not_utf8_is_dropped_and_the_prompt_stays() {
+    let bus = Bus::new();
+    at_prompt(
+        &bus,
+        r#"
+        await "> "
+        fconfigure $spawn_id -encoding binary
+        type "describe ttyUSB0 caf\351\rbaud ttyUSB0 19200\r"
+        await "the line is not valid UTF-8, and was dropped"
+        await "> "
+        type "version\r"
+        await "consolectl 0."
+        await "> "
+        type "exit\r"
+    "#,
+    );
+    assert_eq!(bus.done(&["diff"]), "");
+}

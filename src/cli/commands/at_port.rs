@@ -16,13 +16,20 @@ use crate::cli::endpoint::{Endpoint, Selection};
 use crate::cli::error::CommandError;
 use crate::cli::former::{Former, FormerError};
 use crate::cli::local;
-use crate::cli::stdout::{Stdout, print_error};
+use crate::cli::stdout::{Stdout, end_when_closed, print_error};
 use crate::exec::{self, DEFAULT_TIMEOUT, EXIT_DONE, EXIT_FAILED, Lines, Pattern, TIMEOUT_RANGE};
 use crate::port::{Pause, PortName, PortPattern};
 
 const DEFAULT_TIMEOUT_SECONDS: u32 = DEFAULT_TIMEOUT.as_secs() as u32;
-/// One day.
-const MAX_TIMEOUT_SECONDS: i64 = *TIMEOUT_RANGE.end() as i64;
+
+fn seconds(word: &str) -> Result<u32, String> {
+    exec::seconds(word, TIMEOUT_RANGE)
+}
+
+/// The text of `send`, whose escapes are valid.
+fn text(word: &str) -> Result<String, exec::ParseError> {
+    exec::unescape(word).map(|_| word.to_owned())
+}
 
 /// A command that the port process runs.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -38,10 +45,10 @@ pub enum AtPort {
         #[arg(short = 'n', long, value_name = "N", value_parser = exec::lines)]
         lines: Option<Lines>,
         /// Start of the range: an age (10m, 2h, 1d) or a time (16:30, today, 2026-11-24T03:00)
-        #[arg(long, value_name = "TIME", value_parser = exec::since)]
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = exec::since)]
         since: Option<Timestamp>,
         /// End of the range, in the same format
-        #[arg(long, value_name = "TIME", value_parser = exec::until, conflicts_with = "follow")]
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = exec::until, conflicts_with = "follow")]
         until: Option<Timestamp>,
         /// Print the log as it is in the file, with control sequences
         #[arg(long)]
@@ -58,10 +65,10 @@ pub enum AtPort {
         #[arg(short, long)]
         ignore_case: bool,
         /// Start of the range: an age (10m, 2h, 1d) or a time (16:30, today, 2026-11-24T03:00)
-        #[arg(long, value_name = "TIME", value_parser = exec::since)]
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = exec::since)]
         since: Option<Timestamp>,
         /// End of the range, in the same format
-        #[arg(long, value_name = "TIME", value_parser = exec::until)]
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = exec::until)]
         until: Option<Timestamp>,
         /// Print lines as they are in the file, with control sequences
         #[arg(long)]
@@ -82,7 +89,7 @@ pub enum AtPort {
         #[arg(long, value_name = "PATTERN")]
         expect: Option<Pattern>,
         /// Timeout in seconds, for sending and for the reply
-        #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_SECONDS, value_parser = clap::value_parser!(u32).range(1..=MAX_TIMEOUT_SECONDS))]
+        #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_SECONDS, value_parser = seconds)]
         timeout: u32,
         /// Delay after each character, such as 20ms, or none; default: the port's
         #[arg(long, value_name = "TIME")]
@@ -96,7 +103,7 @@ pub enum AtPort {
         /// Ports
         port: PortPattern,
         /// Text, quoted, with escapes: \r \n \t \e \a \b \\ \xHH \OOO
-        #[arg(allow_hyphen_values = true)]
+        #[arg(allow_hyphen_values = true, value_parser = text)]
         text: String,
     },
     /// Watch the output of ports, read-only; each line is prefixed with its port; Ctrl-C exits
@@ -111,7 +118,7 @@ pub enum AtPort {
     /// Print the output of a port until it matches a pattern; fail on timeout
     Expect {
         /// Timeout in seconds
-        #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_SECONDS, value_parser = clap::value_parser!(u32).range(1..=MAX_TIMEOUT_SECONDS))]
+        #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_SECONDS, value_parser = seconds)]
         timeout: u32,
         /// Ports
         port: PortPattern,
@@ -175,6 +182,10 @@ impl AtPort {
 
 /// Prints the logs of ports; each line is prefixed with the port if there are several.
 fn log(endpoint: &Endpoint, pattern: &PortPattern, command: &exec::Command) -> Result<u8, CommandError> {
+    let follows = matches!(command, exec::Command::Log { follow: true, .. });
+    if follows {
+        end_when_closed();
+    }
     let stdout = Mutex::new(Stdout::new());
     let ports = match endpoint.with_log(pattern)? {
         Selection::One(port) => {
@@ -201,7 +212,6 @@ fn log(endpoint: &Endpoint, pattern: &PortPattern, command: &exec::Command) -> R
         Ok(())
     };
     // Followed logs run concurrently, since none of them ends; others one after the other.
-    let follows = matches!(command, exec::Command::Log { follow: true, .. });
     many::each(&ports, if follows { ports.len() } else { 1 }, read, tell)?;
     lock(&stdout).end()?;
     Ok(many::summary(&mut failed, ports.len()))

@@ -8,7 +8,8 @@ use nix::unistd::geteuid;
 
 use crate::admin::wire;
 use crate::auth::sources;
-use crate::cli::args::Named;
+use crate::cli::accounts;
+use crate::cli::args::{Named, first_port};
 use crate::cli::assign::{self, Assignment};
 use crate::cli::client::{Client, print_warnings};
 use crate::cli::configurations::Configurations;
@@ -32,7 +33,7 @@ pub struct Creation {
     #[arg(long, value_name = "TEMPLATE")]
     pub like: Option<String>,
     /// Assign free SSH ports, starting at N
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = first_port)]
     pub first_port: Option<u16>,
     /// Keys and values: baud=115200 device=/dev/ttyS[0-47]
     #[arg(id = "words", value_name = "KEY=VALUE")]
@@ -106,6 +107,13 @@ pub(in crate::cli) async fn set(
     put(client, &[], &values, &targets).await?;
     let keys: Vec<&str> = assignments.iter().map(|assignment| assignment.key.as_str()).collect();
     print_effects(client, before, &keys, to).await?;
+    // (A group of ports may be called `users`.)
+    let of_ports = matches!(of.kind(), Target::Groups);
+    let remarks: BTreeSet<String> = values
+        .iter()
+        .filter_map(|(_, key, value)| accounts::remark(last(key), value).filter(|_| !of_ports))
+        .collect();
+    print_warnings(remarks.into_iter().collect())?;
     match &of {
         Targets::Table(Target::Access) => confirm_by_root(client, &keys, to).await,
         _ => Ok(()),
@@ -299,6 +307,11 @@ async fn confirm_by_root(client: &Client, keys: &[&str], to: &mut impl Write) ->
         say(format!("certificates of {user_ca} are accepted"), not)?;
     }
     Ok(())
+}
+
+/// The key of `access.groups`.
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
 }
 
 fn shown(value: &Value) -> String {

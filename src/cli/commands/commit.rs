@@ -8,6 +8,7 @@ use crate::admin::confirm::MAX_CONFIRM_SECONDS;
 use crate::cli::client::{Client, print_remarks};
 use crate::cli::error::Done;
 use crate::cli::service::sentence;
+use crate::exec;
 
 /// Arguments of `commit`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -23,7 +24,7 @@ pub enum Trial {
     /// Commit, and roll back unless `confirm` follows within MINUTES
     Confirm {
         /// Timeout in minutes
-        #[arg(value_parser = clap::value_parser!(u32).range(1..=MAX_MINUTES))]
+        #[arg(value_parser = minutes)]
         minutes: u32,
     },
     /// Commit your own changes only; those of other users stay uncommitted
@@ -40,13 +41,17 @@ pub enum MineOnTrial {
     /// Commit, and roll back unless `confirm` follows within MINUTES
     Confirm {
         /// Timeout in minutes
-        #[arg(value_parser = clap::value_parser!(u32).range(1..=MAX_MINUTES))]
+        #[arg(value_parser = minutes)]
         minutes: u32,
     },
 }
 
 /// The limit of console-admin, in minutes.
-const MAX_MINUTES: i64 = MAX_CONFIRM_SECONDS as i64 / 60;
+const MAX_MINUTES: u32 = MAX_CONFIRM_SECONDS / 60;
+
+fn minutes(word: &str) -> Result<u32, String> {
+    exec::minutes(word, 1..=MAX_MINUTES)
+}
 
 pub(in crate::cli) async fn run(Commit { trial }: Commit, client: &Client, to: &mut impl Write) -> Done {
     let manager = &client.service().await?.manager;

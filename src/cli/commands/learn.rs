@@ -21,6 +21,7 @@ use crate::cli::error::{CommandError, Done};
 use crate::cli::service::{ServiceError, sentence};
 use crate::cli::stdout::print_error;
 use crate::cli::target::Target;
+use crate::exec;
 use crate::port::PortName;
 use crate::session::plain;
 use crate::system::reactor::{Notifier, Watched};
@@ -33,6 +34,12 @@ const QUIET_TIME: Duration = Duration::from_secs(2);
 /// The limit if new ttys keep appearing.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_LISTED_TTYS: usize = 8;
+/// The limit of `--timeout`, in seconds.
+const MAX_TIMEOUT: u32 = 3600;
+
+fn seconds(word: &str) -> Result<u32, String> {
+    exec::seconds(word, 1..=MAX_TIMEOUT)
+}
 
 /// Arguments of `learn`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -40,7 +47,7 @@ pub struct Learn {
     /// Port; created if it does not exist
     pub port: PortName,
     /// Timeout in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = seconds)]
     pub timeout: u32,
 }
 

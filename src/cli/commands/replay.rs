@@ -27,10 +27,10 @@ pub struct Play {
     /// Port; exactly one
     port: PortPattern,
     /// Beginning: a time (03:00, today, 2026-11-24T03:00) or an age (10m, 2h, 1d)
-    #[arg(long, value_name = "TIME", value_parser = exec::since)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = exec::since)]
     at: Timestamp,
     /// End, in the same format
-    #[arg(long, value_name = "TIME", value_parser = exec::until)]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = exec::until)]
     until: Option<Timestamp>,
     /// Factor, such as 8 or 0.5
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]

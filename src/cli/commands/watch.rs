@@ -19,7 +19,7 @@ use crate::attach::watch::{WatchEvent, Watched};
 use crate::cli::endpoint::Endpoint;
 use crate::cli::error::CommandError;
 use crate::cli::local;
-use crate::cli::stdout::print_error;
+use crate::cli::stdout::{EXIT_CLOSED, end_if_closed, print_error};
 use crate::exec::EXIT_FAILED;
 use crate::port::{PortName, PortPattern};
 use crate::session::plain;
@@ -87,7 +87,7 @@ async fn watch(runtime: PathBuf, ports: Vec<PortName>, all: bool, raw: bool) -> 
     loop {
         let next = tokio::select! {
             next = queued.recv() => next,
-            () = &mut closed => return Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+            () = &mut closed => return Ok(EXIT_CLOSED),
         };
         let Some(first) = next else { break };
         let mut out = Vec::new();
@@ -98,8 +98,8 @@ async fn watch(runtime: PathBuf, ports: Vec<PortName>, all: bool, raw: bool) -> 
         {
             show(&labels, &next, &mut out);
         }
-        stdout.write_all(&out).await?;
-        stdout.flush().await?;
+        stdout.write_all(&out).await.map_err(end_if_closed)?;
+        stdout.flush().await.map_err(end_if_closed)?;
     }
     print_error(&"consolectl: no ports left to watch");
     Ok(EXIT_FAILED)

@@ -11,6 +11,7 @@ use super::kind::{self, Program};
 use super::plan::{Draft, Plan};
 use super::{formats, source};
 use crate::admin::wire;
+use crate::cli::args::first_port;
 use crate::cli::client::{Client, print_warnings};
 use crate::cli::commands::ssh_config::Host;
 use crate::cli::error::{CommandError, Done};
@@ -28,7 +29,7 @@ pub struct ImportOptions {
     #[arg(long, value_name = "PROGRAM")]
     pub from: Option<Program>,
     /// Assign free SSH ports, starting at N, to consoles without one in the file
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = first_port)]
     pub first_port: Option<u16>,
     /// Print the changes without making them
     #[arg(long)]
