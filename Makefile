@@ -10,7 +10,7 @@ BUILD_PACKAGES := gcc libc6-dev libpam0g-dev patch pkg-config openssh-client
 DEB_PACKAGES   := $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot lintian $(NPM)
 # What is done before a release only.
 RELEASE_PACKAGES := autopkgtest qemu-user-static
-TEST_PACKAGES  := $(BUILD_PACKAGES) $(NPM) ansible asciinema bind9 bind9-dnsutils bsdutils chromium cockpit-bridge cockpit-ws dbus-daemon dropbear-bin expect fence-agents gensio-bin iproute2 ipmitool knot libpam-oath login lrzsz mandoc openipmi openssh-server passwd perl-base powerman procps \
+TEST_PACKAGES  := $(BUILD_PACKAGES) $(NPM) ansible asciinema bind9 bind9-dnsutils bsdutils chromium cockpit-bridge cockpit-ws dbus-daemon dropbear-bin expect faketime fence-agents gensio-bin iproute2 ipmitool knot libpam-oath login lrzsz mandoc openipmi openssh-server passwd perl-base powerman procps \
                   prometheus putty-tools python3-asyncssh python3-cryptography python3-fusepy python3-netmiko python3-paramiko python3-pexpect python3-serial python3-venv \
                   rsync ser2net shellcheck socat ssh-audit sshpass strace systemd tio tmux util-linux xauth
 
@@ -110,6 +110,7 @@ release-check: test ## what must hold before a release, above that (hours)
 	TRANSFER_BYTES=1048576 $(CARGO) test --locked $(FEATURES) --test clients rate_of_the_line -- --nocapture
 	FLEET_HOSTS=1000 FLEET_SECONDS=15 $(CARGO) test --locked $(FEATURES) --test gateway fleet::many -- --nocapture
 	NAME_SERVERS=1000 $(CARGO) test --locked $(FEATURES) --test gateway many_names:: -- --nocapture --test-threads=1
+	NAME_FAULT_SECONDS=3600 $(CARGO) test --locked $(FEATURES) --test gateway name_faults:: -- --nocapture
 	$(MAKE) test-russh
 	$(MAKE) fuzz MINUTES=10
 	$(MAKE) deb

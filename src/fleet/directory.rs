@@ -282,9 +282,19 @@ impl Updates<'_> {
         format!("{:016x}", hasher.finish())
     }
 
+    /// The string that tells a copy of a zone from another zone of the same name.
+    pub fn primary(&self) -> String {
+        quoted(&format!("primary={}", self.settings.server))
+    }
+
     fn marker_data(&self) -> String {
         let Identity { name, id, .. } = self.identity;
         format!("{} {}", quoted(&format!("server={name}")), quoted(&format!("id={id}")))
+    }
+
+    /// Changes nothing: NOERROR or NXRRSET from a DNS server that accepts updates of this zone from this server.
+    pub fn probe(&self) -> String {
+        self.is_ours(&self.identity.name)
     }
 
     fn is_ours(&self, name: &str) -> String {
@@ -317,7 +327,7 @@ impl Updates<'_> {
             add(&services, format!("PTR {instance}"));
             add(&instance, srv);
             let digest = self.digest.map(|digest| format!(" \"published={digest}\"")).unwrap_or_default();
-            add(&instance, format!("TXT {strings}{digest}"));
+            add(&instance, format!("TXT {strings} {}{digest}", self.primary()));
         }
         lines
     }
@@ -339,6 +349,15 @@ impl Updates<'_> {
         let (fqdn, marker, ttl) = (self.fqdn(name), self.marker(name), self.settings.ttl);
         format!("prereq nxdomain {fqdn}\nprereq nxdomain {marker}\nprereq nxrrset _ssh._tcp.{fqdn} SRV\n")
             + &format!("update add {marker} {ttl} TXT {}\n", self.marker_data())
+            + &self.additions(name, entry)
+    }
+
+    /// Makes a name of this server's former name ours, in one step: another server must not get it in between. Otherwise NXRRSET.
+    pub fn take_over(&self, former: &Updates<'_>, name: &str, entry: &Entry) -> String {
+        let (marker, ttl) = (self.marker(name), self.settings.ttl);
+        former.is_ours(name)
+            + &self.deletions(name)
+            + &format!("update delete {marker} TXT\nupdate add {marker} {ttl} TXT {}\n", self.marker_data())
             + &self.additions(name, entry)
     }
 

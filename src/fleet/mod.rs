@@ -5,6 +5,7 @@
 mod dial;
 mod directory;
 mod file;
+mod former;
 mod hosts;
 mod identity;
 mod publish;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::directory::{Entry, FILE, Remark, Settings, SettingsError, Updates, entries};
+use super::directory::{Entry, FILE, Identity, Remark, Settings, SettingsError, Updates, entries};
+use super::former::{self, Place};
 use super::identity::{fingerprints, identity};
 use super::state::{STATE_DIRECTORY, State, write_remarks};
 use super::update::{DnsServer, NameUpdate, UpdateError};
@@ -20,8 +21,11 @@ const RELEASE_SECONDS: i64 = 300;
 /// How old a complete publication may be while nothing has changed: records that were deleted at the DNS server are published again then.
 const FULL_SECONDS: i64 = 3600;
 
+/// What console-directory.service passes as the key if there is none.
+const NO_KEY: &[u8] = b"none";
+
 /// The response code if a name is not this server's.
-const NOT_OURS: &[&str] = &["NXRRSET"];
+pub const NOT_OURS: &[&str] = &["NXRRSET"];
 /// The response codes if a name exists.
 const EXISTS: &[&str] = &["YXDOMAIN", "YXRRSET"];
 
@@ -84,10 +88,11 @@ pub enum Extent {
 
 /// Publishes the configuration below `root`: whether there is one to publish. `key` is a file with the TSIG key, as tsig-keygen(8) prints it.
 pub fn publish(root: &Path, key: Option<&Path>, extent: Extent) -> Result<bool, PublishError> {
+    let key = key.filter(|key| is_key(key));
     let file = root.join(FILE);
     let text = match std::fs::read_to_string(&file) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return withdraw(root, key),
         Err(error) => return Err(PublishError::File(file, error)),
     };
     let directory = root.join(STATE_DIRECTORY);
@@ -100,13 +105,42 @@ pub fn publish(root: &Path, key: Option<&Path>, extent: Extent) -> Result<bool, 
             fix: error.fix(),
         });
     }
-    for Remark { port, problem, fix } in
-        write_remarks(&directory, &remarks)?.iter().filter(|_| published.is_ok())
-    {
+    let new = write_remarks(&directory, &remarks)?;
+    published?;
+    log(&new);
+    Ok(true)
+}
+
+/// Removes what was published before the settings were deleted.
+fn withdraw(root: &Path, key: Option<&Path>) -> Result<bool, PublishError> {
+    let directory = root.join(STATE_DIRECTORY);
+    let Some(mut state) = State::load_existing(&directory)? else { return Ok(false) };
+    let now = Timestamp::now().as_second();
+    let before = state.clone();
+    state.move_to(None, now);
+    let remarks = former::remove_names(&mut state, key, now);
+    match state.former.is_empty() {
+        true => State::delete(&directory)?,
+        false => {
+            if state != before {
+                state.save(&directory)?;
+            }
+            log(&write_remarks(&directory, &remarks)?);
+        }
+    }
+    Ok(false)
+}
+
+fn log(remarks: &[Remark]) {
+    for Remark { port, problem, fix } in remarks {
         let port = port.as_ref().map(|port| format!("{port} ")).unwrap_or_default();
         tracing::warn!("{port}{problem}; {fix}");
     }
-    published.map(|()| true)
+}
+
+/// Whether this is a key, and not what console-directory.service passes without one.
+fn is_key(path: &Path) -> bool {
+    std::fs::read(path).is_ok_and(|text| !text.trim_ascii().is_empty() && text.trim_ascii() != NO_KEY)
 }
 
 fn publish_text(
@@ -117,7 +151,7 @@ fn publish_text(
     remarks: &mut Vec<Remark>,
 ) -> Result<(), PublishError> {
     let settings = Settings::parse(text, Path::new("/").join(FILE).as_path())?;
-    let key = key.filter(|key| key.exists()).ok_or(PublishError::NoKey)?;
+    let key = key.ok_or(PublishError::NoKey)?;
     let config = Config::load_or_last_good(root)?.config;
     let directory = root.join(STATE_DIRECTORY);
     let mut state = State::load(&directory)?;
@@ -125,6 +159,19 @@ fn publish_text(
 
     let dns = DnsServer { settings: &settings, key };
     let mut identity = identity(&settings, &state.id)?;
+    let failed = |error| PublishError::Update { zone: settings.zone.clone(), error };
+    let place = Place::new(&settings, &identity);
+    if state.place.as_ref() != Some(&place) {
+        // The names stay where they are until the new DNS server accepts updates: the new settings may have
+        // a mistake.
+        let updates = Updates { settings: &settings, identity: &identity, digest: None };
+        match state.names.is_empty() && state.removed.is_empty() {
+            true => dns.connect().map_err(failed)?,
+            false => dns.accepted(&[updates.probe()], NOT_OURS).map(drop).map_err(failed)?,
+        }
+        state.move_to(Some(place), now);
+        state.save(&directory)?;
+    }
     let (entries, cannot) = entries(&config, &identity);
     let before = state.clone();
     let wanted = wanted(root, &config, &entries, &mut state, now);
@@ -136,6 +183,7 @@ fn publish_text(
         let updates = Updates { settings: &settings, identity: &identity, digest: None };
         if is_published(&dns, &updates, &wanted, &state) {
             remarks.extend(cannot);
+            remarks.extend(former::remove_names(&mut state, Some(key), now));
             return if state == before { Ok(()) } else { state.save(&directory) };
         }
     }
@@ -146,7 +194,6 @@ fn publish_text(
     let updates = Updates { settings: &settings, identity: &identity, digest: None };
     let digest = updates.digest(&wanted);
     let updates = Updates { digest: Some(&digest), ..updates };
-    let failed = |error| PublishError::Update { zone: settings.zone.clone(), error };
 
     // Before anything is sent: a name that is published when this process is killed is removed by a later one, if it has to.
     let gone: Vec<String> =
@@ -162,13 +209,25 @@ fn publish_text(
     state.save(&directory)?;
 
     // A message for each: most of them are not in the zone, as expected.
-    let removals: Vec<String> = state.removed.keys().map(|name| updates.release(name)).collect();
-    dns.accepted(&removals, NOT_OURS).map_err(failed)?;
+    let renamed: Vec<Identity> =
+        state.former_names().map(|name| Identity { name, ..identity.clone() }).collect();
+    let renamed: Vec<Updates<'_>> =
+        renamed.iter().map(|identity| Updates { settings: &settings, identity, digest: None }).collect();
+    let mut removals: Vec<String> = state.removed.keys().map(|name| updates.release(name)).collect();
+    removals.extend(former::removals_here(&state, &renamed, &wanted));
+    let is_first = before.names.is_empty() && before.former.is_empty();
+    let sent = dns
+        .accepted(&removals, NOT_OURS)
+        .and_then(|_| send_names(&dns, &updates, &renamed, &wanted, ours, new));
+    if is_first && sent.as_ref().is_err_and(UpdateError::is_nothing_changed) {
+        // Nothing is to be removed there when the mistake in the settings is corrected.
+        state.names.clear();
+        state.save(&directory)?;
+    }
+    let Decided { published, others, any_taken } = sent.map_err(failed)?;
     for name in &gone {
         tracing::info!(target: journal::NOTICE, "removed {name}.{}", settings.zone);
     }
-    let Decided { published, others, any_taken } =
-        send_names(&dns, &updates, &wanted, ours, new).map_err(failed)?;
     for name in published {
         tracing::info!(target: journal::NOTICE, "published {name}.{}", settings.zone);
     }
@@ -194,7 +253,9 @@ fn publish_text(
     // A name that was sent after the server's entry may be missing in a zone that has the digest.
     state.digest = (!any_taken).then_some(digest);
     state.published_at = now;
-    state.fingerprints = identity.fingerprints;
+    state.fingerprints.clone_from(&identity.fingerprints);
+    state.save(&directory)?;
+    remarks.extend(former::remove_names(&mut state, Some(key), now));
     state.save(&directory)
 }
 
@@ -220,6 +281,7 @@ struct Decided<'a> {
 fn send_names<'a>(
     dns: &DnsServer<'_>,
     updates: &Updates<'_>,
+    renamed: &[Updates<'_>],
     wanted: &Entries<'a>,
     mut ours: Vec<&'a str>,
     mut new: Vec<&'a str>,
@@ -236,13 +298,21 @@ fn send_names<'a>(
         new.iter().map(|name| NameUpdate { name, lines: updates.claim(name, wanted[name]) }).collect();
     let taken = dns.update_names(&claimed, EXISTS)?;
     // Published by a process that was killed, or by another server.
-    let others = dns.update_names(&refreshed(&taken), NOT_OURS)?;
+    let mut others = dns.update_names(&refreshed(&taken), NOT_OURS)?;
+    // Published under a former name of this server.
+    for former in renamed {
+        let updates: Vec<_> = others
+            .iter()
+            .map(|name| NameUpdate { name, lines: updates.take_over(former, name, wanted[name]) })
+            .collect();
+        others = dns.update_names(&updates, NOT_OURS)?;
+    }
     new.retain(|name| !others.contains(name));
     Ok(Decided { published: new, others, any_taken: !taken.is_empty() })
 }
 
 /// The entries to publish, by name.
-type Entries<'a> = BTreeMap<&'a str, &'a Entry>;
+pub type Entries<'a> = BTreeMap<&'a str, &'a Entry>;
 
 /// The entries whose device is present, or was a moment ago.
 fn wanted<'a>(

@@ -1,12 +1,13 @@
 //! What a server has published, and the problems of its last publication.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::directory::{FILE, Remark};
+use super::former::{Former, MAX_FORMER, Place};
 use super::publish::PublishError;
 use crate::system::persist;
 
@@ -17,7 +18,7 @@ const STATE: &str = "state.json";
 /// The directory of the state, below the root.
 pub const STATE_DIRECTORY: &str = "var/lib/consoleserver/directory";
 /// How long a removed name is remembered: an older backup of the zone needs an administrator.
-const REMEMBERED_SECONDS: i64 = 30 * 24 * 3600;
+pub const REMEMBERED_SECONDS: i64 = 30 * 24 * 3600;
 /// Removed names that are remembered. Each costs a message of 200 bytes in a full publication.
 const MAX_REMOVED: usize = 256;
 
@@ -26,6 +27,12 @@ const MAX_REMOVED: usize = 256;
 pub struct State {
     /// The random number of this server.
     pub id: String,
+    /// Where it publishes.
+    #[serde(default)]
+    pub place: Option<Place>,
+    /// Where it published before.
+    #[serde(default)]
+    pub former: Vec<Former>,
     /// The names that are this server's, or would be if the last publication had been completed.
     pub names: BTreeMap<String, Name>,
     /// Names that it had, and when it gave them up: a zone that is restored from a backup has them again.
@@ -52,14 +59,7 @@ pub struct Name {
 impl State {
     /// Reads the state, or makes the random number of a server that has none.
     pub fn load(directory: &Path) -> Result<Self, PublishError> {
-        let path = directory.join(STATE);
-        let failed = |error| PublishError::File(path.clone(), error);
-        let mut state: Self = match persist::read(&path) {
-            // An invalid file is an error: with a new id, this server would no longer own its names.
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
-            Err(error) => return Err(failed(error)),
-        };
+        let mut state = Self::load_existing(directory)?.unwrap_or_default();
         if state.id.is_empty() {
             let random = "/proc/sys/kernel/random/uuid";
             let id =
@@ -69,6 +69,62 @@ impl State {
             state.save(directory)?;
         }
         Ok(state)
+    }
+
+    /// Reads the state of a server that has published something.
+    pub fn load_existing(directory: &Path) -> Result<Option<Self>, PublishError> {
+        let path = directory.join(STATE);
+        let failed = |error| PublishError::File(path.clone(), error);
+        match persist::read(&path) {
+            // An invalid file is an error: with a new id, this server would no longer own its names.
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Deletes the state of a server that has nothing published anywhere.
+    pub fn delete(directory: &Path) -> Result<(), PublishError> {
+        for name in [REMARKS, STATE] {
+            let path = directory.join(name);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(PublishError::File(path, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on, the names are published there, or nowhere; what is at the former place is to be removed.
+    pub fn move_to(&mut self, place: Option<Place>, now: i64) {
+        if self.place == place {
+            return;
+        }
+        let mut before = std::mem::replace(&mut self.place, place);
+        let names: BTreeSet<String> = self.names.keys().chain(self.removed.keys()).cloned().collect();
+        // (The first version of the state had no place.)
+        if let Some(before) = before.take().filter(|_| !names.is_empty()) {
+            self.former.push(Former::new(before, names, now));
+        }
+        match &self.place {
+            // Back again.
+            Some(place) => {
+                for former in self.former.extract_if(.., |former| former.place == *place) {
+                    for name in former.names {
+                        self.names.entry(name).or_default();
+                    }
+                }
+            }
+            None => self.names.clear(),
+        }
+        while self.former.len() > MAX_FORMER {
+            self.former.remove(0).forget();
+        }
+        self.removed.clear();
+        self.digest = None;
+        self.published_at = 0;
     }
 
     /// Writes the state.
@@ -92,11 +148,19 @@ impl State {
 
 /// The problems of the last run.
 pub fn remarks(root: &Path) -> Vec<Remark> {
-    // Nothing is published here any more.
-    if !root.join(FILE).exists() {
-        return Vec::new();
+    let directory = root.join(STATE_DIRECTORY);
+    let remarks = read_remarks(&directory).unwrap_or_default();
+    if root.join(FILE).exists() {
+        return remarks;
     }
-    read_remarks(&root.join(STATE_DIRECTORY)).unwrap_or_default()
+    // Nothing is published any more: what is to be removed?
+    let state = State::load_existing(&directory).ok().flatten().unwrap_or_default();
+    match state.place {
+        Some(place) if !state.names.is_empty() => {
+            vec![Former::new(place, state.names.into_keys().collect(), 0).not_yet_removed()]
+        }
+        _ => remarks,
+    }
 }
 
 fn read_remarks(directory: &Path) -> io::Result<Vec<Remark>> {

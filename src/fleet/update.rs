@@ -1,8 +1,10 @@
 //! Dynamic updates (RFC 2136) by nsupdate(1), which signs them (TSIG) and prints what the DNS server decided.
 
 use std::io::{self, Write};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -18,6 +20,11 @@ const EXIT_TIMEOUT: i32 = 124;
 const EXIT_NOT_FOUND: i32 = 127;
 /// Bytes of the lines of one message. The message is shorter, and may have 64 KiB (RFC 1035, 4.2.2).
 const MAX_LINES: usize = 32 * 1024;
+
+/// Messages that are sent before one is known to be accepted.
+const MAX_UNTRIED: usize = 8;
+/// The time for connecting to a DNS server to which nothing was published yet.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the DNS server did not take an update.
 #[allow(missing_docs)] // The Display of each variant describes it.
@@ -38,6 +45,11 @@ pub enum UpdateError {
 }
 
 impl UpdateError {
+    /// Whether the DNS server has certainly changed nothing. (It may have rejected the update of one name only.)
+    pub fn is_nothing_changed(&self) -> bool {
+        matches!(self, Self::Start(..) | Self::Key { .. } | Self::Clock { .. })
+    }
+
     /// What an administrator does about it, in one sentence.
     pub fn fix(&self, zone: &str) -> String {
         match self {
@@ -61,6 +73,10 @@ impl UpdateError {
         let says = |words: &[&str]| words.iter().any(|word| answer.contains(word));
         if says(&["BADTIME", "clock skew"]) {
             Self::Clock { server, answer }
+        } else if answer.ends_with(": NOTAUTH") {
+            // Without a reason that concerns the key: this server does not have the zone (RFC 2136, 3.1). Knot
+            // does not sign that.
+            Self::Rejected { server, answer }
         } else if says(&["BADKEY", "BADSIG", "BADTRUNC", "TSIG"]) {
             Self::Key { server, answer }
         } else if answer.bytes().all(|byte| byte.is_ascii_uppercase())
@@ -105,10 +121,29 @@ impl DnsServer<'_> {
         Ok(lost)
     }
 
+    /// Whether there is a DNS server, before something is sent.
+    pub fn connect(&self) -> Result<(), UpdateError> {
+        const DNS: u16 = 53;
+        let failed = |error: io::Error| UpdateError::NoAnswer {
+            server: self.settings.server.clone(),
+            why: plain(&error.to_string()),
+        };
+        let mut error = io::ErrorKind::AddrNotAvailable.into();
+        for address in (self.settings.server.as_str(), DNS).to_socket_addrs().map_err(failed)? {
+            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+                Ok(_) => return Ok(()),
+                Err(why) => error = why,
+            }
+        }
+        Err(failed(error))
+    }
+
     /// Of each message, whether its prerequisites held; `rejected` are the answers if they did not.
     pub fn accepted(&self, messages: &[String], rejected: &[&str]) -> Result<Vec<bool>, UpdateError> {
-        // The first one by itself: a server that does not answer would cost a timeout for each.
-        let (first, rest) = messages.split_at(messages.len().min(1));
+        // Of many, the first one by itself: a server that rejects the key would log each. Few in one
+        // nsupdate, whose start takes longer than a publication.
+        let alone = if messages.len() > MAX_UNTRIED { 1 } else { 0 };
+        let (first, rest) = messages.split_at(alone);
         let mut answers = Vec::with_capacity(messages.len());
         for messages in [first, rest].into_iter().filter(|messages| !messages.is_empty()) {
             answers.extend(self.send(messages)?);
@@ -152,12 +187,30 @@ impl DnsServer<'_> {
         match answers.len() == messages.len() && answers.iter().all(|answer| answer != "NOTAUTH") {
             true => Ok(answers),
             false => {
-                let why = String::from_utf8_lossy(&output.stderr);
-                let why =
-                    why.lines().map(|line| line.trim_start_matches("; ")).collect::<Vec<_>>().join("; ");
+                let printed = String::from_utf8_lossy(&output.stderr);
+                let mut why: Vec<_> = printed.lines().map(|line| line.trim_start_matches("; ")).collect();
+                // Each message has the same.
+                why.sort_unstable();
+                why.dedup();
+                let why = why.join("; ");
                 Err(UpdateError::new(server, if why.is_empty() { "no answer" } else { &why }))
             }
         }
+    }
+
+    /// All TXT records of these names, as dig(1) prints them; `None` if the server did not answer about each.
+    pub fn txt_of_all(&self, names: &[String]) -> Option<String> {
+        let mut command = Command::new("timeout");
+        command.args(["--foreground", UPDATE_TIMEOUT, "dig"]).arg(format!("@{}", self.settings.server));
+        command.args(["+noall", "+comments", "+answer", "+norecurse", "+tcp", "+time=5", "+tries=1"]);
+        for name in names {
+            command.args([name, "TXT"]);
+        }
+        let output = command.stdin(Stdio::null()).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let is_answer =
+            |line: &&str| ["status: NOERROR,", "status: NXDOMAIN,"].iter().any(|s| line.contains(s));
+        (text.lines().filter(is_answer).count() == names.len()).then_some(text)
     }
 
     /// The strings of a TXT record, as dig(1) prints them: none without such a record, or without an answer.
@@ -227,7 +280,8 @@ mod tests {
         }
         let clock = of("TSIG error with server: clock skew; update failed: NOTAUTH(BADTIME)");
         assert!(matches!(clock, UpdateError::Clock { .. }));
-        for printed in ["REFUSED", "update failed: NOTAUTH", "update failed: REFUSED"] {
+        let no_zone = "TSIG error with server: expected a TSIG or SIG(0); update failed: NOTAUTH";
+        for printed in ["REFUSED", "update failed: NOTAUTH", "update failed: REFUSED", no_zone] {
             assert!(matches!(of(printed), UpdateError::Rejected { .. }), "{printed}");
         }
         let dead = of("Communication with 192.0.2.7#53 failed: operation canceled");

@@ -22,6 +22,8 @@ mod ends;
 mod fleet;
 mod logins;
 mod many_names;
+mod moved_names;
+mod name_faults;
 mod names;
 mod refused;
 mod sessions;

@@ -11,7 +11,7 @@ use crate::bench::Bench;
 use crate::client::Client;
 use crate::rig::until;
 
-const SECRET: &str = "Zm9vYmFyYmF6cXV1eDAxMjM0NTY3ODk=";
+pub(crate) const SECRET: &str = "Zm9vYmFyYmF6cXV1eDAxMjM0NTY3ODk=";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
@@ -20,7 +20,7 @@ pub(crate) enum Program {
 }
 
 /// What a server has published, below its root.
-const STATE: &str = "var/lib/consoleserver/directory/state.json";
+pub(crate) const STATE: &str = "var/lib/consoleserver/directory/state.json";
 
 /// The address of every server here.
 pub(crate) const ADDRESS: &str = "192.0.2.7";
@@ -178,7 +178,7 @@ impl Server {
     }
 
     /// A port with this name, TCP port and description.
-    fn configure(&self, name: &str, tcp_port: u16, description: &str) {
+    pub(crate) fn configure(&self, name: &str, tcp_port: u16, description: &str) {
         self.write(
             "etc/consoleserver/config.toml",
             &format!(
