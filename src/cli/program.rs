@@ -233,7 +233,13 @@ fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
     String::from_utf8(line).map(Some).map_err(|_| io::Error::other("not valid UTF-8"))
 }
 
+/// The exit code if the reader of standard output has closed it: what a shell returns for a program that SIGPIPE has ended.
+const EXIT_PIPE: u8 = 128 + 13;
+
 pub(super) fn failed(why: &impl std::fmt::Display) -> ExitCode {
+    if stdout::reader_is_gone() {
+        return ExitCode::from(EXIT_PIPE);
+    }
     stdout::print_error(&format_args!("consolectl: {why}"));
     ExitCode::FAILURE
 }
@@ -246,6 +252,7 @@ pub(super) fn wrong(why: &str) -> ExitCode {
 pub(super) fn written(printed: io::Result<()>) -> ExitCode {
     match printed {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(EXIT_PIPE),
         Err(error) => failed(&format_args!("cannot write: {error}")),
     }
 }

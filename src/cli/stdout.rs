@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::printable::{Visible, visible};
 
@@ -25,8 +26,8 @@ impl Stdout {
         if let Some(visible) = &mut self.terminal {
             visible.end(&mut out);
         }
-        self.stdout.write_all(&out)?;
-        self.stdout.flush()
+        noted(self.stdout.write_all(&out))?;
+        noted(self.stdout.flush())
     }
 }
 
@@ -36,16 +37,31 @@ impl Write for Stdout {
             Some(visible) => {
                 let mut out = Vec::with_capacity(bytes.len());
                 visible.show(bytes, &mut out);
-                self.stdout.write_all(&out)?;
+                noted(self.stdout.write_all(&out))?;
                 Ok(bytes.len())
             }
-            None => self.stdout.write(bytes),
+            None => noted(self.stdout.write(bytes)),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stdout.flush()
+        noted(self.stdout.flush())
     }
+}
+
+/// Whether the reader of standard output has closed it.
+static READER_GONE: AtomicBool = AtomicBool::new(false);
+
+fn noted<T>(written: io::Result<T>) -> io::Result<T> {
+    if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        READER_GONE.store(true, Ordering::Relaxed);
+    }
+    written
+}
+
+/// Whether the reader of standard output has closed it: `consolectl grep panic | head` is no error.
+pub(super) fn reader_is_gone() -> bool {
+    READER_GONE.load(Ordering::Relaxed)
 }
 
 /// Prints a message to standard error, escaped. Unlike `eprintln!`, it does not panic if the terminal was closed.

@@ -16,6 +16,20 @@ fn piped(bus: &Bus, lines: &str) -> (i32, String, String) {
 }
 
 #[test]
+fn a_reader_that_leaves_is_no_error() {
+    let bus = Bus::new();
+    // As `consolectl list | head -1`: the exit code is that of a program that SIGPIPE has ended.
+    for words in [&["help"][..], &["list"], &["show", "ttyUSB0"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = bus.consolectl(words);
+        let output = command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        let aside = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), aside.as_ref()), (Some(141), ""), "{words:?}");
+    }
+}
+
+#[test]
 fn lines_are_run_in_order_up_to_the_end_or_exit() {
     let bus = Bus::new();
     let (code, shown, aside) = piped(
