@@ -383,7 +383,9 @@ fn listeners_and_connectors_of_ser2net_become_the_keys_that_serve_the_same_progr
         assert!(plan.contains(&format!("port {port} (")), "{port}: {plan}");
         assert_eq!(value(&plan, port, key), wanted, "{port}.{key}: {plan}");
     }
-    for left in ["connection to-ssl: its connector is ssl,tcp", "connection to-ipmi: its connector is ipmisol"] {
+    for left in
+        ["connection to-ssl: its connector is ssl,tcp", "connection to-ipmi: its connector is ipmisol"]
+    {
         assert!(plan.contains(left), "{left}: {plan}");
     }
 }
