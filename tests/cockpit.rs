@@ -39,6 +39,12 @@ fn attack() -> Vec<u8> {
     text
 }
 
+/// More lines than the page shows of a search.
+fn flood() -> Vec<u8> {
+    let lines: String = (0..30_000).map(|line| format!("line {line} of many\r\n")).collect();
+    (lines + "the flood is over\r\n").into_bytes()
+}
+
 /// A free TCP port, until somebody else takes it.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -62,7 +68,11 @@ fn a_browser_types_at_a_hostile_device_and_commits_a_change() {
         let (mut heard, mut piece) = (Vec::new(), [0; 4096]);
         while let Ok(count @ 1..) = device.read(&mut piece) {
             heard.extend_from_slice(&piece[..count]);
-            let answer = if heard.ends_with(b"attack") { attack() } else { piece[..count].to_vec() };
+            let answer = match &heard[..] {
+                heard if heard.ends_with(b"attack") => attack(),
+                heard if heard.ends_with(b"flood") => flood(),
+                _ => piece[..count].to_vec(),
+            };
             if device.write_all(&answer).is_err() {
                 return;
             }

@@ -157,6 +157,7 @@ export class Log {
             total += lines.length;
             this.lines.push(...lines);
             if (this.lines.length > 2 * LINES_MAX) this.lines.splice(0, this.lines.length - LINES_MAX);
+            if (this.process === process) setText(this.status, `Reading… ${total} lines`);
         });
         let error = null;
         try {

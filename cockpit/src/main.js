@@ -3,6 +3,7 @@ import "@xterm/xterm/css/xterm.css";
 import "./style.css";
 import { onClose } from "./bus.js";
 import { Changes } from "./changes.js";
+import { Consoles } from "./consoles.js";
 import { Doctor } from "./doctor.js";
 import { alert, h, setText } from "./dom.js";
 import { Learn } from "./learn.js";
@@ -10,7 +11,6 @@ import { Log } from "./log.js";
 import { Overview } from "./overview.js";
 import { Ports } from "./ports.js";
 import { Settings } from "./settings.js";
-import { Consoles } from "./terminal.js";
 import { followTheme } from "./theme.js";
 
 const cockpit = window.cockpit;

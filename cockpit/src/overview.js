@@ -9,6 +9,13 @@ const cockpit = window.cockpit;
 const SENTENCES = ["failed", "unplugged", "open"];
 /** Ports whose last line is read by one process: the command line stays short, and so does the answer. */
 const LINES_AT_ONCE = 64;
+/**
+ * How often the last line of a port is read again: for each port `consolectl log` is a client, which costs more than all its counters.
+ * Only rows in view are read.
+ */
+const LINES_MS = 30_000;
+/** Rows that come into view while the user scrolls are read together. */
+const SCROLL_MS = 300;
 /** The last lines may be records, of who came and went. */
 const LINES_READ = 8;
 
@@ -17,6 +24,10 @@ export class Overview {
         this.ports = ports;
         this.rows = new Map();
         this.withoutLog = new Set();
+        /** Names of the ports whose rows are in view. */
+        this.inView = new Set();
+        this.observer = new IntersectionObserver((entries) => this.scrolled(entries));
+        this.linesAt = 0;
         this.filter = h("input", { type: "search", "aria-label": "Filter the ports", placeholder: "Filter by name, description, state or user", oninput: () => this.draw() });
         this.condition = h("select", { "aria-label": "State", onchange: () => this.draw() }, h("option", { value: "" }, "All states"), ...Object.entries(CONDITIONS).map(([key, [symbol, word]]) => h("option", { value: key }, `${symbol} ${word}`)));
         this.group = h("select", { "aria-label": "Group", onchange: () => this.draw() });
@@ -69,6 +80,8 @@ export class Overview {
         for (const [name, row] of this.rows) {
             if (!this.ports.all.has(name)) {
                 row.element.remove();
+                this.observer.unobserve(row.element);
+                this.inView.delete(name);
                 this.rows.delete(name);
             }
         }
@@ -101,21 +114,34 @@ export class Overview {
         if (!row) {
             row = new Row(port.name, this.ports);
             this.rows.set(port.name, row);
+            this.observer.observe(row.element);
         }
         return row;
     }
 
-    /** The last line of each port that has received something since the last reading, as far as the user may read logs: by one process. */
+    scrolled(entries) {
+        for (const { target, isIntersecting } of entries) {
+            if (isIntersecting) this.inView.add(target.dataset.port);
+            else this.inView.delete(target.dataset.port);
+        }
+        clearTimeout(this.scrollTimer);
+        this.scrollTimer = setTimeout(() => this.readLines(), SCROLL_MS);
+    }
+
+    /** The last line of each port in view that has received something since the last reading, as far as the user may read logs: by one process. */
     async readLines() {
         if (!this.element.isConnected || cockpit.hidden || this.reading) return;
         // A port that printed nothing denies its log to this user, or has none. It is asked again after a change of the configuration.
         const key = `${this.ports.manager?.Revision} ${[...this.ports.all.keys()].join(" ")}`;
         if (key !== this.linesKey) this.withoutLog.clear();
         this.linesKey = key;
+        const due = Date.now() - this.linesAt >= LINES_MS;
         const ports = [...this.ports.all.values()]
-            .filter((port) => condition(port) === "open" && port.received > 0 && port.lineAt !== port.received && !this.withoutLog.has(port.name))
+            .filter((port) => this.inView.has(port.name) && condition(port) === "open" && !this.withoutLog.has(port.name))
+            .filter((port) => port.received > 0 && port.lineAt !== port.received && (due || port.lineAt === undefined))
             .slice(0, LINES_AT_ONCE);
         if (ports.length === 0) return;
+        if (due) this.linesAt = Date.now();
         this.reading = true;
         for (const port of ports) port.lineAt = port.received;
         const names = ports.map(({ name }) => name);

@@ -160,7 +160,7 @@ export class Ports extends EventTarget {
         if (status !== undefined) {
             // If only its counters differ: the poll reads these.
             const words = status.replace(/\d+ (bytes )?(in|out)\b/g, "");
-            if (this.statusWords.get(unit) === words) return;
+            if ((this.statusWords.get(unit) ?? this.openWords(unit)) === words) return;
             this.statusWords.set(unit, words);
         }
         this.changedUnits.add(unit);
@@ -175,6 +175,12 @@ export class Ports extends EventTarget {
             if (ports.some((port, index) => condition(port) !== before[index] && TROUBLE.includes(condition(port)))) this.examineSoon();
             this.announce();
         }, COALESCE_MS);
+    }
+
+    /** The STATUS= of a port that is open as it was listed, without counters: the first one that is reported is no news then. */
+    openWords(unit) {
+        const port = [...this.all.values()].find((listed) => listed.unit === unit);
+        return port?.state === "open" ? `${settings(port.keys)}, ${port.sessions.length} attached, , ` : undefined;
     }
 
     async readPort(port) {
@@ -281,6 +287,10 @@ function counted(counters) {
 /** A port of which nothing is known yet. */
 function blank() {
     return { state: NOT_RUNNING, sessions: [], lastLine: "" };
+}
+
+export function isRunning(port) {
+    return port !== undefined && port.state !== NOT_RUNNING && condition(port) !== "pending";
 }
 
 /** What kind of state it is: the symbol and colour follow it, and the word stands beside them. */

@@ -1,10 +1,12 @@
-// Consoles in tabs: each is `consolectl connect PORT` on a pty of cockpit-bridge, as the user who is logged in. Access, write
-// access, take-over and the log are therefore those of every other local session.
+// A console: `consolectl connect PORT` on a pty of cockpit-bridge, as the user who is logged in. Access, write access, take-over and
+// the log are therefore those of every other local session.
 import { FitAddon } from "@xterm/addon-fit";
 import { SearchAddon } from "@xterm/addon-search";
 import { Terminal } from "@xterm/xterm";
 import { alert, bytes, h, id, setText } from "./dom.js";
+import { Keypad } from "./keypad.js";
 import { CONDITIONS, condition, settings } from "./ports.js";
+import { Silence } from "./silence.js";
 
 const cockpit = window.cockpit;
 /** Lines that can be scrolled back in the tab. The port's log has the others. */
@@ -14,12 +16,12 @@ const SCROLLBACK = 5000;
  * and so gives no way to slow the port down. xterm.js parses some 10 MB/s; a serial line brings 0.1 MB/s at most.
  */
 const PENDING_MAX = 1 << 20;
+/** Of what is skipped, at least so much of the end is kept and shown: some screens. */
+const TAIL_MIN = 1 << 15;
 /** Skipping ends when so little is left to parse. */
 const PENDING_LOW = 1 << 16;
-/** What the page remembers of open consoles over a reload or a lost connection; per browser tab. */
-const OPEN = "consoleserver:open";
-/** How often the users of a console in view that has several are read. No signal says that another of them has write access now. */
-const ROSTER_MS = 1000;
+/** How long a confirmation stays. */
+const PASSING_MS = 4000;
 
 const encoder = new TextEncoder();
 
@@ -37,15 +39,20 @@ function prefixBytes(notation) {
     return notation === "none" || found.length !== 2 ? null : Uint8Array.from(found);
 }
 
-class Session {
+export class Session {
     constructor(consoles, name, since) {
         this.consoles = consoles;
         this.name = name;
         this.pending = 0;
+        this.skipping = false;
         this.skipped = 0;
-        this.skippedTotal = 0;
+        this.tail = [];
+        this.tailBytes = 0;
         this.channel = null;
         this.lostSince = since;
+        /** Of the port: it stays when the port is renamed. */
+        this.unit = this.port?.unit;
+        this.silence = new Silence((since) => this.silent(since));
         this.build();
     }
 
@@ -59,6 +66,11 @@ class Session {
         this.heading = h("strong", { class: "session-name" }, this.name);
         this.roster = h("span", { class: "muted", role: "status" });
         this.bar = h("div", { class: "session-bar" });
+        this.hint = h("span", { class: "muted hint" }, "Shift+F6: from the terminal to the buttons");
+        this.keypad = new Keypad(() => this.terminal, (text) => this.type(encoder.encode(text)), () => this.terminal.focus());
+        this.keysToggle = h("button", { title: "Keys that an on-screen keyboard or the browser does not send: Esc, Tab, arrows, Ctrl+W", onclick: () => this.showKeypad(this.keypad.element.hidden) }, "Keys");
+        this.showKeypad(matchMedia("(pointer: coarse)").matches);
+        this.logLink = h("a", { class: "button" }, "Log");
         this.find = h("form", { class: "inline", hidden: true, role: "search" });
         this.message = h("form", { class: "inline", hidden: true });
         this.toolbar = h(
@@ -72,7 +84,8 @@ class Session {
             action("Timestamps", "Show the time before each line, or no longer (t)", command("t")),
             action("Replay", "Print the last lines again (r)", command("r")),
             action("Find…", "Search in the output of this tab", () => this.toggle(this.find)),
-            h("a", { class: "button", href: `#/log/${encodeURIComponent(this.name)}` }, "Log"),
+            this.keysToggle,
+            this.logLink,
             h("button", { class: "leave", title: "End this session", onclick: () => this.consoles.leave(this) }, "Leave"),
         );
         this.buildForms();
@@ -80,13 +93,15 @@ class Session {
         this.element = h(
             "section",
             { class: "session", "aria-label": `Console ${this.name}`, id: id("session") },
-            h("header", {}, this.heading, this.roster),
+            h("header", {}, this.heading, this.roster, this.hint),
             this.toolbar,
             this.find,
             this.message,
             this.bar,
             this.screen,
+            this.keypad.element,
         );
+        this.named(this.name);
         this.terminal = new Terminal({
             allowProposedApi: true, // For the decorations of addon-search.
             scrollback: SCROLLBACK,
@@ -104,7 +119,7 @@ class Session {
         this.search = new SearchAddon();
         this.terminal.loadAddon(this.fit);
         this.terminal.loadAddon(this.search);
-        this.terminal.onData((data) => this.type(encoder.encode(data)));
+        this.terminal.onData((data) => this.typed(data));
         // Reports of the mouse in bytes that are no UTF-8.
         this.terminal.onBinary((data) => this.type(Uint8Array.from(data, (character) => character.charCodeAt(0))));
         this.terminal.onResize(({ rows, cols }) => this.channel?.control({ window: { rows, cols } }));
@@ -155,13 +170,23 @@ class Session {
             event.preventDefault();
             return false;
         }
-        if (event.type === "keydown" && event.ctrlKey && event.shiftKey && event.code === "KeyC" && this.terminal.hasSelection()) {
-            navigator.clipboard.writeText(this.terminal.getSelection()).catch((error) => this.notice(`The text was not copied: ${error.message}`));
+        // Ctrl+C copies a selection in place of interrupting what the device does. Without one it is a key as any other.
+        const isCopy = event.ctrlKey && !event.altKey && !event.metaKey && event.key.toLowerCase() === "c";
+        if (event.type === "keydown" && isCopy && this.terminal.hasSelection()) {
+            this.copy(event.shiftKey);
             event.preventDefault();
             return false;
         }
         // The browser's paste.
         return !(event.ctrlKey && event.shiftKey && event.code === "KeyV");
+    }
+
+    copy(withShift) {
+        // By the event, which xterm.js answers with its selection: navigator.clipboard is only there if the page came over TLS.
+        const copied = document.execCommand("copy");
+        this.terminal.clearSelection();
+        if (!copied) this.notice("The browser did not copy the text.");
+        else if (!withShift) this.passing("Copied. Without a selection, Ctrl+C is sent to the device.");
     }
 
     /** Puts the terminal on the page and connects. */
@@ -179,6 +204,8 @@ class Session {
     connect() {
         this.bar.replaceChildren();
         this.ended = false;
+        this.skippedTotal = 0;
+        this.connectedAt = new Date();
         this.prefix = prefixBytes(this.port?.keys.escape ?? "^Ec");
         const { rows, cols } = this.terminal;
         const words = ["consolectl", "connect"];
@@ -203,8 +230,17 @@ class Session {
         this.update();
     }
 
+    /** Keys and pasted text. */
+    typed(text) {
+        // As at `ttyd`: the keyboard alone leads back to the device.
+        if (this.ended && text === "\r") this.again();
+        else this.type(encoder.encode(this.keypad.apply(text)));
+    }
+
     type(data) {
-        this.channel?.send(data);
+        if (!this.channel) return;
+        this.channel.send(data);
+        this.silence.typed();
     }
 
     command(letters) {
@@ -217,20 +253,42 @@ class Session {
     }
 
     output(data) {
-        if (this.skipped > 0 && this.pending > PENDING_LOW) {
-            this.skipped += data.length;
-            return;
-        }
-        if (this.pending > PENDING_MAX) {
-            this.skipped = data.length;
-            return;
-        }
-        if (this.skipped > 0) this.tellSkipped();
+        this.silence.heard();
+        if (this.skipping) {
+            this.keep(data);
+            if (this.pending <= PENDING_LOW) this.resume();
+        } else if (this.pending > PENDING_MAX) {
+            this.skipping = true;
+            this.keep(data);
+        } else this.write(data);
+    }
+
+    write(data) {
         this.pending += data.length;
         this.terminal.write(data, () => {
             this.pending -= data.length;
-            if (this.skipped > 0 && this.pending === 0) this.tellSkipped();
+            if (this.skipping && this.pending === 0) this.resume();
         });
+    }
+
+    /** The end of what is skipped, which may be the prompt of the device. */
+    keep(data) {
+        this.tail.push(data);
+        this.tailBytes += data.length;
+        while (this.tailBytes - this.tail[0].length >= TAIL_MIN) {
+            const dropped = this.tail.shift().length;
+            this.tailBytes -= dropped;
+            this.skipped += dropped;
+        }
+    }
+
+    resume() {
+        const { tail } = this;
+        this.skipping = false;
+        this.tail = [];
+        this.tailBytes = 0;
+        if (this.skipped > 0) this.tellSkipped();
+        for (const data of tail) this.write(data);
     }
 
     tellSkipped() {
@@ -238,17 +296,24 @@ class Session {
         // CAN ends a control sequence that was cut in two; SGR 0 ends its colours.
         this.terminal.write(`\x18\x1b[0m\r\n[this tab skipped ${this.skipped} bytes; the log has them]\r\n`);
         this.skipped = 0;
+        // In the terminal it scrolls away with what follows.
+        this.notice(
+            `This tab has skipped ${bytes(this.skippedTotal)} of the output since ${this.connectedAt.toLocaleTimeString()}; the log has them.`,
+            h("a", { class: "button", href: `#/log/${encodeURIComponent(this.name)}` }, "Log"),
+            h("button", { onclick: () => this.bar.replaceChildren() }, "Close"),
+        );
     }
 
     closed({ problem, message, "exit-status": status }) {
         this.channel = null;
         this.ended = true;
+        this.silence.heard();
         if (this.left) return;
         let why = "The session has ended.";
         if (problem === "not-found") why = "consolectl was not found: is the package consoleserver installed?";
         else if (problem) why = `The connection to this machine was lost${message ? `: ${message}` : ""}.`;
         else if (status) why = "The session has ended; the last line says why.";
-        this.notice(why, h("button", { class: "primary", onclick: () => this.again() }, "Connect again"));
+        this.notice(why, h("button", { class: "primary", onclick: () => this.again() }, "Connect again (Enter)"));
         if (problem) this.lostSince = { at: Date.now(), received: this.port?.received ?? null };
         this.update();
     }
@@ -259,7 +324,35 @@ class Session {
     }
 
     notice(text, ...more) {
-        this.bar.replaceChildren(alert("warning", text, ...more));
+        const line = alert("warning", text, ...more);
+        this.bar.replaceChildren(line);
+        return line;
+    }
+
+    /** A sentence that goes by itself. */
+    passing(text) {
+        const line = alert("", text);
+        this.bar.replaceChildren(line);
+        setTimeout(() => line.remove(), PASSING_MS);
+    }
+
+    silent(since) {
+        this.silenceLine?.remove();
+        this.silenceLine = since && this.notice(`The server has not replied since ${new Date(since).toLocaleTimeString()}. What is typed now is sent to the device when the connection is back.`);
+    }
+
+    showKeypad(shown) {
+        this.keypad.element.hidden = !shown;
+        this.keysToggle.setAttribute("aria-pressed", String(shown));
+    }
+
+    /** The port's name, at first and after it was renamed. */
+    named(name) {
+        this.name = name;
+        setText(this.heading, name);
+        this.element.setAttribute("aria-label", `Console ${name}`);
+        this.toolbar.setAttribute("aria-label", `Console ${name}`);
+        this.logLink.href = `#/log/${encodeURIComponent(name)}`;
     }
 
     /** After a lost connection: what the device has sent in the meantime. */
@@ -292,131 +385,9 @@ class Session {
     dispose() {
         this.left = true;
         this.observer.disconnect();
+        this.silence.close();
         this.channel?.close();
         this.terminal.dispose();
         this.element.remove();
-    }
-}
-
-/** All consoles of this tab of the browser. */
-export class Consoles {
-    constructor(ports) {
-        this.ports = ports;
-        this.sessions = new Map();
-        this.current = null;
-        this.tabs = h("div", { class: "tabs", role: "group", "aria-label": "Open consoles" });
-        this.tiledToggle = h("button", { "aria-pressed": "false", onclick: () => this.tile(!this.tiled) }, "Tile");
-        this.readerToggle = h("button", { "aria-pressed": String(localStorage.getItem("consoleserver:screen-reader") === "yes"), onclick: () => this.screenReader() }, "Screen reader");
-        this.panes = h("div", { class: "panes" });
-        this.empty = h("p", { class: "muted page" }, "No console is open in this tab. Open one from the overview.");
-        this.element = h("div", { class: "consoles" }, h("div", { class: "console-head" }, this.tabs, h("span", { class: "grow" }), this.tiledToggle, this.readerToggle), this.empty, this.panes);
-        ports.addEventListener("change", () => this.update());
-        ports.addEventListener("poll", () => this.remember());
-        setInterval(() => this.readRosters(), ROSTER_MS);
-        // A page that is reloaded ends its sessions itself, while its messages are still delivered: cockpit-ws 287 does not do it for a
-        // web socket that Chromium drops without a Close frame, and the old session would keep write access until logout.
-        window.addEventListener("beforeunload", () => this.hangUp());
-    }
-
-    hangUp() {
-        this.remember();
-        for (const session of this.sessions.values()) {
-            session.left = true;
-            session.channel?.close("terminated");
-        }
-    }
-
-    async readRosters() {
-        if (cockpit.hidden || this.element.hidden || this.readingRosters) return;
-        const shown = [...this.sessions.values()].filter((session) => !session.element.hidden && session.port?.sessions.length > 1);
-        if (shown.length === 0) return;
-        this.readingRosters = true;
-        await Promise.all(shown.map((session) => this.ports.readPort(session.port)));
-        this.readingRosters = false;
-        this.update();
-    }
-
-    /** Opens those that were open when the page was left: it was reloaded, or the connection was lost. */
-    restore() {
-        let open;
-        try {
-            open = JSON.parse(sessionStorage.getItem(OPEN) || "[]");
-        } catch {
-            open = [];
-        }
-        for (const { name, received, at } of open) {
-            if (this.ports.get(name)) this.show(name, { at, received });
-        }
-    }
-
-    remember() {
-        const open = [...this.sessions.values()]
-            .filter((session) => !session.ended)
-            .map(({ name }) => ({ name, received: this.ports.get(name)?.received ?? null, at: Date.now() }));
-        sessionStorage.setItem(OPEN, JSON.stringify(open));
-    }
-
-    show(name, since = null) {
-        let session = this.sessions.get(name);
-        if (!session) {
-            session = new Session(this, name, since);
-            this.sessions.set(name, session);
-            const close = h("button", { class: "close", title: `Leave ${name}`, "aria-label": `Leave ${name}`, onclick: () => this.leave(session) }, "×");
-            const tab = h("button", { "aria-controls": session.element.id, onclick: () => cockpit.location.go(["console", name]) }, name);
-            session.tab = h("span", { class: "tab" }, tab, close);
-            session.tabButton = tab;
-            this.tabs.append(session.tab);
-            this.panes.append(session.element);
-            this.select(session);
-            session.open();
-        }
-        this.select(session);
-        if (!since) session.terminal.focus();
-        return session;
-    }
-
-    select(session) {
-        this.current = session;
-        this.draw();
-    }
-
-    draw() {
-        this.empty.hidden = this.sessions.size > 0;
-        this.panes.classList.toggle("tiled", Boolean(this.tiled));
-        for (const session of this.sessions.values()) {
-            const selected = session === this.current;
-            session.element.hidden = !(this.tiled || selected);
-            session.tabButton.setAttribute("aria-pressed", String(selected));
-            session.tab.classList.toggle("selected", selected);
-        }
-    }
-
-    tile(tiled) {
-        this.tiled = tiled;
-        this.tiledToggle.setAttribute("aria-pressed", String(tiled));
-        this.draw();
-    }
-
-    screenReader() {
-        const on = localStorage.getItem("consoleserver:screen-reader") !== "yes";
-        localStorage.setItem("consoleserver:screen-reader", on ? "yes" : "no");
-        this.readerToggle.setAttribute("aria-pressed", String(on));
-        for (const session of this.sessions.values()) session.terminal.options.screenReaderMode = on;
-    }
-
-    leave(session) {
-        session.dispose();
-        session.tab.remove();
-        this.sessions.delete(session.name);
-        this.remember();
-        const next = [...this.sessions.values()].pop();
-        if (next) cockpit.location.go(["console", next.name]);
-        else cockpit.location.go([]);
-        this.current = next || null;
-        this.draw();
-    }
-
-    update() {
-        for (const session of this.sessions.values()) session.update();
     }
 }

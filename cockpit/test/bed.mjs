@@ -67,7 +67,7 @@ const steps = {
         assert.match(asked()[0], /ttyUSB1,ttyUSB2|ttyUSB2,ttyUSB1/);
         // The port that has denied it is not asked again, and the other one is.
         await bob.frame.evaluate(async () => {
-            for (const port of window.consoleserver.ports.all.values()) port.lineAt = null;
+            for (const port of window.consoleserver.ports.all.values()) port.lineAt = undefined;
             await window.consoleserver.ports.poll();
         });
         await waitInside("another reading", () => asked().length === 2);
@@ -128,6 +128,21 @@ const steps = {
             await saysInMain(alice, "This tab was disconnected at");
             await waitInside("one session, which writes", () => sessions().length === 1 && sessions()[0].writes && sessions()[0].since !== before.since);
         }
+    },
+
+    async "a session follows a port that is renamed, and back"() {
+        const [alice] = people;
+        await chrome.open(alice.frame, "console/ttyUSB2");
+        await chrome.waitForText(alice.frame, "ttyUSB2", "for help");
+        for (const [old, name] of [["ttyUSB2", "core"], ["core", "ttyUSB2"]]) {
+            shell(`consolectl rename ${old} ${name} && consolectl reload ${name}`);
+            await until(alice, `a tab of ${name}`, ([is, was]) => window.location.hash === `#/console/${is}` && !window.consoleserver.views.console.sessions.has(was), [name, old]);
+            await chrome.waitForText(alice.frame, name, `${old} was renamed to ${name}`);
+            await alice.page.keyboard.type(`typed at ${name}`);
+            await chrome.waitForText(alice.frame, name, `typed at ${name}`);
+        }
+        assert.equal(inside("consolectl", "diff", "--json").trim(), "[]");
+        await press(alice, "Leave");
     },
 
     async "a state change comes by a signal"() {

@@ -13,10 +13,29 @@ const row = (what, figure) => {
     console.log(`${what}: ${figure}`);
     if (rows) appendFileSync(rows, `${suite}\tcockpit: ${what}\t${figure}\n`);
 };
-const SECONDS = 20;
+// Of a measurement: a port that talks changes its STATUS= every 30 s.
+const SECONDS = 30;
 const FLOOD = 10_000_000;
 const browser = await chrome.launch();
 const alice = await chrome.visitor(browser, url);
+// Each message of the web socket: its direction, when, and of which channel.
+let received = 0;
+alice.page.on("websocket", (socket) => socket.on("framereceived", () => (received += 1)));
+await alice.context.addInitScript(() => {
+    if (window !== window.top) return;
+    window.socketTimes = [];
+    const channelOf = (data) => (typeof data === "string" ? data : new TextDecoder("latin1").decode(new Uint8Array(data.buffer || data).subarray(0, 40))).split("\n")[0];
+    window.WebSocket = class extends window.WebSocket {
+        constructor(...words) {
+            super(...words);
+            this.addEventListener("message", ({ data }) => window.socketTimes.push(["<", performance.now(), channelOf(data)]));
+        }
+        send(data) {
+            window.socketTimes.push([">", performance.now(), channelOf(data)]);
+            super.send(data);
+        }
+    };
+});
 alice.frame = await chrome.login(alice, "alice", "secret-alice");
 const until = (fn, argument, timeout = 30000) => alice.frame.waitForFunction(fn, argument, { timeout, polling: 50 });
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -33,6 +52,17 @@ const steps = {
             times.push(await alice.frame.evaluate(() => window.consoleserver.views.overview.drawnAt));
         }
         row("48 ports: from the page's request until they are drawn, median of 5", `${Math.round(median(times))} ms`);
+        // Without Cockpit's shell and the pages that it loads beside ours, in the same thread and over the same cockpit-bridge.
+        const alone = await alice.context.newPage();
+        const aloneTimes = [];
+        for (let round = 0; round < 5; round += 1) {
+            await alone.goto(`${url}/cockpit/@localhost/consoleserver/index.html`, { waitUntil: "commit" });
+            await alone.waitForFunction(() => window.consoleserver?.views.overview.drawnAt && document.querySelectorAll("tr[data-port]").length >= 48, null, { polling: 50 });
+            aloneTimes.push(await alone.evaluate(() => window.consoleserver.views.overview.drawnAt));
+            await pause(1000);
+        }
+        await alone.close();
+        row("48 ports: the same without Cockpit's shell and its other pages", `${Math.round(median(aloneTimes))} ms`);
         await pause(6000);
         await alice.page.screenshot({ path: `${shots}/ports48.png` });
     },
@@ -54,18 +84,20 @@ const steps = {
                 return spawn(...words);
             };
         });
-        for (const [what, hidden, talking] of [["hidden", true, false], ["visible", false, false], ["hidden, 48 devices talk", true, true], ["visible, 48 devices talk", false, true]]) {
+        for (const [what, hidden, talking] of [["hidden", true, false], ["visible", false, false], ["visible, 48 devices talk", false, true], ["hidden, 48 devices talk", true, true]]) {
             shell(talking ? "touch /run/talk" : "rm -f /run/talk");
             await chrome.hide(alice.frame, hidden);
-            await pause(4000);
-            const [before, tab, spawned] = [used(), await busy(), await alice.frame.evaluate(() => window.spawned)];
+            // Longer than the first STATUS= of a port that has begun to talk.
+            await pause(talking && !hidden ? 32000 : 4000);
+            const [before, tab, spawned, messages] = [used(), await busy(), await alice.frame.evaluate(() => window.spawned), received];
             await pause(SECONDS * 1000);
             const share = (amount) => `${((100 * amount) / SECONDS).toFixed(2)} %`;
             const [thread, machineTime, processes] = [(await busy()) - tab, (used() - before) / 1e6, (await alice.frame.evaluate(() => window.spawned)) - spawned];
-            row(`idle overview of 48 ports, ${what}: the tab's thread; the whole machine behind it, of a core; processes started a minute`, `${share(thread)}; ${share(machineTime)}; ${(processes * 60) / SECONDS}`);
+            row(`idle overview of 48 ports, ${what}: the tab's thread; the whole machine behind it, of a core; processes started and messages received a minute`, `${share(thread)}; ${share(machineTime)}; ${(processes * 60) / SECONDS}, ${((received - messages) * 60) / SECONDS}`);
             if (hidden) assert.equal(processes, 0, "a hidden page has started a process");
         }
         shell("rm -f /run/talk");
+        await chrome.hide(alice.frame, false);
         await alice.frame.evaluate(() => delete document.hidden);
     },
 
@@ -88,30 +120,76 @@ const steps = {
         await pause(5000);
         row("memory of a login: at Cockpit's terminal page; at ours with a console", `${(before / 1024).toFixed(1)} MB; ${(pss() / 1024).toFixed(1)} MB`);
         await second.context.close();
-        await chrome.open(alice.frame, "console/p01");
-        await chrome.waitForText(alice.frame, "p01", "for help");
     },
 
     async "echo"() {
-        const browserTimes = await alice.frame.evaluate(async () => {
+        await chrome.open(alice.frame, "console/p01");
+        await chrome.waitForText(alice.frame, "p01", "for help");
+        // Of a console, and of a terminal of cockpit-bridge alone that sends back what it gets: as fast as it goes, and at the pace of keys.
+        const [console48, bare] = await alice.frame.evaluate(async () => {
             const session = window.consoleserver.views.console.sessions.get("p01");
-            const times = [];
-            for (let round = 0; round < 200; round += 1) {
-                const began = performance.now();
-                await new Promise((resolve) => {
-                    session.channel.addEventListener("message", resolve, { once: true });
-                    session.type(Uint8Array.of(0x61));
-                });
-                times.push(performance.now() - began);
-            }
-            return times;
+            const echoes = async (channel, send, pace, count) => {
+                const times = [];
+                for (let round = 0; round < count; round += 1) {
+                    if (pace) await new Promise((resolve) => setTimeout(resolve, pace));
+                    const began = performance.now();
+                    await new Promise((resolve) => {
+                        channel.addEventListener("message", resolve, { once: true });
+                        send(Uint8Array.of(0x61));
+                    });
+                    times.push(performance.now() - began);
+                }
+                return times;
+            };
+            const both = async (channel, send) => [await echoes(channel, send, 0, 200), await echoes(channel, send, 50, 100)];
+            const cat = window.cockpit.channel({ payload: "stream", spawn: ["sh", "-c", "stty raw -echo && echo ready && exec cat"], pty: true, binary: true });
+            await new Promise((resolve) => cat.addEventListener("message", resolve, { once: true }));
+            const all = [await both(session.channel, (data) => session.type(data)), await both(cat, (data) => cat.send(data))];
+            cat.close();
+            return all;
         });
-        const local = JSON.parse(inside("python3", "/usr/local/bin/echo-time", "p02", "200"));
-        const [page, plain] = [median(browserTimes), median(local)];
-        row("echo, median of 200: in the browser, by consolectl connect", `${page.toFixed(1)} ms, ${plain.toFixed(1)} ms`);
+        const local = median(JSON.parse(inside("python3", "/usr/local/bin/echo-time", "p02", "200")));
+        const said = ([fast, paced]) => `${median(fast).toFixed(1)} ms, at the pace of keys ${median(paced).toFixed(1)} ms`;
+        row("echo, median: by consolectl connect", `${local.toFixed(1)} ms`);
+        row("echo, median: of a console in the page", said(console48));
+        row("echo, median: of cat in a terminal of cockpit-bridge, without the page's terminal", said(bare));
+
+        // Real keys, from the web socket and back to it: at Cockpit's own terminal page and at ours.
+        const atKeys = async (page, keys) => {
+            await page.evaluate(() => (window.socketTimes.length = 0));
+            for (let key = 0; key < keys; key += 1) {
+                await page.keyboard.press("a");
+                await pause(50);
+            }
+            const messages = await page.evaluate(() => window.socketTimes.filter(([, , channel]) => channel));
+            const times = [];
+            messages.forEach(([way, sent, channel], index) => {
+                const back = way === ">" && messages.slice(index).find(([direction, , of]) => direction === "<" && of === channel);
+                if (back) times.push(back[1] - sent);
+            });
+            assert.ok(times.length >= keys, `${times.length} of ${keys} keys were sent back`);
+            return median(times);
+        };
+        await alice.frame.locator(".screen textarea").first().focus();
+        const ours = await atKeys(alice.page, 100);
+        const other = await alice.context.newPage();
+        await other.goto(`${url}/system/terminal`);
+        const theirs = await (await other.waitForSelector("iframe[name*='/system/terminal']", { state: "attached" })).contentFrame();
+        await theirs.locator(".terminal textarea").first().focus();
+        // What its screen shows is not known: the shell has answered when the file is there.
+        await other.keyboard.type("stty raw -echo; touch /tmp/echoes; exec cat\n");
+        for (let tries = 0; shell("ls /tmp").includes("echoes") === false; tries += 1) {
+            assert.ok(tries < 100, "Cockpit's terminal does not run a command");
+            await pause(100);
+        }
+        const cockpits = await atKeys(other, 100);
+        await other.close();
+        row("echo of keys, median, at the web socket: of a console; of Cockpit's own terminal page", `${ours.toFixed(1)} ms; ${cockpits.toFixed(1)} ms`);
     },
 
     async "two browsers and an ssh: take-over in each direction"() {
+        await chrome.open(alice.frame, "console/p01");
+        await chrome.waitForText(alice.frame, "p01", "for help");
         const ssh = spawn(bed, ["exec", machine, "--", "ssh", "-tt", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-i", "/root/key", "-p", shell("consolectl show p01 --json | sed 's/.*\"running\":{[^}]*\"ssh_port\":\\([0-9]*\\).*/\\1/'").trim(), "bob@127.0.0.1"]);
         let said = "";
         ssh.stdout.on("data", (data) => (said += data));
@@ -178,6 +256,7 @@ const steps = {
         const text = await chrome.screenText(alice.frame, "p48");
         const told = [...text.matchAll(/\[([^\]]*(?:skipped|missed|dropped)[^\]]*)\]/g)].map(([, what]) => what);
         row("flood of 10 MB: skipped by the tab; what the terminal says of skipped output", `${skipped} bytes; ${told.slice(-2).join("; ") || "nothing"}`);
+        if (skipped > 0) assert.match(await alice.frame.locator(".session-bar:visible").innerText(), /This tab has skipped .* of the output/);
         // Each line is in the log, once and in order.
         const [, lines, wrong] = inside("numbered-lines", "/var/log/consoleserver/p48/console.log").split(" ").map(Number);
         assert.deepEqual([lines, wrong], [FLOOD / 100, 0], "lines of the flood in the log, and those that do not follow the one before");

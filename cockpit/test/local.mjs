@@ -1,5 +1,5 @@
 // The page at `cockpit-ws --local-session`: tests/cockpit.rs starts it with URL, and plays the device of the port `demo`, which sends
-// back what it gets, and the hostile text when it gets "attack". Prints a line for each step; stops at the first that does not hold.
+// back what it gets, the hostile text when it gets "attack", and 30,000 lines when it gets "flood". Prints a line for each step; stops at the first that does not hold.
 import assert from "node:assert/strict";
 import * as chrome from "./browser.mjs";
 
@@ -55,6 +55,122 @@ async function hostile() {
     await page.evaluate(() => window.cockpit.location.go([]));
     await page.evaluate(() => window.consoleserver.ports.poll());
     await says("the attack is over");
+}
+
+/** What the terminal of the port sends from now on, as text. */
+async function recorded(act) {
+    await page.evaluate(() => {
+        const session = window.consoleserver.views.console.sessions.get("demo");
+        window.typed = "";
+        session.type = function (data) {
+            window.typed += new TextDecoder().decode(data);
+            Object.getPrototypeOf(this).type.call(this, data);
+        };
+    });
+    await act();
+    return page.evaluate(() => {
+        delete window.consoleserver.views.console.sessions.get("demo").type;
+        return window.typed;
+    });
+}
+
+/** Ctrl+C copies what is selected, and is a key otherwise; keys that a phone or the browser does not send have buttons. */
+async function keys() {
+    await page.evaluate(() => window.cockpit.location.go(["console", "demo"]));
+    const sent = await recorded(async () => {
+        await page.locator(".screen textarea").focus();
+        await page.keyboard.insertText("ä😀");
+        await page.evaluate(() => {
+            window.copied = null;
+            document.addEventListener("copy", (event) => (window.copied = event.clipboardData.getData("text/plain")), { once: true });
+            window.consoleserver.views.console.sessions.get("demo").terminal.selectAll();
+        });
+        await page.keyboard.press("Control+c");
+        await says("Copied.");
+        await page.keyboard.press("Control+c");
+        await press("Keys");
+        await press("Ctrl");
+        await page.keyboard.type("w");
+        await press("Esc");
+        await press("↑");
+        await page.keyboard.type("w");
+        await press("Keys");
+    });
+    assert.equal(sent, "ä😀\x03\x17\x1b\x1b[Aw");
+    assert.match(await page.evaluate(() => window.copied), /the attack is over/);
+    await chrome.waitForText(page, "demo", "ä😀", 20000);
+}
+
+/** A long paste arrives whole and in order. */
+async function paste() {
+    const lines = Array.from({ length: 200 }, (_, number) => `set interfaces ge-0/0/${number} description "paste ${number} ${"x".repeat(60)}"`);
+    await page.evaluate((text) => window.consoleserver.views.console.sessions.get("demo").terminal.paste(text), lines.join("\n") + "\nthe paste is over");
+    await chrome.waitForText(page, "demo", "the paste is over", 20000);
+    await page.evaluate(() => window.cockpit.location.go(["log", "demo"]));
+    await page.getByLabel("Lines", { exact: true }).selectOption("1000");
+    await page.getByLabel("Regular expression").fill("set interfaces");
+    await press("Search");
+    // (The log has a line for each CR that the device has sent back, as it has each LF.)
+    await shows("200 lines that were pasted", () => document.querySelector("[role=status].muted") && /^200 lines/.test([...document.querySelectorAll(".filters [role=status]")].map((node) => node.textContent).join("")));
+    const found = await page.evaluate(() => [...document.querySelectorAll(".log-lines > div")].map((node) => node.textContent));
+    assert.deepEqual(found.map((line) => Number(/paste (\d+)/.exec(line)[1])), lines.map((_, number) => number));
+    await page.evaluate(() => window.cockpit.location.go(["console", "demo"]));
+}
+
+/** A tab that falls behind skips output, says so, and shows the end. */
+async function behind() {
+    const skipped = await page.evaluate(() => {
+        const session = window.consoleserver.views.console.sessions.get("demo");
+        const piece = new TextEncoder().encode(`${"y".repeat(78)}\r\n`.repeat(800));
+        // All at once, as messages that have piled up: xterm.js parses none of it in between.
+        for (let count = 0; count < 40; count += 1) session.output(piece);
+        session.output(new TextEncoder().encode("the prompt at the end>"));
+        return 40 * piece.length - (1 << 20);
+    });
+    await chrome.waitForText(page, "demo", "the prompt at the end>", 20000);
+    assert.match(await chrome.screenText(page, "demo"), /\[this tab skipped \d+ bytes; the log has them\]/);
+    await says("This tab has skipped");
+    const total = await page.evaluate(() => window.consoleserver.views.console.sessions.get("demo").skippedTotal);
+    assert.ok(total > 0 && total < skipped, `${total} bytes were skipped, of ${skipped} that may be`);
+    await press("Close");
+}
+
+/** A search that finds more than the page shows says so, and the page still answers. */
+async function manyLines() {
+    await page.evaluate(() => window.cockpit.location.go(["console", "demo"]));
+    await page.locator(".screen textarea").focus();
+    await page.keyboard.type("flood");
+    await chrome.waitForText(page, "demo", "the flood is over", 60000);
+    await page.evaluate(() => window.cockpit.location.go(["log", "demo"]));
+    await page.getByLabel("Regular expression").fill("line .* of many");
+    await press("Search");
+    await says("30000 lines; the last 5000 are shown");
+    const shown = await page.evaluate(() => [...document.querySelectorAll(".log-lines > div")].map((node) => Number(/line (\d+)/.exec(node.textContent)[1])));
+    assert.deepEqual(shown, Array.from({ length: 5000 }, (_, index) => 25000 + index));
+}
+
+/** While the server does not reply, the user is told; Enter connects again after the session has ended. */
+async function silence() {
+    await page.evaluate(() => window.cockpit.location.go(["console", "demo"]));
+    await page.locator(".screen textarea").focus();
+    // cockpit-bridge is stopped, which is a network that is down as far as the page can tell.
+    const bridge = Number(await page.evaluate(() => new Promise((resolve, reject) => window.cockpit.spawn(["sh", "-c", "echo $PPID"]).then(resolve, reject))));
+    process.kill(bridge, "SIGSTOP");
+    try {
+        await page.keyboard.type("typed while the network is down");
+        await says("The server has not replied since");
+    } finally {
+        process.kill(bridge, "SIGCONT");
+    }
+    await chrome.waitForText(page, "demo", "typed while the network is down", 20000);
+    await shows("no such sentence any more", () => !document.body.innerText.includes("has not replied"));
+    await page.keyboard.press("Control+e");
+    await page.keyboard.type("c.");
+    await says("The session has ended");
+    await page.keyboard.press("Enter");
+    await shows("another session", () => !document.body.innerText.includes("The session has ended") && window.consoleserver.views.console.sessions.get("demo").channel);
+    await page.keyboard.type("again here");
+    await chrome.waitForText(page, "demo", "again here", 20000);
 }
 
 /** While the page is hidden it asks for nothing; when it is shown again it knows what has happened. */
@@ -137,7 +253,7 @@ async function contract() {
 }
 
 let failed = false;
-for (const step of [overview, silent, terminal, hostile, hidden, settings, contract]) {
+for (const step of [overview, silent, terminal, hostile, keys, paste, behind, silence, manyLines, hidden, settings, contract]) {
     const began = Date.now();
     try {
         await step();
