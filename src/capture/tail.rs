@@ -31,7 +31,7 @@ impl Tail {
         let (position, found) = file.as_ref().map_or(Ok((0, 0)), |file| beginning(file, lines))?;
         if position == 0
             && found < lines
-            // A copy that somebody has made may be unreadable: the log itself is shown.
+            // A copy that root has made may be unreadable: the log itself is shown.
             && let Some(before) = history::before(path).ok().flatten()
         {
             let (position, _) = beginning(&before, lines - found)?;

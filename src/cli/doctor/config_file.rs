@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_that_everybody_may_write_is_found() {
+    fn a_configuration_that_every_user_may_write_is_found() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mode = |mode| fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
         if geteuid().is_root() {
