@@ -48,6 +48,17 @@ fn an_unknown_key_is_reported_with_the_most_similar_one() {
         complaint("[ports.a]\nlog = { kind = \"raw\" }\n"),
         "/etc/consoleserver/config.toml:2: ports.a.log.kind: unknown key: expected one of type, file, input, journal, record, sync"
     );
+    // Tables are keys too.
+    assert_eq!(
+        complaint("[ports.a]\nkeep-alive = 1\n"),
+        "/etc/consoleserver/config.toml:2: ports.a.keep-alive: unknown key: did you mean keepalive?"
+    );
+    assert_eq!(
+        complaint("[ports.a.keepalve]\ninterval = \"5m\"\n"),
+        "/etc/consoleserver/config.toml:1: ports.a.keepalve: unknown key: did you mean keepalive?"
+    );
+    let all = complaint("[ports.a]\nflow = 1\n");
+    assert!(all.contains(", keepalive, ") && all.ends_with(", triggers"), "{all}");
     assert_eq!(
         complaint("[port.a]\n"),
         "/etc/consoleserver/config.toml:1: port: unknown key: did you mean ports?"

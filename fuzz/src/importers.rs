@@ -18,7 +18,7 @@ pub fn run(data: &[u8]) {
     let mut include = |_: &std::path::Path| {
         left =
             left.checked_sub(text.len()).ok_or_else(|| ImportError::TooLong("f".to_owned(), INCLUDED_MAX))?;
-        Ok(source())
+        Ok(vec![source()])
     };
     let mut plan = match plan(program, source(), &mut include, "rack1") {
         Ok(plan) => plan,

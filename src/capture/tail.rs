@@ -31,7 +31,8 @@ impl Tail {
         let (position, found) = file.as_ref().map_or(Ok((0, 0)), |file| beginning(file, lines))?;
         if position == 0
             && found < lines
-            && let Some(before) = history::before(path)?
+            // A copy that root has made may be unreadable: the log itself is shown.
+            && let Some(before) = history::before(path).ok().flatten()
         {
             let (position, _) = beginning(&before, lines - found)?;
             return Ok(Self::at(path.to_owned(), Some((before, position))));

@@ -96,7 +96,6 @@ fn error_sentences() {
         CommandError::of_command(ImportError::UnknownKind("consoles.conf".into())),
         CommandError::of_command(ImportError::Unreadable(text("conserver.cf"), absent())),
         CommandError::of_command(ImportError::TooLong(text("conserver.cf"), 1024 * 1024)),
-        CommandError::of_command(ImportError::Encoding(line())),
         CommandError::of_command(ImportError::Utf16(text("ser2net.yaml"))),
         CommandError::of_command(ImportError::Syntax(line(), text("a list of more than 1024 words"))),
         CommandError::of_command(ImportError::TooMany(line(), 256)),

@@ -37,6 +37,8 @@ const TEMPLATES: &str = "templates";
 
 /// The table of a port's trigger rules; its keys are rule names.
 const TRIGGERS: &str = "triggers";
+/// Tables of a port.
+const TABLES_OF_PORT: [&str; 3] = [TRIGGERS, "log", "keepalive"];
 
 /// A key of a single port in `[defaults]`.
 const SINGLE: &str = "applies to a single port: set it in [ports.NAME]";
@@ -411,14 +413,20 @@ impl<'a> Reader<'a> {
             }
             match keys::find(known, &name) {
                 None => {
+                    // Tables by their names: `keepalive` of keepalive.interval.
                     let names = known.iter().filter_map(|key| key.name.strip_prefix(prefix));
-                    let names = names.filter(|name| !name.contains('.'));
+                    let mut names: Vec<&str> =
+                        names.map(|name| name.split('.').next().unwrap_or(name)).collect();
+                    names.dedup();
+                    if prefix.is_empty() && (is_inherited(path) || path.starts_with("ports.")) {
+                        names.push(TRIGGERS);
+                    }
                     let reason = match node.get_ref() {
                         DeValue::Table(_)
                             if (is_inherited(path) || path.starts_with("ports."))
-                                && nearest(word.get_ref(), &[TRIGGERS, "log"]).is_some() =>
+                                && nearest(word.get_ref(), &TABLES_OF_PORT).is_some() =>
                         {
-                            unknown(word.get_ref(), [TRIGGERS, "log"])
+                            unknown(word.get_ref(), TABLES_OF_PORT)
                         }
                         DeValue::Table(_) if prefix.is_empty() && path.starts_with("ports.") => {
                             DOTTED.to_owned()

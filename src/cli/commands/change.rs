@@ -248,7 +248,8 @@ async fn print_effects(
     };
     let mut effects = Vec::new();
     for ((target, before), (_, after)) in before.iter().zip(&after) {
-        for key in keys {
+        for key in keys.iter().flat_map(|key| inside(key, &before.candidate, &after.candidate)) {
+            let key = &key.as_str();
             let text = |keys: &value::Keys| keys.get(*key).map_or("-".to_owned(), shown);
             effects.push(match target {
                 Target::Port(port) => Effect {
@@ -274,6 +275,23 @@ async fn print_effects(
         writeln!(to, "{}", crate::session::plain(&line))?;
     }
     Ok(())
+}
+
+/// The keys that a command has set: `log=raw` sets `log.type`, and a table several.
+fn inside(key: &str, before: &value::Keys, after: &value::Keys) -> Vec<String> {
+    let table = format!("{key}.");
+    let all: BTreeSet<&String> =
+        before.keys().chain(after.keys()).filter(|other| other.starts_with(&table)).collect();
+    if all.is_empty() || before.contains_key(key) || after.contains_key(key) {
+        return vec![key.to_owned()];
+    }
+    let differs = |key: &&String| before.get(*key) != after.get(*key);
+    let differing: Vec<String> = all.into_iter().filter(differs).cloned().collect();
+    match key {
+        "log" if differing.is_empty() => vec!["log.type".to_owned()],
+        _ if differing.is_empty() => vec![key.to_owned()],
+        _ => differing,
+    }
 }
 
 /// A program is run, and an authority trusted, only if root configured it, not on the word of console-admin (`auth::sources`): here root
@@ -432,6 +450,20 @@ mod tests {
             pending: false,
         };
         names.into_iter().enumerate().map(effect).collect()
+    }
+
+    #[test]
+    fn a_word_for_a_table_names_the_keys_that_it_sets() {
+        let keys = |text: &str| -> value::Keys {
+            let pair = |pair: &str| pair.split_once('=').map(|(key, value)| (key.to_owned(), value.into()));
+            text.split(' ').filter_map(pair).collect()
+        };
+        let (text, raw) = (keys("baud=1 log.type=text log.sync=5s"), keys("baud=1 log.type=raw log.sync=5s"));
+        assert_eq!(inside("log", &text, &raw), ["log.type"]);
+        assert_eq!(inside("log", &raw, &raw), ["log.type"]);
+        assert_eq!(inside("log", &text, &keys("log.type=raw log.sync=1s")), ["log.sync", "log.type"]);
+        assert_eq!(inside("baud", &text, &raw), ["baud"]);
+        assert_eq!(inside("device", &text, &raw), ["device"]);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::cli::doctor::config_file;
+use crate::cli::doctor::finding::Finding;
 use crate::cli::summary::counted;
 use crate::cli::table::table;
 use crate::config::compare::{Difference, differences};
@@ -24,6 +26,7 @@ pub struct Check {
 /// # Errors
 /// All errors of the file.
 pub fn run(root: &Path, file: Option<&Path>, to: &mut impl Write) -> Result<(), CheckError> {
+    let is_committed = file.is_none();
     let (path, text, in_force) = match file {
         Some(file) => {
             let text = config::load_text(file)?;
@@ -41,10 +44,21 @@ pub fn run(root: &Path, file: Option<&Path>, to: &mut impl Write) -> Result<(), 
         count => format!("{count} ports"),
     };
     writeln!(to, "{}: no errors; {ports}", path.display())?;
+    if is_committed {
+        for other in config_file::ignored(root) {
+            writeln!(to, "{} is not read: the configuration is one file", other.display())?;
+        }
+    }
     if let Some(in_force) = in_force {
         print(&differences(&in_force, &config), to)?;
     }
-    Ok(())
+    // Root may read what the ports may not.
+    match (is_committed && root == Path::new("/")).then(|| config_file::check(&path)).flatten() {
+        Some(Finding { problem, fix, .. }) => {
+            Err(CheckError::Unreadable(problem, fix.lines().next().unwrap_or_default().to_owned()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Why a check failed.
@@ -53,6 +67,9 @@ pub enum CheckError {
     /// The file is invalid.
     #[error(transparent)]
     Invalid(#[from] ConfigError),
+    /// The programs that read it may not.
+    #[error("{0}: {1}")]
+    Unreadable(String, String),
     /// Standard output is closed.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),

@@ -35,7 +35,7 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Option<Fin
     }
     let kernel = node_name(metadata.rdev());
     let pty = PTY_SLAVES.contains(&major(metadata.rdev()));
-    if !pty && kernel.as_deref().is_some_and(|kernel| driver_of(kernel).is_none()) {
+    if !is_serial(&metadata) {
         let kernel = kernel.unwrap_or_default();
         return Some(subject.finding(
             format!("{shown} is not a serial port: its kernel name is {kernel}"),
@@ -53,6 +53,14 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Option<Fin
         return kernel.as_deref().and_then(driver_of).and_then(|driver| policy(observed, subject, driver));
     }
     Some(denied(subject, &owner, &group, mode, pty))
+}
+
+/// Whether it is a tty with a driver that this program knows. Other devices, such as /dev/null, are open in programs that no user should
+/// stop.
+pub(super) fn is_serial(metadata: &fs::Metadata) -> bool {
+    metadata.file_type().is_char_device()
+        && (PTY_SLAVES.contains(&major(metadata.rdev()))
+            || node_name(metadata.rdev()).is_none_or(|kernel| driver_of(&kernel).is_some()))
 }
 
 /// A device that the port process cannot open.
@@ -209,6 +217,15 @@ fn modules(alias: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_tty_is_a_serial_port() {
+        for other in ["/dev/null", "/dev/zero", "/etc/passwd", "/dev"] {
+            assert!(!is_serial(&fs::metadata(other).unwrap()), "{other}");
+        }
+        let pty = nix::pty::openpty(None, None).unwrap();
+        assert!(is_serial(&fs::File::from(pty.slave).metadata().unwrap()));
+    }
 
     #[test]
     fn owner_group_and_mode_decide_whether_a_port_opens_a_device() {

@@ -9,13 +9,13 @@ use crate::port::PortName;
 
 /// A problem and what fixes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Finding {
+pub(in crate::cli) struct Finding {
     /// The port; `None` = all ports.
-    pub(super) port: Option<PortName>,
+    pub(in crate::cli) port: Option<PortName>,
     /// The problem, as a sentence.
-    pub(super) problem: String,
+    pub(in crate::cli) problem: String,
     /// What fixes it: commands, or a sentence.
-    pub(super) fix: String,
+    pub(in crate::cli) fix: String,
 }
 
 impl Finding {

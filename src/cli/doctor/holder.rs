@@ -3,13 +3,16 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use super::device;
 use super::finding::{Finding, Subject};
 use super::observation::Observation;
 use super::processes::Process;
 use super::ttys::kernel_name;
 
 pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Finding> {
-    let Ok(wanted) = fs::metadata(&subject.device) else { return Vec::new() };
+    let Some(wanted) = fs::metadata(&subject.device).ok().filter(device::is_serial) else {
+        return Vec::new();
+    };
     let kernel = kernel_name(&subject.device);
     if let Some(finding) = getty(observed, &kernel, subject) {
         return vec![finding];

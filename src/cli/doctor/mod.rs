@@ -1,9 +1,9 @@
 //! `doctor`: diagnoses why a port does not work, and prints what fixes it. Each file checks one thing, as far as the caller may see it:
 //! the device, the processes that hold it, the units, the log, the firewall. Nothing is changed, and no port is started.
 
-mod config_file;
+pub(in crate::cli) mod config_file;
 mod device;
-mod finding;
+pub(in crate::cli) mod finding;
 mod firewall;
 #[cfg(test)]
 #[path = "tests.rs"]
@@ -132,6 +132,8 @@ fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
     findings.extend(units::everywhere(&observed));
     findings.extend(metrics::check(&observed));
     findings.extend(config_file::check(&file));
+    findings.extend(config_file::writable(&file));
+    findings.extend(config_file::ignored(Path::new("/")).iter().map(|path| config_file::not_read(path)));
     findings.extend(device::without_driver());
     findings.extend(host_keys::check(&observed));
     // This machine's sshd does not matter for the foreground program.

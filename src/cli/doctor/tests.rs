@@ -53,7 +53,11 @@ fn findings_about_the_configuration() {
         unknown(&"core-swich".parse().unwrap(), &config),
         unknown(&"lab".parse().unwrap(), &config),
     ];
-    let findings = findings.into_iter().chain(readers);
+    let others = [
+        config_file::loose(Path::new("/etc/consoleserver/config.toml")),
+        config_file::not_read(Path::new("/etc/consoleserver/conf.d/rack.toml")),
+    ];
+    let findings = findings.into_iter().chain(readers).chain(others);
     assert_data_eq!(text(findings), file!["../../../tests/golden/cli/doctor-configuration.txt"].raw());
 }
 

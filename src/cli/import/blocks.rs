@@ -69,6 +69,13 @@ const FREE: &str = "cmd description exec idlestring initcmd ipmikg motd password
 /// Keywords whose values are lists, which spaces may separate too.
 const LISTS: &str = "admin aliases allowed limited rejected ro rw trusted users";
 
+/// Whether a word begins a line of the format before conserver 8: `LOGDIR=/var/consoles`, `NAME:DEVICE:BAUD:LOG:`.
+fn is_former(word: &str) -> bool {
+    let begins =
+        ["LOGDIR=", "TIMESTAMP=", "DOMAINHACK=", "BREAK"].iter().any(|begin| word.starts_with(begin));
+    begins && word.contains('=') || word == "%%" || word.split(':').count() > 3
+}
+
 fn kind(word: &str) -> Option<(&'static str, &'static str)> {
     KINDS.into_iter().find(|(kind, _)| kind.eq_ignore_ascii_case(word))
 }
@@ -119,7 +126,10 @@ impl Parser<'_, '_> {
             },
         };
         let Some((kind, keywords)) = kind(&word) else {
-            let why = "expected access, break, config, console, default, group or task";
+            let why = match is_former(&word) {
+                true => "the format before conserver 8; its program `convert` makes a conserver.cf of it",
+                false => "expected access, break, config, console, default, group or task",
+            };
             self.lexer.fault(place, quoted(&word), why);
             return self.skip();
         };
@@ -230,7 +240,7 @@ impl Parser<'_, '_> {
                 continue;
             };
             if let Some(next) = swallowed(keyword, &value, keywords) {
-                let what = format!("{keyword} {}", quoted(&value));
+                let what = shown(keyword, &value);
                 self.lexer.fault(place.clone(), what, format!("missing ; before {next}"));
                 if block.kind == "console" {
                     self.skip_block()?;
@@ -242,7 +252,7 @@ impl Parser<'_, '_> {
                 match self.lexer.token(false)? {
                     Token::Semicolon => break,
                     Token::Close => {
-                        let what = format!("{keyword} {}", quoted(&statement.value));
+                        let what = shown(keyword, &statement.value);
                         self.lexer.fault(statement.place, what, "missing ; before }");
                         return Ok(End::Dropped);
                     }
@@ -262,6 +272,15 @@ impl Parser<'_, '_> {
                 _ => {}
             }
         }
+    }
+}
+
+/// A statement in a message, without the secret of a BMC.
+fn shown(keyword: &str, value: &str) -> String {
+    if ["password", "ipmikg"].contains(&keyword) {
+        keyword.to_owned()
+    } else {
+        format!("{keyword} {}", quoted(value))
     }
 }
 

@@ -22,7 +22,7 @@ use crate::config::{Config, Value};
 /// Arguments of `import`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ImportOptions {
-    /// conserver.cf, ser2net.yaml, ser2net.conf or config.ini; - for standard input
+    /// conserver.cf, conman.conf, ser2net.yaml, ser2net.conf or config.ini; - for standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Format of the file; default: inferred from its name or content
@@ -45,7 +45,11 @@ fn read(options: &ImportOptions, this_host: &str) -> Result<Plan, ImportError> {
         .or_else(|| kind::by_name(&options.file))
         .or_else(|| kind::by_text(&source.text))
         .ok_or_else(|| ImportError::UnknownKind(options.file.clone()))?;
-    formats::plan(program, source, &mut |path| reader.read(path), this_host)
+    let mut plan = formats::plan(program, source, &mut |path| reader.read_all(path), this_host)?;
+    for place in reader.latin1 {
+        plan.report(&place, "a byte that is not UTF-8", "the file is read as Latin-1");
+    }
+    Ok(plan)
 }
 
 /// `import FILE`

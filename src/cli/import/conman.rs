@@ -30,15 +30,21 @@ pub fn plan(source: &Source) -> Result<Plan, ImportError> {
                 "global" => pairs.into_iter().for_each(|pair| global(&mut plan, &mut globals, pair, &place)),
                 // conman applies GLOBAL to the consoles behind it.
                 "console" => consoles.push((place, pairs, globals.seropts.clone())),
-                _ => plan.report(&place, quoted(&line), "left out: expected SERVER, GLOBAL or CONSOLE"),
+                _ => plan.report(&place, shown(&line), "left out: expected SERVER, GLOBAL or CONSOLE"),
             },
-            Err(why) => plan.report(&place, quoted(&line), format_args!("left out: {why}")),
+            Err(why) => plan.report(&place, shown(&line), format_args!("left out: {why}")),
         }
     }
     for (place, pairs, seropts) in consoles {
         console(&mut plan, &pairs, seropts.as_deref(), globals.loopback, &place)?;
     }
     Ok(plan)
+}
+
+/// The begin of a line, without passwords.
+fn shown(line: &str) -> String {
+    let lower = line.to_ascii_lowercase();
+    quoted(line.get(..lower.find("ipmiopts").unwrap_or(line.len())).unwrap_or_default().trim())
 }
 
 /// Lines, with those that a backslash continues.
@@ -124,7 +130,11 @@ fn server(plan: &mut Plan, globals: &mut Globals, (key, value): &Pair, place: &S
         "logdir" | "timestamp" => {
             "the log is /var/log/consoleserver/PORT/console.log, and each line has its time"
         }
-        "tcpwrappers" => "`listen` says from where ports are reached; a firewall narrows that",
+        "tcpwrappers" if value.eq_ignore_ascii_case("on") => {
+            globals.loopback = true;
+            super::consent::NARROWER
+        }
+        "tcpwrappers" => return,
         _ => "the server itself is set by consoleserver.toml(5)",
     };
     plan.report(place, quoted(&said), why);
@@ -165,6 +175,14 @@ fn console(
         return Ok(());
     };
     let device = device.replace("%N", name);
+    if device.starts_with("test:") {
+        plan.report(
+            place,
+            format_args!("console {}: {}", quoted(name), quoted(&device)),
+            "a test device of conman",
+        );
+        return Ok(());
+    }
     let is_tty = device.starts_with("/dev/") && !device.contains(char::is_whitespace);
     let draft = match far_end(&device) {
         _ if is_tty => plan.port(name, &device, place)?,
@@ -224,7 +242,9 @@ fn far_end(device: &str) -> FarEnd {
         return FarEnd::Ipmi(host.to_owned());
     }
     match device.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
-        Some((host, Ok(port))) if !host.contains([' ', '/']) => FarEnd::Telnet(host.to_owned(), port),
+        Some((host, Ok(port))) if !host.contains([' ', '/']) => {
+            FarEnd::Telnet(host.trim_start_matches('[').trim_end_matches(']').to_owned(), port)
+        }
         _ => FarEnd::Program(device.to_owned()),
     }
 }

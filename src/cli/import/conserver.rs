@@ -274,7 +274,8 @@ fn port(
 /// What a substitution may put in.
 fn values(console: &Console) -> Values<'_> {
     let setting = |keyword: &str| console.settings.one.get(keyword).map(|statement| statement.value.as_str());
-    let number = setting("port").and_then(|word| word.parse::<u16>().ok());
+    // conserver looks names up in services(5).
+    let number = setting("port").and_then(|word| if word == "telnet" { Some(23) } else { word.parse().ok() });
     let unsigned = |keyword, default: u16| match setting(keyword) {
         // As conserver counts, modulo 65536.
         Some("-1") => u16::MAX,
@@ -383,6 +384,12 @@ fn remark(plan: &mut Plan, draft: &mut Draft, statement: &Statement) {
         "initrunas" | "initspinmax" | "initspintimer" => "no programs are run for a port",
         "logfilemax" => "logs are rotated by logrotate(8)",
         "motd" => "set a description with `describe`",
+        "execrunas" => "User= and Group= of the drop-in",
+        "ipmiciphersuite" | "ipmiprivlevel" | "ipmiworkaround" => "options of ipmitool in the drop-in",
+        "ipmikg" => return plan.report(place, *keyword, "an option of ipmitool in the drop-in"),
+        "protocol" if !["telnet", "raw"].iter().any(|known| known.eq_ignore_ascii_case(value)) => {
+            "conserver has telnet and raw only, and uses telnet"
+        }
         "tasklist" => "no programs are run for users",
         "timestamp" => "the log has timestamps, and records who attached and detached",
         // Used above, for other types, or defaults without an equivalent.

@@ -39,9 +39,6 @@ pub enum ImportError {
     /// The files are too large.
     #[error("{0}: the files have more than {1} bytes in total, which is the limit")]
     TooLong(String, usize),
-    /// Another encoding than UTF-8.
-    #[error("{0}: not UTF-8; if it is Latin-1, convert it with `iconv -f latin1 -t utf8`")]
-    Encoding(SourceLine),
     /// UTF-16.
     #[error("{0}: UTF-16; convert it with `iconv -f utf-16 -t utf-8`")]
     Utf16(String),

@@ -115,7 +115,9 @@ fn console(plan: &mut Plan, known: &Known, line: &str, place: &SourceLine) -> Re
     };
     let (timeout, rest) = rest.split_once(':').unwrap_or((rest, ""));
     let (device, options) = split_device(rest.trim());
-    let title = format!("{}: {}", quoted(listener), quoted(device));
+    // `sol.` devices have a user and a password behind the name.
+    let shown = device.split_whitespace().next().unwrap_or_default();
+    let title = format!("{}: {}", quoted(listener), quoted(shown));
     if device.is_empty() {
         plan.report(place, quoted(line), "left out: no device");
         return Ok(());
@@ -184,7 +186,15 @@ fn other(plan: &mut Plan, draft: &mut Draft, known: &Known, word: &str, place: &
         Some(("tr" | "tw" | "tb", file)) => {
             plan.report(place, format_args!("port {}: trace {}", draft.name, quoted(file)), without("trace"));
         }
-        Some((name, value)) => option(plan, draft, name, value, place),
+        Some((name, value)) => option(plan, draft, &name.replace('_', "-"), value, place),
+        // As in ser2net 2.
+        None if ["tr:", "tw:", "tb:"].iter().any(|trace| bare.starts_with(trace)) => {
+            plan.report(
+                place,
+                format_args!("port {}: trace {}", draft.name, quoted(&bare[3..])),
+                without("trace"),
+            );
+        }
         None if ["timestamp", "hexdump"].iter().any(|end| bare.ends_with(end)) => {
             // The log has timestamps; a dump is `log.type`.
             if bare.ends_with("hexdump") && is_on {

@@ -103,21 +103,25 @@ impl Serial {
     pub fn of(connector: &str) -> Result<Self, String> {
         let mut parts = parts(connector, &[',']).into_iter().peekable();
         let mut layers = Vec::new();
+        let mut names = Vec::new();
         while let Some(part) = parts.next_if(|part| is_one_of(FILTERS, &part.name)) {
             layers.push(part.original);
+            names.push(part.name);
         }
         let first = parts.next().unwrap_or_default();
         let (device, options) = match first.name.as_str() {
-            "serialdev" | "sterm" | "termios" => {
+            "serialdev" | "sdev" | "sterm" | "termios" => {
                 (parts.next().unwrap_or_default().original, first.options.unwrap_or_default())
             }
             // In gensio, a plain path is a serial port.
             name if name.starts_with('/') => (first.original, String::new()),
             "" => return Err("the connector is empty".to_owned()),
             kind => {
+                // Without options and arguments, which may contain a password.
+                names.push(kind.split_whitespace().next().unwrap_or_default().to_owned());
                 return Err(format!(
                     "its connector is {}; serial ports are imported, and tcp, telnet and unix without other layers",
-                    quoted(kind)
+                    quoted(&names.join(","))
                 ));
             }
         };
@@ -347,6 +351,11 @@ fn listener(plan: &mut Plan, draft: &mut Draft, mut rest: Vec<Part>, text: &str,
         plan.report(place, quoted(&other.original), "only TCP is supported: no listener");
         return;
     }
+    if let Some(wrong) = rest.iter().find(|part| part.options.is_some() && part.name != "tcp") {
+        draft.closed = true;
+        plan.report(place, quoted(&wrong.original), "unknown, or a comma is missing after ): no listener");
+        return;
+    }
     if let Some(tcp) = rest.first().filter(|part| part.name == "tcp") {
         if tcp.options.as_ref().is_some_and(|options| !options.is_empty()) {
             plan.report(place, quoted(&tcp.original), "options of listeners are not supported");
@@ -403,6 +412,8 @@ fn listener(plan: &mut Plan, draft: &mut Draft, mut rest: Vec<Part>, text: &str,
         }
     }
     plan.set(draft, "ssh_port", words::number(&port), text, place);
+    // Neither a number nor the name of a service: `--first-port` must not guess, since `tcp,localhost:2001` was for this machine only.
+    draft.closed |= !draft.keys.contains_key("ssh_port") && port.contains([':', ';', '/', '[']);
 }
 
 fn listen(family: Option<&str>, host: Option<&str>) -> Listen {

@@ -37,9 +37,14 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// From its first line.
+/// From the first line that tells: a file may begin with a mistake, such as `YAML 1.1` without its `%`.
 pub fn by_text(text: &str) -> Option<Program> {
-    let first = lines(text).next()?;
+    /// A file of another kind may have anything further on.
+    const TRIED: usize = 3;
+    lines(text).take(TRIED).find_map(by_line)
+}
+
+fn by_line(first: &str) -> Option<Program> {
     let word = first.split([' ', '\t', ':']).next().unwrap_or_default();
     let is_one_of = |words: &[&str]| words.iter().any(|other| other.eq_ignore_ascii_case(word));
     match first {

@@ -15,8 +15,8 @@ const MAX_FILES: usize = 256;
 /// Bytes of one name or value; the longest are lists of users.
 const MAX_WORD: usize = 16 * 1024;
 
-/// Reads an included file.
-pub type Include<'a> = dyn FnMut(&Path) -> Result<Source, ImportError> + 'a;
+/// Reads an included file, or those that a name with wildcards matches.
+pub type Include<'a> = dyn FnMut(&Path) -> Result<Vec<Source>, ImportError> + 'a;
 
 /// A part of a file that is not imported.
 pub struct Fault {
@@ -234,12 +234,14 @@ impl<'l, 'i> Lexer<'l, 'i> {
                 what,
                 format!("more than {MAX_DEPTH} nested files, which is conserver's limit"),
             );
+        } else if file.contains(['*', '?', '[']) {
+            self.fault(place, what, "not read: conserver has no wildcards there");
         } else if self.files == MAX_FILES {
             return Err(ImportError::Syntax(place, format!("more than {MAX_FILES} files")));
         } else {
             self.files += 1;
             match (self.include)(Path::new(file)) {
-                Ok(source) => self.inputs.push(Input::of(source)),
+                Ok(sources) => self.inputs.extend(sources.into_iter().map(Input::of)),
                 Err(error @ ImportError::TooLong(..)) => return Err(error),
                 Err(error) => self.fault(place, what, format!("not read: {error}")),
             }

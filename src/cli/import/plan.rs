@@ -98,7 +98,7 @@ impl Plan {
             return Err(ImportError::TooMany(place.clone(), MAX_PORTS));
         }
         let mut draft = Draft {
-            name: self.free(fit),
+            name: self.free(fit.clone()),
             place: place.clone(),
             keys: BTreeMap::new(),
             closed: false,
@@ -115,7 +115,8 @@ impl Plan {
             self.devices.insert(device.to_owned(), (draft.name.clone(), place.clone()));
         }
         if draft.name.as_str() != word {
-            let why = format!("invalid here; renamed to {}", draft.name);
+            let cause = if fit.as_str() == word { "another port has this name" } else { "invalid here" };
+            let why = format!("{cause}; renamed to {}", draft.name);
             self.report(place, format_args!("name {:?}", quoted(word)), why);
         }
         Ok(Some(draft))

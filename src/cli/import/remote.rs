@@ -21,6 +21,16 @@ pub enum FarEnd {
     Ipmi(String),
 }
 
+/// The program of a command line: arguments may contain a password, such as that of ipmitool, and a report is copied into tickets.
+fn program_of(command: &str) -> String {
+    if command.starts_with('(') {
+        return command.to_owned();
+    }
+    let mut words = command.split_whitespace();
+    let program = words.next().unwrap_or_default();
+    if words.next().is_some() { format!("{program} …") } else { program.to_owned() }
+}
+
 impl FarEnd {
     fn source(&self) -> String {
         let endpoint = |host: &str, port: u16| match host.contains(':') {
@@ -56,7 +66,7 @@ impl FarEnd {
             format!("systemctl edit console-source@{}.service, see console-source@.service(8)", draft.name);
         match self {
             Self::Program(command) => {
-                let what = format!("console {}: exec {}", quoted(word), quoted(command));
+                let what = format!("console {}: exec {}", quoted(word), quoted(&program_of(command)));
                 plan.report(place, what, format_args!("a drop-in says what is run: {unit}"));
             }
             Self::Ipmi(host) => {

@@ -12,6 +12,7 @@ use super::source::Source;
 use super::words::{self, Line, flag};
 use super::yaml::{self, Anchors, Node};
 use crate::config::Value;
+use crate::port::nearest::nearest;
 
 /// Nested includes.
 const MAX_DEPTH: usize = 10;
@@ -148,7 +149,10 @@ impl Reader<'_, '_> {
             "admin" => plan.report(&key.place, "admin", "ports are administered with consolectl(1)"),
             "rotator" => plan.report(&key.place, title, "each port has its own listener"),
             "led" => plan.report(&key.place, title, without("led")),
-            _ => plan.report(&key.place, title, "not supported here"),
+            _ => {
+                let what = if text("connector").is_some() { "left out: " } else { "" };
+                plan.report(&key.place, title, format_args!("{what}{}", unknown(word, &BLOCKS)));
+            }
         }
         Ok(())
     }
@@ -156,17 +160,23 @@ impl Reader<'_, '_> {
     /// Includes a file, which shares definitions and defaults.
     fn include(&mut self, name: &str, place: &SourceLine, depth: usize) -> Result<(), ImportError> {
         let what = format!("include {}", quoted(name));
-        if name.contains(['*', '?', '[']) {
-            self.plan.report(place, what, "not read: import these files separately");
-        } else if depth == MAX_DEPTH || self.files == MAX_FILES {
+        if depth == MAX_DEPTH || self.files == MAX_FILES {
             self.plan.report(place, what, "not read: too many files");
-        } else {
-            self.files += 1;
-            match (self.include)(Path::new(name)) {
-                Ok(source) => return self.file(&source, depth + 1),
-                Err(error @ ImportError::TooLong(..)) => return Err(error),
-                Err(error) => self.plan.report(place, what, format_args!("not read: {error}")),
+            return Ok(());
+        }
+        match (self.include)(Path::new(name)) {
+            Ok(sources) => {
+                for source in sources {
+                    if self.files == MAX_FILES {
+                        self.plan.report(place, &what, "not read: too many files");
+                        break;
+                    }
+                    self.files += 1;
+                    self.file(&source, depth + 1)?;
+                }
             }
+            Err(error @ ImportError::TooLong(..)) => return Err(error),
+            Err(error) => self.plan.report(place, what, format_args!("not read: {error}")),
         }
         Ok(())
     }
@@ -200,6 +210,13 @@ fn connection(
         plan.report(place, title, "no connector");
         return Ok(());
     };
+    if let Some((key, _)) = entries.iter().find(|(key, node)| {
+        key.text() == Some("options") && node.entries().is_none() && node.text() != Some("")
+    }) {
+        // They may restrict who may use the port. ser2net rejects the file.
+        plan.report(&key.place, format_args!("{title}: options"), "left out: expected lines of NAME: VALUE");
+        return Ok(());
+    }
     let draft = match (Serial::of(connector), gensio::far_end(connector)) {
         (Ok(serial), _) => {
             let draft = plan.port(name, &serial.device, place)?;
@@ -248,6 +265,7 @@ fn connection(
         }
     }
     let mut original = Vec::new();
+    let mut hexdump = None;
     // Write-only access is not possible here.
     let mut unread = None;
     for (key, node) in options {
@@ -259,9 +277,18 @@ fn connection(
                 }
                 option(plan, &mut draft, name, text, &key.place);
             }
-            None => plan.report(&key.place, quoted(name), without(name)),
+            None => plan.report(&key.place, quoted(name), reason(name)),
         }
+        let is_on = node.text().is_some_and(|text| flag(text) != Value::Boolean(false));
+        hexdump = match name {
+            "trace-hexdump" | "trace-read-hexdump" | "trace-both-hexdump" => is_on.then(|| key.place.clone()),
+            _ => hexdump,
+        };
         original.push(name.to_owned());
+    }
+    let has_trace = original.iter().any(|name| name == "trace-read" || name == "trace-both");
+    if let Some(place) = hexdump.filter(|_| has_trace) {
+        plan.set(&mut draft, "log.type", "hex".into(), "trace-hexdump", &place);
     }
     defaults.options(plan, &mut draft, &original);
     if let Some(place) = unread {
@@ -299,7 +326,11 @@ pub fn option(plan: &mut Plan, draft: &mut Draft, name: &str, text: &str, place:
             plan.report(place, format_args!("{name}: {}", quoted(text)), why);
         }
         _ if !is_on || text.is_empty() => {}
-        _ => plan.report(place, format_args!("{}: {}", quoted(name), quoted(text)), without(name)),
+        // They say how the log is written, and it has timestamps.
+        name if name.starts_with("trace-")
+            && (name.ends_with("hexdump") || name.ends_with("timestamp"))
+            && name != "trace-write-hexdump" => {}
+        _ => plan.report(place, format_args!("{}: {}", quoted(name), quoted(text)), reason(name)),
     }
 }
 
@@ -327,6 +358,58 @@ fn allowed(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLine) {
     }
 }
 
+/// Top-level keys.
+const BLOCKS: [&str; 7] = ["admin", "connection", "default", "define", "include", "led", "rotator"];
+/// Keys of a connection, and its options.
+const KNOWN: [&str; 30] = [
+    "accepter",
+    "accepter-retry-time",
+    "allowed-users",
+    "authdir",
+    "banner",
+    "chardelay",
+    "closeon",
+    "closestr",
+    "connback",
+    "connector",
+    "connector-retry-time",
+    "enable",
+    "kickolduser",
+    "led-rx",
+    "led-tx",
+    "max-connections",
+    "mdns",
+    "no-acc-to-con",
+    "no-con-to-acc",
+    "openstr",
+    "options",
+    "pamauth",
+    "remaddr",
+    "sendon",
+    "signature",
+    "telnet-brk-on-sync",
+    "timeout",
+    "trace-both",
+    "trace-read",
+    "trace-write",
+];
+
+/// Why an unknown word is not imported, with the known one that it resembles.
+fn unknown(word: &str, known: &[&'static str]) -> String {
+    match nearest(word, known.iter().copied()).first() {
+        Some(near) => format!("unknown: did you mean {near}?"),
+        None => "not supported here".to_owned(),
+    }
+}
+
+/// Why an option is not imported.
+fn reason(name: &str) -> String {
+    match without(name) {
+        "not supported here" => unknown(name, &KNOWN),
+        why => why.to_owned(),
+    }
+}
+
 /// Why an option is not imported.
 pub fn without(name: &str) -> &'static str {
     match name {
@@ -349,6 +432,9 @@ pub fn without(name: &str) -> &'static str {
         "telnet-brk-on-sync" | "telnet_brk_on_sync" => "send a break with the SSH client's ~B, or ^Ecl0",
         "accepter-retry-time" | "connector-retry-time" => "listeners and devices are retried automatically",
         name if name.starts_with("mdns") => "mDNS is not supported",
+        "trace-write" | "trace-both" => {
+            "the log is /var/log/consoleserver/PORT/console.log; `log.input` records what is typed too"
+        }
         name if name.starts_with("trace") => "the log is /var/log/consoleserver/PORT/console.log",
         _ => "not supported here",
     }

@@ -10,11 +10,11 @@ fn source(text: &str) -> Source {
 
 fn conserver(text: &str) -> Result<Plan, ImportError> {
     // Whatever is included is the file itself.
-    conserver::plan(source(text), &mut |_| Ok(source(text)), "rack1")
+    conserver::plan(source(text), &mut |_| Ok(vec![source(text)]), "rack1")
 }
 
 fn ser2net(text: &str) -> Result<Plan, ImportError> {
-    ser2net::plan(source(text), &mut |_| Ok(source(text)))
+    ser2net::plan(source(text), &mut |_| Ok(vec![source(text)]))
 }
 
 /// What is not carried over.
@@ -181,6 +181,7 @@ fn the_format_is_inferred_from_the_first_line() {
         ("Console a { motd \"a:b\"; }\n", Some(Program::Conserver)),
         ("[GLOBAL]\n", Some(Program::Consoleserver)),
         ("# x\nSERVER keepalive=ON\n", Some(Program::Conman)),
+        ("YAML 1.1\n---\nconnection: &a\n", Some(Program::Ser2net)),
         ("console name=\"a\" dev=\"b:1\"\n", Some(Program::Conman)),
         ("hello\n", None),
         ("", None),
