@@ -4,6 +4,7 @@
 //! end is in its command line.
 
 mod backoff;
+mod bytes;
 #[doc(hidden)] // for the fuzz target
 pub mod codec;
 mod far;
@@ -27,7 +28,8 @@ use codec::Codec;
 use far::{Arrival, FarEnd};
 use pump::Ended;
 
-/// A connection that has lasted this long resets the back-off.
+/// A connection that has lasted this long resets the back-off. That of a program begins with its first output: it may take as long to
+/// fail.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// Consecutive rejected logins after which the connection is not retried: BMCs lock an account after a few
 /// (IPMI 2.0, 22.26: bad password threshold).
@@ -80,7 +82,17 @@ pub fn run(options: &Options) -> Result<(), DialError> {
         .map_err(|error| DialError::System("no runtime", error))?;
     let done = runtime.block_on(async {
         let packets = accept(listener).await.map_err(|error| DialError::System("accept", error))?;
-        Dial { options, packets, request: Request::default(), refused: 0, reason: None }.run().await
+        Dial {
+            options,
+            packets,
+            request: Request::default(),
+            refused: 0,
+            reason: None,
+            lasting_since: None,
+            has_failed: false,
+        }
+        .run()
+        .await
     });
     runtime.shutdown_background();
     match done {
@@ -115,6 +127,10 @@ struct Dial<'a> {
     refused: u32,
     /// The reason why there is no connection, which is also sent to a new process of the port.
     reason: Option<FromDialer>,
+    /// Since when the connection counts as one that lasts.
+    lasting_since: Option<Instant>,
+    /// The last program has ended with an error: what the next one prints first may be the same error again.
+    has_failed: bool,
 }
 
 impl Dial<'_> {
@@ -147,9 +163,9 @@ impl Dial<'_> {
                     continue;
                 }
                 Some(Ok(far)) => {
-                    let since = Instant::now();
+                    self.lasting_since = far.program.is_none().then(Instant::now);
                     let ended = self.serve(far).await?;
-                    if since.elapsed() >= STABLE_AFTER {
+                    if self.lasting_since.is_some_and(|since| since.elapsed() >= STABLE_AFTER) {
                         backoff = Backoff::new();
                         self.refused = 0;
                     }

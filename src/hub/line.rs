@@ -356,6 +356,7 @@ impl Line {
                         pause = Some(Pause::of_break(breaks::send_keepalive(sender)));
                     }
                 }
+                () = reached(device.trial.due()) => device.reconnected(),
                 () = reached(device.typed_due) => device.note_typed(),
                 () = reached(device.look_due) => device.judge(tty),
                 Some(input) = inbox.recv(), if phase.takes_input() => match input {

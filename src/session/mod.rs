@@ -147,7 +147,7 @@ impl Context {
             return None;
         }
         match line {
-            LineState::Starting | LineState::Open(_) => None,
+            LineState::Starting | LineState::Open(_) | LineState::OnTrial(..) => None,
             LineState::Away(since) => Some(format!("{name} unplugged {}: session closed", clock(*since))),
             LineState::Disconnected(since, why) => {
                 Some(format!("{name} disconnected {}: {why}: session closed", clock(*since)))
