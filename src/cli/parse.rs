@@ -8,6 +8,9 @@ use clap::{CommandFactory, FromArgMatches};
 use super::tree::{Arguments, Command, Line};
 use super::{help, words};
 
+/// Commands with an argument that may begin with a hyphen.
+const TAKES_TEXT: [&str; 5] = ["describe", "expect", "grep", "send", "set"];
+
 /// Why a line was not parsed into a command.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoCommand {
@@ -82,12 +85,21 @@ fn no_command(error: &clap::Error) -> NoCommand {
 /// clap's message of several lines as one sentence: the error, then a similar word or the usage.
 pub fn sentence(error: &clap::Error) -> String {
     let message = error.to_string();
+    let command = command_of(&message);
+    let takes_text = command.is_some_and(|command| TAKES_TEXT.contains(&command));
+    let is_option = error.kind() == ErrorKind::UnknownArgument && message.contains("argument '-");
     let mut parts: Vec<String> = Vec::new();
     for paragraph in message.split("\n\n") {
         let words = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
         let words = words.trim_start_matches("error: ").trim_start_matches("tip: ");
         match words.strip_prefix("Usage: ") {
             _ if words.is_empty() || words.starts_with("For more information") => {}
+            // "to pass '--x' as a value, use '-- --x'"
+            _ if is_option && !takes_text && words.starts_with("to pass ") => {}
+            Some(usage) if is_option => {
+                parts.push(format!("usage: {usage}"));
+                parts.extend(command.and_then(options_of));
+            }
             // The usage of the whole program does not help.
             Some(_) if error.kind() == ErrorKind::InvalidSubcommand => parts.push("see help".to_owned()),
             Some(usage) => parts.push(format!("usage: {usage}")),
@@ -95,6 +107,27 @@ pub fn sentence(error: &clap::Error) -> String {
         }
     }
     parts.join("; ")
+}
+
+/// The command whose usage clap's message has.
+fn command_of(message: &str) -> Option<&str> {
+    let (_, usage) = message.split_once("Usage: ")?;
+    usage.split_whitespace().find(|word| *word != "consolectl")
+}
+
+/// The options of a command, which clap's usage leaves out; `None` if it has none.
+fn options_of(command: &str) -> Option<String> {
+    let tree = help::tree();
+    let options = tree.find_subcommand(command)?.get_arguments().filter(|argument| {
+        !argument.is_hide_set() && !argument.is_positional() && argument.get_id().as_str() != "help"
+    });
+    let names: Vec<String> = options
+        .filter_map(|option| match option.get_long() {
+            Some(long) => Some(format!("--{long}")),
+            None => option.get_short().map(|short| format!("-{short}")),
+        })
+        .collect();
+    (!names.is_empty()).then(|| format!("options: {}", names.join(", ")))
 }
 
 #[cfg(test)]

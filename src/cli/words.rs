@@ -3,6 +3,7 @@
 
 use super::habits::{EXACT, HINTS, translated, unwrapped};
 use super::tree::names;
+use crate::port::PortName;
 use crate::port::nearest::{either, nearest};
 
 /// Aliases from conserver's `console`, Cisco IOS, Junos, systemctl and shells, which can be abbreviated.
@@ -109,6 +110,7 @@ pub fn translate(words: Vec<String>) -> Result<Vec<String>, String> {
 /// Resolves a command name, an alias or a unique abbreviation.
 pub fn command(word: &str) -> Result<&'static str, String> {
     // Network devices ignore case.
+    let typed = word;
     let lower = word.to_lowercase();
     let word = lower.as_str();
     let all = names();
@@ -150,9 +152,12 @@ pub fn command(word: &str) -> Result<&'static str, String> {
                     *near = *name;
                 }
             }
-            let shown = crate::session::plain(word);
+            let shown = crate::session::plain(typed);
             Err(match near.first() {
                 Some(near) => format!("unknown command {shown}: did you mean {near}? See help"),
+                None if typed.parse::<PortName>().is_ok() => {
+                    format!("unknown command {shown}: see help; if it is a port: connect {shown}")
+                }
                 None => format!("unknown command {shown}: see help"),
             })
         }
@@ -261,7 +266,8 @@ mod tests {
             ("conect core", "unknown command conect: did you mean connect? See help"),
             ("satus", "unknown command satus: did you mean status? See help"),
             ("delte core", "unknown command delte: did you mean remove? See help"),
-            ("frobnicate", "unknown command frobnicate: see help"),
+            ("ttyUSB1", "unknown command ttyUSB1: see help; if it is a port: connect ttyUSB1"),
+            ("/dev/ttyUSB1", "unknown command /dev/ttyUSB1: see help; if it is a port: connect /dev/ttyUSB1"),
             ("sta", "sta is ambiguous: status or start"),
             ("conf t", "unknown command conf: there is no configuration mode: all commands work here"),
         ] {

@@ -1,10 +1,10 @@
-//! The device of a line, as it is opened and while it is open: reads output into the ring, writes input, applies settings, checks its
-//! error counters, and reports its state to the log, the journal and the sessions.
+//! The device of a line, as it is opened and while it is open: accounts for output ([`super::intake`]) and input, applies settings, and
+//! reports its state to the log, the journal and the sessions.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,36 +12,20 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::breaks::Sender;
+use super::checks::Checks;
 use super::coalesce::Coalescing;
 use super::identity::{Identity, Still, Verdict};
+use super::input_log::InputLog;
+use super::intake::{Intake, ReadStatus};
 use super::line::{Change, LineConfig};
-use super::quality::{self, Quality};
-use super::sharing::{Seen, Sharing};
 use super::stream::{Contact, Stream};
 use super::trial::Trial;
 use super::writing::{Gap, Writing};
-use super::{Condition, Control, Hub, LineState, Noted, State};
+use super::{Condition, Control, Hub, LineState};
 use crate::event::Event;
 use crate::port::{LineSettings, PortName, Sequence};
-use crate::ring::READ_MAX;
-use crate::serial::{Counters, OpenError, ReadOutcome, RejectedSetting, Splice, Tty, WriteOutcome};
-use crate::system::failpoint;
+use crate::serial::{OpenError, RejectedSetting, Tty, WriteOutcome};
 use crate::system::systemd;
-
-/// Reads in a row before the sessions run.
-const BURST: usize = 8;
-
-/// A read of this many bytes counts as a flood, and more may be read before another task runs: no line
-/// delivers as many within a coalescing window (`WINDOW_BYTES`).
-const FLOOD: usize = 2048;
-
-/// Bytes that are read from a tty that is closed: what the kernel buffers, with a limit, since the device may go on sending.
-const DRAIN_LIMIT: usize = 64 * 1024;
-
-/// Input is logged a line at a time, or this long after its first character: a record for each key would be unreadable.
-const INPUT_NOTE_DELAY: Duration = Duration::from_secs(2);
-/// Bytes of such a record.
-const INPUT_NOTE_BYTES: usize = 1024;
 
 /// A device that has just appeared belongs to root until udev has changed its group.
 const UDEV_CHOWN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -59,18 +43,9 @@ pub(super) struct Device {
     pub(super) gone: bool,
     /// Since when it is plugged in but cannot be opened.
     pub(super) denied_since: Option<Instant>,
-    /// Input that was sent to the device and is not logged yet, and when it is due.
-    typed: Vec<u8>,
-    pub(super) typed_due: Option<Instant>,
-    quality: Quality,
-    refused: Vec<String>,
-    sharing: Sharing,
-    /// What another program does with the device, if one uses it.
-    meddled: Option<String>,
-    /// When the driver's counters may be read next.
-    look_at: Instant,
-    /// When they must be read, because output has come since.
-    pub(super) look_due: Option<Instant>,
+    pub(super) input_log: InputLog,
+    pub(super) checks: Checks,
+    pub(super) intake: Intake,
     coalescing: Coalescing,
     /// A lease has set the line to another rate, so its data rate proves nothing.
     leased: bool,
@@ -82,34 +57,19 @@ pub(super) struct Device {
     traffic_at: Instant,
 }
 
-/// Result of a read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ReadStatus {
-    Nothing,
-    /// All output that the kernel had.
-    All,
-    /// Not all output: there is more than one turn may read, or the hub must wait for a reader first.
-    NotAll,
-}
-
 impl Device {
     pub(super) fn new(name: PortName, hub: Arc<Hub>, wanted: LineConfig) -> Self {
         Self {
             identity: Identity::new(name.clone()),
             name,
-            hub,
             wanted,
             asking: None,
             gone: false,
             denied_since: None,
-            typed: Vec::new(),
-            typed_due: None,
-            quality: Quality::default(),
-            refused: Vec::new(),
-            sharing: Sharing::default(),
-            meddled: None,
-            look_at: Instant::now(),
-            look_due: None,
+            input_log: InputLog::new(hub.clone()),
+            checks: Checks::new(hub.clone()),
+            intake: Intake::new(hub.clone()),
+            hub,
             coalescing: Coalescing::default(),
             leased: false,
             trial: Trial::new(),
@@ -206,8 +166,7 @@ impl Device {
                 systemd::store("tty", tty.as_fd());
                 let remark = found.remark.take();
                 self.identity.opened(found);
-                self.quality = Quality::since(tty.counters());
-                (self.sharing, self.meddled) = (Sharing::default(), None);
+                self.checks.opened(&tty);
                 self.coalescing.restart();
                 self.denied_since = None;
                 if std::mem::take(&mut self.gone) {
@@ -215,8 +174,7 @@ impl Device {
                     self.hub.note(format!("{} plugged in", self.name));
                 }
                 if let Some(remark) = remark {
-                    tracing::warn!("{remark}");
-                    self.hub.note(remark);
+                    self.hub.report(remark);
                 }
                 tracing::info!(message_id = Event::Opened.id(), "{} opened, {settings}", self.name);
                 self.report(refused);
@@ -306,7 +264,7 @@ impl Device {
                     self.displaced(why);
                     return None;
                 }
-                self.quality = Quality::since(tty.counters());
+                self.checks.adopted(&tty);
                 // The configuration may have changed while no process was running. DTR and RTS stay as they are: a new process must not
                 // reset the device.
                 let tty = Stream::Tty(tty);
@@ -330,19 +288,9 @@ impl Device {
         self.coalescing.window(self.wanted.settings.baud, Instant::now())
     }
 
-    /// Waits for the slowest reader that is not stalled, then for the device. Cancel safe.
-    pub(super) async fn room_then_readable(&self, contact: &Contact<'_>) -> io::Result<()> {
-        loop {
-            let moved = self.hub.room.notified();
-            let Some(until) = self.hub.must_wait() else { break };
-            let _ = tokio::time::timeout_at(until, moved).await;
-        }
-        contact.readable().await
-    }
-
     /// Reads the output of the device, watched or not.
     pub(super) fn read(&mut self, tty: &Stream, contact: Option<&Contact<'_>>) -> Result<ReadStatus, ()> {
-        self.judge(tty);
+        self.check_line(tty);
         // Before the first byte, so that the notice and the mark in the log are.
         if self.trial.is_ended_by_output() && tty.unread() > 0 {
             self.reconnected();
@@ -350,129 +298,26 @@ impl Device {
             return Ok(ReadStatus::NotAll);
         }
         let mut count = 0;
-        let heard = self.read_all(tty, contact, &mut count);
+        let status = self.intake.read(tty, contact, &mut count);
         if count > 0 && self.wanted.keepalive.is_some() {
             self.traffic_at = Instant::now();
         }
         if count > 0 && !self.leased {
             self.coalescing.received(count, self.wanted.settings.baud, Instant::now());
         }
-        heard
-    }
-
-    fn read_all(
-        &self,
-        tty: &Stream,
-        contact: Option<&Contact<'_>>,
-        count: &mut usize,
-    ) -> Result<ReadStatus, ()> {
-        for _ in 0..BURST {
-            if self.hub.must_wait().is_some() {
-                break;
-            }
-            match self.hub.take_in(tty, contact) {
-                Ok(Taken { outcome: ReadOutcome::Bytes(more), all }) => {
-                    *count += more;
-                    if all {
-                        return Ok(ReadStatus::All);
-                    }
-                }
-                Ok(Taken { outcome: ReadOutcome::Empty, .. }) => {
-                    return Ok(if *count == 0 { ReadStatus::Nothing } else { ReadStatus::All });
-                }
-                Ok(Taken { outcome: ReadOutcome::HungUp, .. }) => return Err(()),
-                Err(error) => {
-                    tracing::error!("cannot read {}: {error}", self.wanted.path.display());
-                    return Err(());
-                }
+        match status {
+            Ok(ReadStatus::HungUp) => Err(()),
+            Ok(status) => Ok(status),
+            Err(error) => {
+                tracing::error!("cannot read {}: {error}", self.wanted.path.display());
+                Err(())
             }
         }
-        Ok(ReadStatus::NotAll)
     }
 
-    /// Reads what the kernel holds and would discard with the tty. No reader is waited for: it is told how many bytes it missed, whereas
-    /// unread output would be lost without a trace.
-    pub(super) fn read_last_words(&self, tty: &Stream) {
-        let mut left = DRAIN_LIMIT;
-        while left > 0
-            && let Ok(Taken { outcome: ReadOutcome::Bytes(count), .. }) = self.hub.take_in(tty, None)
-        {
-            left = left.saturating_sub(count);
-        }
-    }
-
-    /// Reports line errors that the driver has counted.
-    pub(super) fn judge(&mut self, stream: &Stream) {
-        let Some(tty) = stream.tty() else {
-            self.look_due = None;
-            return;
-        };
-        let now = Instant::now();
-        if now < self.look_at {
-            // Even if the device sends nothing more, errors of its last output are found.
-            self.look_due = Some(self.look_at);
-            return;
-        }
-        self.look_at = now + quality::CHECK_INTERVAL;
-        self.look_due = None;
-        let counters = tty.counters();
-        self.check_sharing(tty, now, counters);
-        let Some(counters) = counters else { return };
-        for said in self.quality.update(now.into_std(), counters) {
-            tracing::warn!("{said}");
-            self.hub.note(said);
-        }
-    }
-
-    /// Reports if another program also reads the device, or has taken it: a login prompt, a terminal program of root.
-    fn check_sharing(&mut self, tty: &Tty, now: Instant, counters: Option<Counters>) {
-        if !self.sharing.is_due(now.into_std()) {
-            return;
-        }
-        let path = self.wanted.path.display();
-        // A driver without counters has received 0 bytes, of which none are missing.
-        let Counters { rx, overrun, buffer_overrun, .. } = counters.unwrap_or_default();
-        let lost = overrun.wrapping_add(buffer_overrun);
-        let here = self.hub.traffic().0 + tty.unread() as u64;
-        let taken = self.sharing.update(now.into_std(), Seen { received: rx, lost, here });
-        // With XON/XOFF the driver consumes some bytes itself.
-        let taken = taken.filter(|_| !self.wanted.settings.xonxoff).map(|bytes| {
-            format!(
-                "another program also reads {path} and has taken {bytes} bytes: run `fuser -v {path}` as root to find it"
-            )
-        });
-        let meddled =
-            Tty::denied(&self.wanted.path).map(|why| format!("{why} (the port still has it open)")).or(taken);
-        if let Some(meddled) = meddled.as_ref().filter(|_| self.meddled.is_none()) {
-            self.report_message(meddled.clone());
-        }
-        if meddled != self.meddled {
-            self.meddled = meddled;
-            self.publish_rejected_settings();
-        }
-    }
-
-    fn publish_rejected_settings(&self) {
-        self.hub.refused.send_replace(self.refused.iter().chain(&self.meddled).cloned().collect());
-    }
-
-    /// Collects input that was sent, for the log.
-    fn was_sent(&mut self, bytes: &[u8]) {
-        if !self.wanted.log_input || bytes.is_empty() {
-            return;
-        }
-        self.typed.extend_from_slice(bytes);
-        self.typed_due.get_or_insert_with(|| Instant::now() + INPUT_NOTE_DELAY);
-        if self.typed.len() >= INPUT_NOTE_BYTES || bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
-            self.note_typed();
-        }
-    }
-
-    pub(super) fn note_typed(&mut self) {
-        self.typed_due = None;
-        if !self.typed.is_empty() {
-            self.hub.note_that(Noted::Input(std::mem::take(&mut self.typed)));
-        }
+    /// Reports line errors and other programs at the device.
+    pub(super) fn check_line(&mut self, tty: &Stream) {
+        self.checks.run(tty, &self.wanted.path, self.wanted.settings.xonxoff);
     }
 
     /// Accounts for what was written; `gap` begins if a pause follows. Returns how many bytes that were.
@@ -488,8 +333,8 @@ impl Device {
         match written {
             Ok(WriteOutcome::Wrote(count)) => {
                 self.hub.state().ring.count_sent(count);
-                if !current.is_secret() {
-                    self.was_sent(&bytes[..count]);
+                if self.wanted.log_input && !current.is_secret() {
+                    self.input_log.sent(&bytes[..count]);
                 }
                 self.traffic_at = Instant::now();
                 if count == bytes.len() {
@@ -526,8 +371,7 @@ impl Device {
             Err(error) => {
                 let failed = format!("cannot set {settings}: {error}");
                 tracing::error!("{failed}");
-                self.refused = vec![failed.clone()];
-                self.publish_rejected_settings();
+                self.checks.set_refused(vec![failed.clone()]);
                 self.answer(vec![failed]);
             }
         }
@@ -563,12 +407,6 @@ impl Device {
         }
     }
 
-    /// Reports to the journal and to the log.
-    pub(super) fn report_message(&self, what: String) {
-        tracing::warn!("{what}");
-        self.hub.note(what);
-    }
-
     /// What sends a sequence to the line; the input before it is logged first.
     pub(super) fn sender<'tty>(
         &mut self,
@@ -576,7 +414,7 @@ impl Device {
         sequence: Sequence,
         length: Duration,
     ) -> Sender<'tty> {
-        self.note_typed();
+        self.input_log.flush();
         Sender { tty, hub: self.hub.clone(), sequence, length, log_input: self.wanted.log_input }
     }
 
@@ -628,8 +466,7 @@ impl Device {
         for refused in &refused {
             tracing::warn!("{refused}");
         }
-        self.refused.clone_from(&refused);
-        self.publish_rejected_settings();
+        self.checks.set_refused(refused.clone());
         self.answer(refused);
     }
 
@@ -656,101 +493,6 @@ impl Device {
         if news && let LineState::Failed(why) = &state {
             tracing::error!(message_id = Event::NotOpened.id(), "{why}");
             self.hub.set_line(state);
-        }
-    }
-}
-
-/// Result of one read.
-struct Taken {
-    outcome: ReadOutcome,
-    /// Whether that was all output, as far as this is known without another read.
-    all: bool,
-}
-
-impl Hub {
-    /// Reads from the device into the ring once.
-    fn take_in(&self, tty: &Stream, contact: Option<&Contact<'_>>) -> io::Result<Taken> {
-        let state = self.state();
-        let Some(contact) = contact else {
-            // One read returns all that waits; what comes after it is for the next window.
-            let outcome = tty.try_splice(state.ring.intake(), READ_MAX)?;
-            return self.publish(state, outcome, 0);
-        };
-        let unread = tty.unread();
-        let outcome = contact.try_splice(state.ring.intake(), unread.clamp(1, READ_MAX))?;
-        let taken = self.publish(state, outcome, unread)?;
-        if let Taken { outcome: ReadOutcome::Bytes(count), all: true } = taken
-            && count == unread
-            // A stream socket may have been closed in between, which only the next read reports.
-            && tty.tty().is_some()
-        {
-            contact.emptied();
-        }
-        Ok(taken)
-    }
-
-    /// Publishes what was spliced into the pipe. Fewer than `unread` bytes are not all that waited.
-    fn publish(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        outcome: ReadOutcome,
-        unread: usize,
-    ) -> io::Result<Taken> {
-        let ReadOutcome::Bytes(count) = outcome else { return Ok(Taken { outcome, all: true }) };
-        failpoint::point("spliced");
-        state.ring.take_in(count)?;
-        failpoint::point("published");
-        drop(state);
-        self.heard.send_replace(());
-        Ok(Taken { outcome, all: count >= unread && count < FLOOD })
-    }
-
-    /// Until when the hub must wait for a reader before the next read.
-    fn must_wait(&self) -> Option<Instant> {
-        let mut state = self.state();
-        let next_head = state.ring.head() + READ_MAX as u64;
-        let next_tail = next_head.saturating_sub(state.ring.window() as u64);
-        state.cursors.wait_before_tail(next_tail, Instant::now())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use nix::pty::openpty;
-    use nix::unistd::{ttyname, write};
-
-    use super::*;
-    use crate::ownership::Claims;
-    use crate::port::ModemLevels;
-    use crate::ring::Ring;
-
-    #[tokio::test]
-    async fn a_read_that_ends_where_the_ring_wraps_is_one() {
-        let pty = openpty(None, None).unwrap();
-        let settings = LineSettings::default();
-        let path = ttyname(&pty.slave).unwrap();
-        let tty = Stream::Tty(Tty::open(&path, &settings, false).unwrap().0);
-        let (hub, _inbox) = Hub::new(Ring::create(2 * READ_MAX).unwrap());
-        let wanted = LineConfig {
-            path,
-            claims: Claims::default(),
-            settings,
-            low_latency: false,
-            modem: ModemLevels::default(),
-            log_input: false,
-            break_sequence: Sequence::default(),
-            keepalive: None,
-            source: None,
-        };
-        let mut device = Device::new("demo".parse().unwrap(), hub.clone(), wanted);
-        // The third read reaches the end of the ring with 1192 bytes.
-        for (count, all) in [(3500, 3500), (3500, 7000), (3000, 10_000)] {
-            write(&pty.master, &vec![b'x'; count]).unwrap();
-            while tty.unread() < count {
-                tokio::task::yield_now().await;
-            }
-            assert_eq!(device.read(&tty, None), Ok(ReadStatus::All));
-            assert_eq!((tty.unread(), hub.traffic().0), (0, all));
         }
     }
 }

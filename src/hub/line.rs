@@ -11,8 +11,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::breaks::{self, BreakDeadline, BreakRequest, Pause};
-use super::device::{Device, ReadStatus};
+use super::device::Device;
 use super::identity::Still;
+use super::intake::ReadStatus;
 use super::lease::{self, Lease};
 use super::source::{SourceConfig, SourceLink, StoredLine};
 use super::stream::{Output, Stream};
@@ -131,7 +132,7 @@ impl Line {
             };
             let lost = self.serve(&tty, &mut writing).await;
             self.link.forget_lease();
-            self.device.note_typed();
+            self.device.input_log.flush();
             if let Lost::Ended = lost {
                 self.discard_input(writing.take());
                 return self.leave(tty).await;
@@ -142,7 +143,7 @@ impl Line {
             match &lost {
                 // Its output now belongs to another port.
                 Lost::Displaced(_) => {}
-                _ => self.device.read_last_words(&tty),
+                _ => self.device.intake.read_last_words(&tty),
             }
             self.device.closed(matches!(lost, Lost::Displaced(_)));
             // Closed first, here and in the FD store: while a descriptor of it is open, the kernel gives an adapter that is plugged in
@@ -176,7 +177,7 @@ impl Line {
         }
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, tty.drain()).await;
         tty.discard_output();
-        self.device.read_last_words(&tty);
+        self.device.intake.read_last_words(&tty);
     }
 
     /// Opens the device or connects to the source as soon as that is possible; `None` if the line ends before that.
@@ -357,8 +358,8 @@ impl Line {
                     }
                 }
                 () = reached(device.trial.due()) => device.reconnected(),
-                () = reached(device.typed_due) => device.note_typed(),
-                () = reached(device.look_due) => device.judge(tty),
+                () = reached(device.input_log.due()) => device.input_log.flush(),
+                () = reached(device.checks.due()) => device.check_line(tty),
                 Some(input) = inbox.recv(), if phase.takes_input() => match input {
                     Input::Bytes(bytes) | Input::Paced { bytes, .. }
                         if break_deadline.has_given_up() =>
@@ -401,11 +402,11 @@ impl Line {
                     match (over, reopens) {
                         (Ok(0), true) => return Lost::Reopened,
                         (Ok(held_back), true) => {
-                            device.report_message(format!("{held_back} bytes held back by flow control were discarded"));
+                            device.hub.report(format!("{held_back} bytes held back by flow control were discarded"));
                             return Lost::Moved;
                         }
                         (Err(error), true) => {
-                            device.report_message(format!("the last output may be lost: it cannot be drained ({error})"));
+                            device.hub.report(format!("the last output may be lost: it cannot be drained ({error})"));
                             return Lost::Moved;
                         }
                         (Ok(held_back), false) => report_discarded(held_back),
@@ -488,7 +489,7 @@ async fn read(
             wakeups.wake().map_err(|_| Lost::Moved)?;
             return Ok(status);
         };
-        device.look_due = None;
+        device.checks.wait_for_read();
         wakeups.coalesce(window);
         if !was_coalesced {
             return Ok(status);

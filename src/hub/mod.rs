@@ -4,12 +4,15 @@
 
 mod backpressure;
 mod breaks;
+mod checks;
 mod coalesce;
 mod control;
 mod counts;
 mod cursor;
 mod device;
 mod identity;
+mod input_log;
+mod intake;
 mod lease;
 pub mod line;
 mod notes;
@@ -377,6 +380,12 @@ impl Hub {
     /// Adds a note to the log after the output that was received so far.
     pub fn note(&self, text: String) {
         self.note_that(Noted::Message(text));
+    }
+
+    /// Adds a note to the log, and says the same in the journal.
+    pub(crate) fn report(&self, text: String) {
+        tracing::warn!("{text}");
+        self.note(text);
     }
 
     pub(crate) fn note_that(&self, what: Noted) {

@@ -258,7 +258,7 @@ impl SourceLink {
             None => self.request(&device.wanted),
             Some(Ok(DialerEvent::Other(FromDialer::Modem(modem)))) => connection.set_modem(modem),
             Some(Ok(DialerEvent::Other(FromDialer::Line { report, line }))) => self.confirmed(report, line),
-            Some(Ok(DialerEvent::Other(FromDialer::Remark(remark)))) => device.report_message(remark),
+            Some(Ok(DialerEvent::Other(FromDialer::Remark(remark)))) => device.hub.report(remark),
             Some(Ok(DialerEvent::Disconnected { why, .. })) => device.disconnected_because(why),
             Some(Ok(DialerEvent::Connected(_) | DialerEvent::Other(_))) => {}
             Some(Err(error)) => {

@@ -46,7 +46,7 @@ impl<'tty> Wakeups<'tty> {
     /// Waits until the device may have sent something, or the window is over. Cancel safe.
     pub(super) async fn readable(&self, device: &Device) -> io::Result<()> {
         match &self.contact {
-            Some(contact) => device.room_then_readable(contact).await,
+            Some(contact) => device.intake.room_then_readable(contact).await,
             None => {
                 self.alarm.rings().await;
                 Ok(())

@@ -96,7 +96,9 @@ fn closed(observed: &Observation, subject: &Subject<'_>) -> Option<Finding> {
         && state("consoleserver.target".to_owned()) == Some("active")
         && state(name.local_socket()) == Some("active");
     let service = name.service();
-    (is_meant && state(service.clone()) == Some("inactive")).then(|| {
+    // A masked unit is reported as such.
+    let is_stopped = state(service.clone()) == Some("inactive") && !observed.units.is_masked(&service);
+    (is_meant && is_stopped).then(|| {
         let problem = format!(
             "{} is present, but the port is not open and nothing is logged",
             subject.device.display()

@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use jiff::Timestamp;
+use nix::libc;
 
 use super::finding::{Finding, Subject};
 use crate::cli::bounded::{NoAnswer, Space};
 
+/// The owner of logs.
+const PORT_USER: &str = "_console-port";
 /// Minimum free space of a disk: in percent, and in bytes, the size at which a log is rotated.
 const FREE_PERCENT: u64 = 5;
 const FREE_BYTES: u64 = 16 * 1024 * 1024;
@@ -44,6 +47,36 @@ pub(super) fn disk(
             ),
         )
     })
+}
+
+/// The fix of a log that the port cannot open or write, by the error in its STATUS= ([`crate::capture::CaptureError`], `man errno`).
+pub(super) fn fix_of_failure(failure: &str) -> String {
+    let (path, mode) = match failure.split_once("the log ") {
+        Some((_, rest)) => {
+            let (rest, mode) = rest.strip_prefix("directory ").map_or((rest, 640), |rest| (rest, 750));
+            let end =
+                [": ", " is ", " does not ", " cannot "].iter().filter_map(|after| rest.find(after)).min();
+            (&rest[..end.unwrap_or(rest.len())], mode)
+        }
+        None => ("", 0),
+    };
+    let path = shlex::try_quote(path).unwrap_or_default();
+    let has = |number: i32| failure.contains(&format!("(os error {number})"));
+    let says_it = ["symbolic link", "not a regular file", "not a directory", "console-logs.service"];
+    let fix = if says_it.iter().any(|text| failure.contains(text)) {
+        String::new()
+    } else if has(libc::EACCES) {
+        format!("chown {PORT_USER}:adm {path}; chmod {mode} {path}\n")
+    } else if has(libc::EPERM) {
+        format!("lsattr -d {path} shows whether it may be changed; then: chattr -ia {path}\n")
+    } else if has(libc::ENOSPC) || has(libc::EDQUOT) {
+        format!(
+            "df -h {path}; df -i {path}; /usr/lib/consoleserver/logrotate.conf sets how long logs are kept\n"
+        )
+    } else {
+        format!("findmnt -T {path} shows the disk or server; see dmesg\n")
+    };
+    format!("{fix}until then, output is kept in memory, which is limited")
 }
 
 /// Checks the last lines of a text log.
@@ -117,6 +150,29 @@ mod tests {
         assert_eq!(found(boot), "");
         assert_eq!(found(""), "");
         assert_eq!(found("no record"), "");
+    }
+
+    #[test]
+    fn the_fix_of_a_log_that_cannot_be_written_is_that_of_the_error() {
+        for (failure, fix) in [
+            (
+                "cannot open the log /l/console.log: Permission denied (os error 13)",
+                "chown _console-port:adm /l/console.log; chmod 640 /l/console.log\n",
+            ),
+            ("cannot open the log /l/a b: Operation not permitted (os error 1)", "chattr -ia '/l/a b'\n"),
+            ("cannot write the log /l/c: No space left on device (os error 28)", "df -h /l/c; df -i /l/c;"),
+            ("the log directory /l/c does not exist", "findmnt -T /l/c shows"),
+            (
+                "the log directory /l/c cannot be opened: Permission denied (os error 13)",
+                "chown _console-port:adm /l/c; chmod 750 /l/c\n",
+            ),
+            ("console-logs.service has not provided the log directory: see systemctl", "until then"),
+            ("the log /l/c is on a read-only file system", "findmnt -T /l/c shows"),
+            ("cannot write the log /l/c: Input/output error (os error 5)", "see dmesg\n"),
+            ("the log /l/c is a symbolic link: put a regular file there, or remove the link", "until then"),
+        ] {
+            assert!(fix_of_failure(failure).contains(fix), "{failure}: {}", fix_of_failure(failure));
+        }
     }
 
     #[test]

@@ -69,6 +69,10 @@ impl Units {
             let properties = units.0.entry(unit.clone()).or_default();
             properties.entry("ActiveState".to_owned()).or_insert_with(|| state.to_owned());
         }
+        for unit in masked() {
+            let properties = units.0.entry(unit).or_default();
+            properties.insert("UnitFileState".to_owned(), "masked".to_owned());
+        }
         units
     }
 
@@ -104,8 +108,21 @@ impl Units {
         self.0.values().filter_map(|properties| properties.get("StatusText")).map(String::as_str)
     }
 
+    /// Whether nothing can start it (`systemctl mask`).
+    pub(super) fn is_masked(&self, unit: &str) -> bool {
+        self.property(unit, "UnitFileState") == Some("masked")
+    }
+
     /// `active`, `failed`, `inactive`…
     pub(super) fn state(&self, unit: &str) -> Option<&str> {
         self.property(unit, "ActiveState")
     }
+}
+
+/// The masked units, also those that are not loaded; none if systemd does not answer.
+fn masked() -> Vec<String> {
+    let mut list = Command::new("systemctl");
+    list.args(["list-unit-files", "--state=masked,masked-runtime", "--no-legend", "--no-pager", "console*"]);
+    let Ok(listed) = bounded::ask(&mut list, TIMEOUT) else { return Vec::new() };
+    listed.stdout.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }

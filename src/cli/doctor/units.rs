@@ -1,6 +1,7 @@
 //! Checks the units of the ports and of the other services.
 
 use super::finding::{Finding, Subject, unit_journal};
+use super::log;
 use super::observation::Observation;
 use super::processes::TABLES;
 use super::systemd::{LOGROTATE_TIMER, METRICS_SOCKET, Units};
@@ -14,6 +15,16 @@ const NEEDED: [(&str, &str); 4] = [
     ("console-logs.socket", "ports that start write no log"),
 ];
 
+/// Other units, and the effect if one is masked.
+const STARTED: [(&str, &str); 6] = [
+    ("console-admin.service", "nothing can be changed or reloaded"),
+    ("console-hostkeys.service", "no host key is made"),
+    ("console-logrotate.service", "logs are not rotated"),
+    ("console-logs.service", "ports that start write no log"),
+    ("console-open.service", "adapters that are plugged in during the boot are not opened"),
+    ("console-rollback.service", "a commit that nobody confirms stays after a boot"),
+];
+
 pub(super) fn is_active(state: &str) -> bool {
     ["active", "reloading"].contains(&state)
 }
@@ -24,10 +35,18 @@ pub(super) fn everywhere(observed: &Observation) -> Vec<Finding> {
     match units.state("consoleserver.target") {
         Some(state) if !is_active(state) => {
             let problem = format!("consoleserver.target is {state}: no port listens or is started");
-            findings.push(Finding::everywhere(problem, "systemctl enable --now consoleserver.target"));
+            let fix = match units.is_masked("consoleserver.target") {
+                true => "systemctl unmask consoleserver.target; systemctl enable --now consoleserver.target",
+                false => "systemctl enable --now consoleserver.target",
+            };
+            findings.push(Finding::everywhere(problem, fix));
         }
         _ => findings.extend(needed(units)),
     }
+    let masked = STARTED.into_iter().filter(|(unit, _)| units.is_masked(unit));
+    findings.extend(masked.map(|(unit, effect)| {
+        Finding::everywhere(format!("{unit} is masked: {effect}"), format!("systemctl unmask {unit}"))
+    }));
     findings.extend(units.0.keys().filter_map(|unit| failed(units, unit)));
     findings
 }
@@ -36,8 +55,11 @@ pub(super) fn everywhere(observed: &Observation) -> Vec<Finding> {
 fn needed(units: &Units) -> Vec<Finding> {
     let stopped = |unit| units.state(unit).is_some_and(|state| ["inactive", "failed"].contains(&state));
     let finding = |(unit, effect): (&str, &str)| {
-        let state = units.state(unit).unwrap_or_default();
-        let fix = format!("systemctl reset-failed {unit}; systemctl start {unit}");
+        let (state, first) = match units.is_masked(unit) {
+            true => ("masked", "unmask"),
+            false => (units.state(unit).unwrap_or_default(), "reset-failed"),
+        };
+        let fix = format!("systemctl {first} {unit}; systemctl start {unit}");
         Finding::everywhere(format!("{unit} is {state}: {effect}"), fix)
     };
     NEEDED.into_iter().filter(|(unit, _)| stopped(unit)).map(finding).collect()
@@ -64,6 +86,10 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Findin
     let unit = subject.unit.service();
     let of = |key| observed.units.property(&unit, key).unwrap_or_default();
     let mut findings = Vec::new();
+    if observed.units.is_masked(&unit) {
+        let fix = format!("systemctl unmask {unit}; systemctl start {unit}");
+        findings.push(subject.finding(format!("{unit} is masked: the port cannot be started"), fix));
+    }
     // A failing port is restarted repeatedly: between two attempts it is `activating`, and during an attempt Result is `success`, so that
     // only NRestarts shows it.
     let restarts: u32 = of("NRestarts").parse().unwrap_or(0);
@@ -90,19 +116,29 @@ fn problems(status: &str) -> Vec<(String, String)> {
     let mut parts = status.split("; ");
     let line = parts.next().unwrap_or_default();
     let is_source = line.starts_with("disconnected since ");
-    let fix = |part| if is_source { SOURCE_FIX } else { fix_of(part) };
-    let beside = parts.map(|part| (plain(part), fix(part).to_owned()));
+    let fix = |part| match part {
+        _ if is_source => SOURCE_FIX.to_owned(),
+        part if is_of_the_log(part) => log::fix_of_failure(part),
+        part => fix_of(part).to_owned(),
+    };
+    let beside = parts.map(|part| (plain(part), fix(part)));
     beside.chain(problem_of_state(line)).collect()
 }
 
 /// The fix of a source that is not connected.
 const SOURCE_FIX: &str = "consolectl show PORT source; journalctl -u console-source@PORT";
 
-/// The fix of a problem of an open port.
+/// Whether the port cannot write its log.
+fn is_of_the_log(part: &str) -> bool {
+    let begins = ["the log ", "the disk of the log ", "console-logs.service "]
+        .iter()
+        .any(|with| part.starts_with(with));
+    begins || part.starts_with("cannot ") && part.contains(" the log ")
+}
+
+/// The fix of another problem of an open port.
 fn fix_of(part: &str) -> &'static str {
-    if part.contains(" is not being written") || part.starts_with("cannot ") || part.starts_with("the log ") {
-        "output is kept in memory, which is limited: see df and dmesg"
-    } else if part.starts_with("another program ") {
+    if part.starts_with("another program ") {
         "exit that program: each of the two receives only part of the output"
     } else if part.ends_with(" (it is still open here)") || part.ends_with(" (the port still has it open)") {
         "until then, this port and that program each receive only part of the output"
@@ -145,6 +181,10 @@ fn listener(observed: &Observation, subject: &Subject<'_>) -> Option<Finding> {
             return Some(subject.finding(problem, format!("consolectl reload {name}")));
         }
         (Some(who), false) => format!("does not listen on {tcp}: {who} uses that TCP port"),
+        (None, false) if observed.units.is_masked(&unit) => {
+            let fix = format!("systemctl unmask {unit}; systemctl start {unit}");
+            return Some(subject.finding(format!("does not listen on {tcp}: {unit} is masked"), fix));
+        }
         (None, false) => format!("does not listen on {tcp}: {unit} is {state}"),
     };
     let fix = format!(
@@ -174,16 +214,19 @@ mod tests {
         Units(of.iter().map(|(unit, state, result)| (unit.to_string(), properties(state, result))).collect())
     }
 
-    fn found(of: &[(&str, &str, &str)]) -> Vec<String> {
-        let observed = Observation {
-            units: units(of),
+    fn observed(units: Units) -> Observation {
+        Observation {
+            units,
             processes: Vec::new(),
             running: Default::default(),
             ttys: Default::default(),
             claims: Default::default(),
             listeners: Default::default(),
-        };
-        everywhere(&observed).into_iter().map(|finding| finding.problem).collect()
+        }
+    }
+
+    fn found(of: &[(&str, &str, &str)]) -> Vec<String> {
+        everywhere(&observed(units(of))).into_iter().map(|finding| finding.problem).collect()
     }
 
     #[test]
@@ -215,6 +258,30 @@ mod tests {
             found(&[("consoleserver.target", "inactive", ""), (LOGROTATE_TIMER, "inactive", "success")]),
             ["consoleserver.target is inactive: no port listens or is started"]
         );
+    }
+
+    #[test]
+    fn a_masked_unit_is_reported_with_the_command_that_unmasks_it() {
+        let mut observed = observed(units(&[("consoleserver.target", "active", "")]));
+        for unit in ["console-admin.service", "console-cli.socket", LOGROTATE_TIMER] {
+            let properties = observed.units.0.entry(unit.to_owned()).or_default();
+            properties.insert("UnitFileState".to_owned(), "masked".to_owned());
+            properties.insert("ActiveState".to_owned(), "inactive".to_owned());
+        }
+        let found: Vec<_> =
+            everywhere(&observed).into_iter().map(|finding| (finding.problem, finding.fix)).collect();
+        let expected = [
+            (
+                "console-logrotate.timer is masked: logs are not rotated",
+                "systemctl unmask console-logrotate.timer; systemctl start console-logrotate.timer",
+            ),
+            (
+                "console-admin.service is masked: nothing can be changed or reloaded",
+                "systemctl unmask console-admin.service",
+            ),
+        ];
+        // The SSH port of the admin CLI may be masked to close it.
+        assert_eq!(found, expected.map(|(problem, fix)| (problem.to_owned(), fix.to_owned())));
     }
 
     #[test]
