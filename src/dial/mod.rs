@@ -8,6 +8,7 @@ mod bytes;
 #[doc(hidden)] // for the fuzz target
 pub mod codec;
 mod far;
+mod hold;
 mod program;
 mod pump;
 
@@ -26,6 +27,7 @@ use crate::system::reactor::Watched;
 use backoff::Backoff;
 use codec::Codec;
 use far::{Arrival, FarEnd};
+use hold::Failures;
 use pump::Ended;
 
 /// A connection that has lasted this long resets the back-off. That of a program begins with its first output: it may take as long to
@@ -89,7 +91,7 @@ pub fn run(options: &Options) -> Result<(), DialError> {
             refused: 0,
             reason: None,
             lasting_since: None,
-            has_failed: false,
+            failures: Failures::default(),
         }
         .run()
         .await
@@ -129,8 +131,7 @@ struct Dial<'a> {
     reason: Option<FromDialer>,
     /// Since when the connection counts as one that lasts.
     lasting_since: Option<Instant>,
-    /// The last program has ended with an error: what the next one prints first may be the same error again.
-    has_failed: bool,
+    failures: Failures,
 }
 
 impl Dial<'_> {
@@ -165,7 +166,7 @@ impl Dial<'_> {
                 Some(Ok(far)) => {
                     self.lasting_since = far.program.is_none().then(Instant::now);
                     let ended = self.serve(far).await?;
-                    if self.lasting_since.is_some_and(|since| since.elapsed() >= STABLE_AFTER) {
+                    if self.has_lasted() {
                         backoff = Backoff::new();
                         self.refused = 0;
                     }
@@ -196,6 +197,10 @@ impl Dial<'_> {
             }
             self.pause(&mut backoff, &mut arrival).await?;
         }
+    }
+
+    fn has_lasted(&self) -> bool {
+        self.lasting_since.is_some_and(|since| since.elapsed() >= STABLE_AFTER)
     }
 
     fn sentence(&self, why: String, gives_up: bool) -> String {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::codec::Codec;
 use super::far::FarEnd;
+use super::hold::Hold;
 use super::program::ProgramEnd;
 use super::{Dial, DialError};
 use crate::source::{FromDialer, FromPort, PacketError};
@@ -22,9 +23,6 @@ const READ_CHUNK: usize = 4 * 1024;
 /// Limit of bytes of replies and breaks that wait because the far end does not read. A far end that sends
 /// options and does not read the replies is disconnected.
 const MAX_PENDING: usize = 256 * 1024;
-
-/// Time for which the first output of a program is held back if the one before has ended with an error: ipmitool and ssh print one and exit.
-const HOLD_TIME: Duration = Duration::from_secs(1);
 
 /// Interval between two reports of modem lines.
 const NEWS_INTERVAL: Duration = Duration::from_millis(100);
@@ -76,11 +74,6 @@ impl Buffer {
     }
 }
 
-/// Output of a program is held back, until then once there is any.
-struct Hold {
-    until: Option<Instant>,
-}
-
 pub(super) async fn run(
     dial: &mut Dial<'_>,
     far: FarEnd,
@@ -96,8 +89,7 @@ pub(super) async fn run(
     let mut far_error: Option<io::Result<()>> = None;
     let mut events = Vec::new();
     let mut news = News::default();
-    // The output of an attempt that fails again is not part of the console: its last line is the reason that is reported.
-    let mut hold = (program.is_some() && dial.has_failed).then_some(Hold { until: None });
+    let mut hold = program.is_some().then(|| Hold::new(&dial.failures));
     let mut end = None;
     codec.begin(&mut to_far.bytes);
     loop {
@@ -105,33 +97,32 @@ pub(super) async fn run(
             let why = "the far end sends telnet options but does not read the replies".to_owned();
             return Ok(Ended::Far { why, refused: false, stream: Some((port_in, port_out)) });
         }
-        let is_over = far_error.is_some() && (to_port.is_empty() || hold.is_some());
+        let holds = hold.as_ref().is_some_and(Hold::holds);
+        let is_over = far_error.is_some() && (to_port.is_empty() || holds);
         if let Some(program) = program.take_if(|_| is_over) {
             let ProgramEnd { why, refused, failed } = program.ended().await;
-            dial.has_failed = failed;
-            if failed && hold.is_some() {
+            if let Some(hold) = &mut hold
+                && hold.end(failed, &mut dial.failures, Instant::now())
+            {
                 to_port = Buffer::default();
             }
-            hold = None;
             end = Some((why, refused));
         }
         if let Some(ended) = far_error.as_ref().filter(|_| to_port.is_empty()) {
             let (why, refused) = end.unwrap_or_else(|| (reason(ended), false));
             return Ok(Ended::Far { why, refused, stream: Some((port_in, port_out)) });
         }
-        if to_port.left().len() >= READ_CHUNK {
-            hold = None;
-        }
-        let holds_until = hold.as_ref().and_then(|hold| hold.until);
+        let holds = hold.as_ref().is_some_and(Hold::holds);
+        let holds_until = hold.as_ref().and_then(Hold::until);
         tokio::select! {
-            read = far_in.read(&mut from_far), if (to_port.is_empty() || hold.is_some()) && far_error.is_none() => match read {
+            read = far_in.read(&mut from_far), if (to_port.is_empty() || holds) && far_error.is_none() => match read {
                 Ok(0) => far_error = Some(Ok(())),
                 Ok(count) => {
                     if let Some(program) = &mut program {
                         program.heard(&from_far[..count]);
-                        dial.lasting_since.get_or_insert_with(Instant::now);
                         if let Some(hold) = &mut hold {
-                            hold.until.get_or_insert_with(|| Instant::now() + HOLD_TIME);
+                            hold.heard(&from_far[..count], &dial.failures, Instant::now());
+                            dial.lasting_since = hold.passed();
                         }
                     }
                     codec.received(&from_far[..count], &mut to_port.bytes, &mut to_far.bytes, &mut events);
@@ -141,7 +132,7 @@ pub(super) async fn run(
                 }
                 Err(error) => far_error = Some(Err(error)),
             },
-            written = port_out.write(to_port.left()), if !to_port.is_empty() && hold.is_none() => match written {
+            written = port_out.write(to_port.left()), if !to_port.is_empty() && !holds => match written {
                 Ok(count) => to_port.advance(count),
                 Err(_) => return Ok(Ended::Port),
             },
@@ -154,7 +145,10 @@ pub(super) async fn run(
                 // Its earlier output must still be read.
                 Err(_) => to_far = Buffer::default(),
             },
-            () = reached(holds_until) => hold = None,
+            () = reached(holds_until) => if let Some(hold) = &mut hold {
+                hold.release(Instant::now());
+                dial.lasting_since = hold.passed();
+            },
             () = reached(codec.negotiated_by()) => {
                 codec.not_negotiated(&mut events);
                 for event in events.drain(..) {

@@ -80,8 +80,8 @@ fn a_program_whose_far_end_is_off_is_one_disconnect_and_its_errors_are_not_outpu
     let (up, count) = (place.path().join("up"), place.path().join("count"));
     fs::write(&up, "").unwrap();
     let script = format!(
-        "echo x >>{1}; if [ -e {0} ]; then echo ready; while [ -e {0} ]; do sleep 0.05; done; exit 1; fi; \
-         echo 'Error: Unable to establish IPMI v2 / RMCP+ session' >&2; exit 1",
+        "echo x >>{1}; if [ -e {0} ]; then echo Loading; echo ready; while [ -e {0} ]; do sleep 0.05; done; exit 1; fi; \
+         echo Loading; sleep 1.5; echo 'Error: Unable to establish IPMI v2 / RMCP+ session' >&2; exit 1",
         up.display(),
         count.display()
     );
@@ -100,6 +100,7 @@ fn a_program_whose_far_end_is_off_is_one_disconnect_and_its_errors_are_not_outpu
     assert_eq!(announced(&rig, &client), [(1, 0); 3]);
     let said = "Unable to establish";
     assert!(!rig.log_text().contains(said), "{}", rig.log_text());
+    assert_eq!(rig.log_text().matches("Loading").count(), 1, "{}", rig.log_text());
     assert!(!String::from_utf8_lossy(&client.shown()).contains(said));
     fs::write(&up, "").unwrap();
     client.sees("reconnected");
