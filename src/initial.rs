@@ -64,9 +64,10 @@ pub async fn run(hub: Arc<Hub>, mut settings: watch::Receiver<config::Port>) {
         };
         match failures >= MAX_FAILURES {
             _ if initial.steps().is_empty() => {}
-            true => {
-                report(&hub, format!("the initial steps were not tried again after {MAX_FAILURES} failures"))
-            }
+            // Each connection has this failure, and the log has it once.
+            true => hub.set_initial_failure(Some(format!(
+                "the initial steps were not tried again after {MAX_FAILURES} failures"
+            ))),
             false => {
                 // Of its own, so that the change is still new for the loop.
                 let mut reopened = opened.clone();
@@ -80,6 +81,8 @@ pub async fn run(hub: Arc<Hub>, mut settings: watch::Receiver<config::Port>) {
                         failures = 0;
                         hub.note("initial steps done".to_owned());
                     }
+                    // The far end is switched off behind a proxy that accepts every connection.
+                    Err(_) if hub.traffic().0 == from && !hub.line().borrow().takes_input() => {}
                     Err(why) => {
                         failures += 1;
                         let last = match failures >= MAX_FAILURES {
@@ -131,7 +134,7 @@ async fn talk(hub: &Arc<Hub>, initial: &Initial, pacing: Pacing, from: u64) -> R
 
 async fn closed(line: &mut watch::Receiver<LineState>) {
     // The sender lives in the hub.
-    let _ = line.wait_for(|state| !matches!(state, LineState::Open(_) | LineState::Starting)).await;
+    let _ = line.wait_for(|state| !state.takes_input() && *state != LineState::Starting).await;
 }
 
 async fn one(hub: &Arc<Hub>, step: &InitialStep, pacing: Pacing, output: &mut Seen) -> Result<(), Failure> {

@@ -160,3 +160,23 @@ fn a_port_without_free_descriptors_keeps_running() {
     rig.say(b"still here\r\n");
     rig.wait_for_log("still here");
 }
+
+/// A port holds the configuration of the whole machine only while it reads it: what it keeps of it must not keep the heap in use.
+#[test]
+fn a_port_does_not_grow_with_the_number_of_other_ports() {
+    let memory = |others: usize| {
+        let others: String = (0..others).map(|number| format!("[ports.other{number}]\n")).collect();
+        let config = format!("[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\n{others}");
+        let mut rig = Rig::with_config(&config);
+        rig.start_plugged();
+        let started = Instant::now();
+        until("the freed memory to be returned", || {
+            (started.elapsed() > Duration::from_secs(4)).then_some(())
+        });
+        rig.private_memory()
+    };
+    let (alone, beside) = (memory(0), memory(300));
+    println!("{alone} kB alone, {beside} kB beside 300 other ports");
+    // Each of them as one page would be 1200 kB.
+    assert!(beside < alone + 400, "{beside} kB beside 300 other ports, {alone} kB alone");
+}

@@ -107,6 +107,23 @@ fn carries_everything(rig: &Rig, port: &mut Pyserial) {
     assert_eq!(port.does(&format!("port.read({}) == {}", all.len(), python_bytes(&all))), "True");
 }
 
+/// RFC 854, "Synch": the second byte of IAC DM is urgent data. telnet(1) sends it for `send synch`, and with `autosynch` for ^C.
+#[test]
+fn a_synch_of_a_client_takes_no_byte_with_it() {
+    let (mut rig, rfc2217, _) = plain("");
+    let mut client = TcpStream::connect(rfc2217).unwrap();
+    client.write_all(b"before\xff").unwrap();
+    nix::sys::socket::send(
+        std::os::fd::AsRawFd::as_raw_fd(&client),
+        b"\xf2",
+        nix::sys::socket::MsgFlags::MSG_OOB,
+    )
+    .unwrap();
+    client.write_all(b"after").unwrap();
+    rig.expect_at_device(b"beforeafter");
+    assert!(rig.stop().success());
+}
+
 #[test]
 fn pyserial_sets_the_line_and_the_line_is_given_back() {
     let (rig, rfc2217, _) = plain("remote_settings = true");

@@ -8,10 +8,14 @@ use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+#[path = "source/back.rs"]
+mod back;
 #[path = "support/client.rs"]
 mod client;
 #[path = "support/dialer.rs"]
 mod dialer;
+#[path = "source/peers.rs"]
+mod peers;
 #[path = "source/programs.rs"]
 mod programs;
 #[path = "support/rig.rs"]

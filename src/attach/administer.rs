@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Reply;
-use crate::hub::{BREAK_MS_RANGE, BreakEvent, LineState};
+use crate::hub::{BREAK_MS_RANGE, BreakEvent};
 use crate::port::BreakName;
 use crate::session::{Console, plain};
 
@@ -53,7 +53,7 @@ pub(super) async fn send_break(
         ));
     }
     let line = console.hub.line().borrow().clone();
-    if !matches!(line, LineState::Open(_)) {
+    if !line.takes_input() {
         return Reply::Rejected(format!("cannot send a break to {name}: {line}"));
     }
     let input = console.hub.input();

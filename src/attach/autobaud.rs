@@ -60,7 +60,11 @@ pub(super) async fn autobaud(
 ) -> Result<(), MessageError> {
     let line = console.hub.line().borrow().clone();
     let name = &console.name();
-    let LineState::Open(settings) = line else {
+    if let Some(source) = console.settings().source.as_ref().filter(|source| !source.has_line()) {
+        let why = format!("autobaud of {name} is not possible: {source} has no line rate");
+        return send_async(&mut stream, &Reply::Rejected(why)).await;
+    }
+    let (LineState::Open(settings) | LineState::OnTrial(_, _, settings)) = line else {
         return send_async(
             &mut stream,
             &Reply::Rejected(format!("autobaud of {name} is not possible: {line}")),
@@ -169,7 +173,7 @@ async fn set_leased(
 /// Waits until the tty is closed.
 async fn closed(line: &mut watch::Receiver<LineState>) {
     // Fails only when the port shuts down.
-    let _ = line.wait_for(|line| !matches!(line, LineState::Open(_))).await;
+    let _ = line.wait_for(|line| !line.takes_input()).await;
 }
 
 /// Reads until `enough` bytes, or until the time is over.

@@ -9,6 +9,9 @@ use crate::port::{LineSettings, Source};
 use crate::source::{FromDialer, RemoteLine, RemoteModem, Request};
 use crate::telnet::{Command, Event, Role, Telnet, control, modem_state};
 
+/// For a server to reply to the request for the COM port option. pyserial waits 3 s.
+const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A protocol to the far end.
 #[derive(Debug)]
 pub enum Codec {
@@ -25,6 +28,8 @@ pub struct Remote {
     /// Whether the COM port option is requested.
     com_port: bool,
     request: Request,
+    /// When the server must have replied to that request.
+    negotiated_by: Option<Instant>,
     /// The last settings that were requested and for which no difference was reported.
     asked: Option<LineSettings>,
     /// When a break in progress must end.
@@ -64,6 +69,7 @@ impl Codec {
             telnet: Telnet::new(Role::Client, com_port),
             com_port,
             request: request.clone(),
+            negotiated_by: None,
             asked: None,
             break_until: None,
             suspended: false,
@@ -77,6 +83,30 @@ impl Codec {
     pub fn begin(&mut self, out: &mut Vec<u8>) {
         if let Self::Telnet(remote) = self {
             remote.telnet.start(out);
+            remote.negotiated_by = remote.com_port.then(|| Instant::now() + NEGOTIATION_TIMEOUT);
+        }
+    }
+
+    /// When [`Self::not_negotiated`] is due.
+    pub fn negotiated_by(&self) -> Option<Instant> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Telnet(remote) => remote.negotiated_by,
+        }
+    }
+
+    /// The server has not replied to the request for the COM port option: it does not speak telnet, or not this option.
+    pub fn not_negotiated(&mut self, events: &mut Vec<FromDialer>) {
+        if let Self::Telnet(remote) = self {
+            remote.negotiated_by = None;
+            let seconds = NEGOTIATION_TIMEOUT.as_secs();
+            remote.has_no_line(
+                format!(
+                    "the far end has not replied to the COM port option (RFC 2217) within {seconds} s: its line settings \
+                     cannot be changed"
+                ),
+                events,
+            );
         }
     }
 
@@ -180,7 +210,7 @@ impl Remote {
             match event {
                 Event::Data(data) => console.extend_from_slice(&data),
                 Event::ComPort(true) => {
-                    self.refused = false;
+                    (self.refused, self.negotiated_by) = (false, None);
                     // Whatever follows in the same read: what is sent does not depend on where a read ends.
                     self.send_line(answer);
                     // Changes are notified; the initial state is requested (as by pyserial).
@@ -189,12 +219,9 @@ impl Remote {
                     self.send_levels(answer);
                 }
                 Event::ComPort(false) if self.com_port => {
-                    self.refused = true;
+                    self.negotiated_by = None;
                     let remark = "the far end rejects the COM port option (RFC 2217): its line settings cannot be changed";
-                    events.push(FromDialer::Remark(remark.to_owned()));
-                    // A report that is asked for has waited for the negotiation.
-                    let number = self.request.report;
-                    events.extend(number.map(|report| FromDialer::Line { report, line: None }));
+                    self.has_no_line(remark.to_owned(), events);
                 }
                 Event::Command(Command::Suspend) => self.suspended = true,
                 Event::Command(Command::Resume) => self.suspended = false,
@@ -222,6 +249,14 @@ impl Remote {
                 Event::Break | Event::ComPort(false) => {}
             }
         }
+    }
+
+    fn has_no_line(&mut self, remark: String, events: &mut Vec<FromDialer>) {
+        self.refused = true;
+        events.push(FromDialer::Remark(remark));
+        // A report that is asked for has waited for the negotiation.
+        let number = self.request.report;
+        events.extend(number.map(|report| FromDialer::Line { report, line: None }));
     }
 
     /// Sets the remote line, if there is one. Before it is negotiated, [`Event::ComPort`] is waited for.

@@ -4,9 +4,11 @@
 //! end is in its command line.
 
 mod backoff;
+mod bytes;
 #[doc(hidden)] // for the fuzz target
 pub mod codec;
 mod far;
+mod hold;
 mod program;
 mod pump;
 
@@ -25,9 +27,11 @@ use crate::system::reactor::Watched;
 use backoff::Backoff;
 use codec::Codec;
 use far::{Arrival, FarEnd};
+use hold::Failures;
 use pump::Ended;
 
-/// A connection that has lasted this long resets the back-off.
+/// A connection that has lasted this long resets the back-off. That of a program begins with its first output: it may take as long to
+/// fail.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// Consecutive rejected logins after which the connection is not retried: BMCs lock an account after a few
 /// (IPMI 2.0, 22.26: bad password threshold).
@@ -80,7 +84,17 @@ pub fn run(options: &Options) -> Result<(), DialError> {
         .map_err(|error| DialError::System("no runtime", error))?;
     let done = runtime.block_on(async {
         let packets = accept(listener).await.map_err(|error| DialError::System("accept", error))?;
-        Dial { options, packets, request: Request::default(), refused: 0, reason: None }.run().await
+        Dial {
+            options,
+            packets,
+            request: Request::default(),
+            refused: 0,
+            reason: None,
+            lasting_since: None,
+            failures: Failures::default(),
+        }
+        .run()
+        .await
     });
     runtime.shutdown_background();
     match done {
@@ -115,6 +129,9 @@ struct Dial<'a> {
     refused: u32,
     /// The reason why there is no connection, which is also sent to a new process of the port.
     reason: Option<FromDialer>,
+    /// Since when the connection counts as one that lasts.
+    lasting_since: Option<Instant>,
+    failures: Failures,
 }
 
 impl Dial<'_> {
@@ -147,9 +164,9 @@ impl Dial<'_> {
                     continue;
                 }
                 Some(Ok(far)) => {
-                    let since = Instant::now();
+                    self.lasting_since = far.program.is_none().then(Instant::now);
                     let ended = self.serve(far).await?;
-                    if since.elapsed() >= STABLE_AFTER {
+                    if self.has_lasted() {
                         backoff = Backoff::new();
                         self.refused = 0;
                     }
@@ -180,6 +197,10 @@ impl Dial<'_> {
             }
             self.pause(&mut backoff, &mut arrival).await?;
         }
+    }
+
+    fn has_lasted(&self) -> bool {
+        self.lasting_since.is_some_and(|since| since.elapsed() >= STABLE_AFTER)
     }
 
     fn sentence(&self, why: String, gives_up: bool) -> String {

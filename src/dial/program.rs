@@ -4,25 +4,22 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::pin::Pin;
 use std::process::Stdio;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use rustix::process::ioctl_tiocsctty;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::Options;
+use super::bytes::ByteStream;
 use super::far::FarEnd;
 use crate::printable::visible;
-use crate::system::reactor::Watched;
 
 /// For a program to exit after its terminal was closed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -89,7 +86,7 @@ pub(super) fn start(options: &Options) -> Result<FarEnd, String> {
     unsafe { command.pre_exec(own_session) };
     let child = command.spawn().map_err(failed)?;
     drop(slave);
-    let master = Terminal::new(master).map_err(failed)?;
+    let master = ByteStream::new(File::from(master)).map_err(failed)?;
     Ok(FarEnd { bytes: Box::new(master), program: Some(Program { name, child, tail: VecDeque::new() }) })
 }
 
@@ -107,6 +104,16 @@ fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((master.into(), slave))
 }
 
+/// How a program has ended.
+pub(super) struct ProgramEnd {
+    /// A sentence.
+    pub(super) why: String,
+    /// Whether the far end has rejected its login.
+    pub(super) refused: bool,
+    /// Whether its exit status reports an error.
+    pub(super) failed: bool,
+}
+
 impl Program {
     /// Records its output.
     pub(super) fn heard(&mut self, bytes: &[u8]) {
@@ -116,14 +123,13 @@ impl Program {
         self.tail.drain(..excess);
     }
 
-    /// It has closed its terminal. Returns the reason, as a sentence, and whether the far end has rejected
-    /// its login.
-    pub(super) async fn ended(mut self) -> (String, bool) {
+    /// It has closed its terminal.
+    pub(super) async fn ended(mut self) -> ProgramEnd {
         let name = self.name.rsplit('/').next().unwrap_or(&self.name).to_owned();
         let status = match timeout(EXIT_TIMEOUT, self.child.wait()).await {
             Ok(Ok(status)) => status,
-            Ok(Err(error)) => return (format!("{name}: {error}"), false),
-            Err(_) => return (format!("{name} has closed its terminal"), false),
+            Ok(Err(error)) => return ProgramEnd::unknown(format!("{name}: {error}")),
+            Err(_) => return ProgramEnd::unknown(format!("{name} has closed its terminal")),
         };
         let tail: Vec<u8> = self.tail.into();
         let text = String::from_utf8_lossy(&tail).into_owned();
@@ -143,59 +149,20 @@ impl Program {
             (Some(code), _) => format!("exit status {code} of"),
             (None, _) => "a signal ended".to_owned(),
         };
-        (format!("{verb} {name}{}", said.unwrap_or_default()), refused)
+        let why = format!("{verb} {name}{}", said.unwrap_or_default());
+        ProgramEnd { why, refused, failed: !status.success() }
+    }
+}
+
+impl ProgramEnd {
+    fn unknown(why: String) -> Self {
+        Self { why, refused: false, failed: false }
     }
 }
 
 fn is_refusal(text: &str) -> bool {
     let text = text.to_lowercase();
     REFUSALS.iter().any(|refusal| text.contains(refusal))
-}
-
-/// The master side of a program's terminal, for tokio.
-struct Terminal(Watched<File>);
-
-impl Terminal {
-    fn new(master: OwnedFd) -> io::Result<Self> {
-        Ok(Self(Watched::new(File::from(master), Interest::READABLE | Interest::WRITABLE)?))
-    }
-}
-
-impl AsyncRead for Terminal {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            let mut ready = ready!(self.0.poll_read_ready(cx))?;
-            let space = into.initialize_unfilled();
-            match ready.try_io(|file| file.get_ref().read(space)) {
-                // EIO: the program has closed its end (tty_io.c).
-                Ok(Err(error)) if error.raw_os_error() == Some(nix::libc::EIO) => return Poll::Ready(Ok(())),
-                Ok(read) => {
-                    into.advance(read?);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(_would_block) => {}
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Terminal {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let mut ready = ready!(self.0.poll_write_ready(cx))?;
-            if let Ok(written) = ready.try_io(|file| file.get_ref().write(bytes)) {
-                return Poll::Ready(written);
-            }
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 
 use super::codec::Codec;
 use super::far::FarEnd;
+use super::hold::Hold;
+use super::program::ProgramEnd;
 use super::{Dial, DialError};
 use crate::source::{FromDialer, FromPort, PacketError};
 use crate::system::clock::reached;
@@ -87,25 +89,41 @@ pub(super) async fn run(
     let mut far_error: Option<io::Result<()>> = None;
     let mut events = Vec::new();
     let mut news = News::default();
+    let mut hold = program.is_some().then(|| Hold::new(&dial.failures));
+    let mut end = None;
     codec.begin(&mut to_far.bytes);
     loop {
         if to_far.left().len() > MAX_PENDING {
             let why = "the far end sends telnet options but does not read the replies".to_owned();
             return Ok(Ended::Far { why, refused: false, stream: Some((port_in, port_out)) });
         }
+        let holds = hold.as_ref().is_some_and(Hold::holds);
+        let is_over = far_error.is_some() && (to_port.is_empty() || holds);
+        if let Some(program) = program.take_if(|_| is_over) {
+            let ProgramEnd { why, refused, failed } = program.ended().await;
+            if let Some(hold) = &mut hold
+                && hold.end(failed, &mut dial.failures, Instant::now())
+            {
+                to_port = Buffer::default();
+            }
+            end = Some((why, refused));
+        }
         if let Some(ended) = far_error.as_ref().filter(|_| to_port.is_empty()) {
-            let (why, refused) = match program.take() {
-                Some(program) => program.ended().await,
-                None => (reason(ended), false),
-            };
+            let (why, refused) = end.unwrap_or_else(|| (reason(ended), false));
             return Ok(Ended::Far { why, refused, stream: Some((port_in, port_out)) });
         }
+        let holds = hold.as_ref().is_some_and(Hold::holds);
+        let holds_until = hold.as_ref().and_then(Hold::until);
         tokio::select! {
-            read = far_in.read(&mut from_far), if to_port.is_empty() && far_error.is_none() => match read {
+            read = far_in.read(&mut from_far), if (to_port.is_empty() || holds) && far_error.is_none() => match read {
                 Ok(0) => far_error = Some(Ok(())),
                 Ok(count) => {
                     if let Some(program) = &mut program {
                         program.heard(&from_far[..count]);
+                        if let Some(hold) = &mut hold {
+                            hold.heard(&from_far[..count], &dial.failures, Instant::now());
+                            dial.lasting_since = hold.passed();
+                        }
                     }
                     codec.received(&from_far[..count], &mut to_port.bytes, &mut to_far.bytes, &mut events);
                     for event in events.drain(..) {
@@ -114,7 +132,7 @@ pub(super) async fn run(
                 }
                 Err(error) => far_error = Some(Err(error)),
             },
-            written = port_out.write(to_port.left()), if !to_port.is_empty() => match written {
+            written = port_out.write(to_port.left()), if !to_port.is_empty() && !holds => match written {
                 Ok(count) => to_port.advance(count),
                 Err(_) => return Ok(Ended::Port),
             },
@@ -127,6 +145,16 @@ pub(super) async fn run(
                 // Its earlier output must still be read.
                 Err(_) => to_far = Buffer::default(),
             },
+            () = reached(holds_until) => if let Some(hold) = &mut hold {
+                hold.release(Instant::now());
+                dial.lasting_since = hold.passed();
+            },
+            () = reached(codec.negotiated_by()) => {
+                codec.not_negotiated(&mut events);
+                for event in events.drain(..) {
+                    news.add(event);
+                }
+            }
             () = reached(codec.break_until()) => codec.end_break(&mut to_far.bytes),
             () = reached(news.due) => news.send(dial)?,
             message = dial.message() => match message? {

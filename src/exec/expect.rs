@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{EXIT_DONE, EXIT_FAILED, ExecError, ExecResult, Pattern, Task};
+use crate::config::Right;
 use crate::hub::{Cursor, LineState, Pulled};
-use crate::session::Outlet;
+use crate::session::{AttachedUser, Outlet};
 
 /// Bytes read at once.
 const READ_CHUNK: usize = 16 * 1024;
@@ -48,6 +49,9 @@ pub(super) async fn expect<O: Outlet>(
     if let LineState::Failed(why) | LineState::NotOurs(why) = &*task.console.hub.line().borrow() {
         return task.failed(why);
     }
+    // A source that is connected on demand is connected while a session is attached: one without write access, which waits.
+    let reader = AttachedUser { right: Right::Watch, ..task.user.clone() };
+    let _session = task.console.settings().on_demand.then(|| task.console.attach(reader));
     let cursor = task.console.hub.cursor_from_now();
     wait_for(task, cursor, pattern, timeout, outlet).await
 }

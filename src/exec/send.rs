@@ -7,13 +7,15 @@ use tokio::time::timeout;
 
 use super::expect::wait_for;
 use super::{EXIT_DONE, ExecError, ExecResult, Pattern, SendOptions, Task};
-use crate::hub::{BREAK_MS_RANGE, Input, LineState};
+use crate::hub::{BREAK_MS_RANGE, Input};
 use crate::port::{BreakName, Pacing};
 use crate::session::{Outlet, SessionGuard, plain};
 
 /// Bytes passed to the hub at once: few, because they cannot be taken back.
 const WRITE_CHUNK: usize = 512;
 const BREAK_TIMEOUT: Duration = Duration::from_secs(15);
+/// For a source that is connected on demand. The dialer reports a host that does not reply after 10 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
 
 pub(super) async fn send<O: Outlet>(
     task: &Task,
@@ -23,7 +25,7 @@ pub(super) async fn send<O: Outlet>(
     wait: Duration,
     outlet: &mut O,
 ) -> ExecResult {
-    let _session = attach_as_writer(task, force)?;
+    let _session = attach_as_writer(task, force).await?;
     let settings = task.console.settings();
     let bytes = if typing.raw { bytes } else { settings.omap.apply(bytes) };
     let pacing = Pacing {
@@ -82,7 +84,7 @@ pub(super) async fn send_break(
         Ok(request) => request,
         Err(why) => return task.failed(why),
     };
-    let session = attach_as_writer(task, force)?;
+    let session = attach_as_writer(task, force).await?;
     match timeout(BREAK_TIMEOUT, task.console.hub.send_break(what, task.user.user.clone())).await {
         Ok(Some(Ok(()))) => {}
         Ok(Some(Err(why))) => return task.failed(why),
@@ -94,13 +96,24 @@ pub(super) async fn send_break(
     Ok(EXIT_DONE)
 }
 
-/// Attaches a session with write access.
-fn attach_as_writer(task: &Task, force: bool) -> ExecResult<SessionGuard> {
+/// Attaches a session with write access. A source that is connected on demand is connected by that.
+async fn attach_as_writer(task: &Task, force: bool) -> ExecResult<SessionGuard> {
     let state = task.console.hub.line().borrow().clone();
-    if !matches!(state, LineState::Open(_)) {
+    let is_on_demand = task.console.settings().on_demand;
+    if !state.takes_input() && !is_on_demand {
         return task.failed(state);
     }
     let (session, _) = task.console.attach(task.user.clone());
+    if is_on_demand {
+        let mut line = task.console.hub.line();
+        let settled = line.wait_for(|now| now.takes_input() || *now != state);
+        // A port that is shutting down ends its sessions.
+        let _ = timeout(CONNECT_TIMEOUT, settled).await;
+        let state = line.borrow().clone();
+        if !state.takes_input() {
+            return task.failed(state);
+        }
+    }
     let mut roster = task.console.roster();
     let taken = if force { roster.take_over(session.id) } else { roster.request_write(session.id) };
     drop(roster);

@@ -57,6 +57,11 @@ mod tests {
             (LineState::Failed("denied".into()), 1),
             (open(), 2),
             (LineState::Disconnected(Timestamp::now(), "refused".into()), 3),
+            // A far end that accepts and closes is not flapping.
+            (LineState::OnTrial(Timestamp::now(), "refused".into(), LineSettings::default()), 3),
+            (LineState::Disconnected(Timestamp::now(), "refused".into()), 3),
+            (LineState::OnTrial(Timestamp::now(), "refused".into(), LineSettings::default()), 3),
+            (open(), 4),
         ] {
             hub.set_line(state);
             assert_eq!(hub.plug_events(), events);

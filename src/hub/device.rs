@@ -19,6 +19,7 @@ use super::input_log::InputLog;
 use super::intake::{Intake, ReadStatus};
 use super::line::{Change, LineConfig};
 use super::stream::{Contact, Stream};
+use super::trial::Trial;
 use super::writing::{Gap, Writing};
 use super::{Condition, Control, Hub, LineState};
 use crate::event::Event;
@@ -48,6 +49,8 @@ pub(super) struct Device {
     coalescing: Coalescing,
     /// A lease has set the line to another rate, so its data rate proves nothing.
     leased: bool,
+    /// Whether a connection to a source is reported.
+    pub(super) trial: Trial,
     /// Why the connection to a source is about to end.
     pub(super) end_reason: Option<String>,
     /// When a byte has come or gone, or a keepalive was sent.
@@ -69,6 +72,7 @@ impl Device {
             hub,
             coalescing: Coalescing::default(),
             leased: false,
+            trial: Trial::new(),
             end_reason: None,
             traffic_at: Instant::now(),
         }
@@ -287,6 +291,12 @@ impl Device {
     /// Reads the output of the device, watched or not.
     pub(super) fn read(&mut self, tty: &Stream, contact: Option<&Contact<'_>>) -> Result<ReadStatus, ()> {
         self.check_line(tty);
+        // Before the first byte, so that the notice and the mark in the log are.
+        if self.trial.is_ended_by_output() && tty.unread() > 0 {
+            self.reconnected();
+            // The sessions run first.
+            return Ok(ReadStatus::NotAll);
+        }
         let mut count = 0;
         let status = self.intake.read(tty, contact, &mut count);
         if count > 0 && self.wanted.keepalive.is_some() {
@@ -434,7 +444,20 @@ impl Device {
     pub(super) fn opened(&mut self) {
         self.leased = false;
         self.hub.state().cursors.set_baud(self.wanted.settings.baud);
-        self.hub.set_line(LineState::Open(self.wanted.settings));
+        let settings = self.wanted.settings;
+        let before = self.hub.line.borrow().clone();
+        self.hub.set_line(match before {
+            LineState::Disconnected(since, why) | LineState::OnTrial(since, why, _)
+                if self.trial.due().is_some() =>
+            {
+                LineState::OnTrial(since, why, settings)
+            }
+            // After a rejected login, or a dialer that could not be started.
+            LineState::Failed(why) if self.trial.due().is_some() => {
+                LineState::OnTrial(Timestamp::now(), why, settings)
+            }
+            _ => LineState::Open(settings),
+        });
     }
 
     /// Reports what the driver refused to the journal, STATUS and the requester.

@@ -357,6 +357,7 @@ impl Line {
                         pause = Some(Pause::of_break(breaks::send_keepalive(sender)));
                     }
                 }
+                () = reached(device.trial.due()) => device.reconnected(),
                 () = reached(device.input_log.due()) => device.input_log.flush(),
                 () = reached(device.checks.due()) => device.check_line(tty),
                 Some(input) = inbox.recv(), if phase.takes_input() => match input {

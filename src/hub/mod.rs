@@ -20,6 +20,7 @@ mod quality;
 mod sharing;
 mod source;
 mod stream;
+mod trial;
 mod wake;
 mod writing;
 
@@ -112,10 +113,20 @@ pub enum LineState {
     Away(Timestamp),
     /// A source whose far end is not connected: since when, and why.
     Disconnected(Timestamp, String),
+    /// A source that was disconnected since this time for this reason, and is connected again: bytes go both ways, but its far end
+    /// may close at once, as before ([`trial`]).
+    OnTrial(Timestamp, String, LineSettings),
     /// Plugged in, but cannot be opened, and why.
     Failed(String),
     /// Plugged in, but belongs to another port, and why.
     NotOurs(String),
+}
+
+impl LineState {
+    /// Whether input reaches the device.
+    pub fn takes_input(&self) -> bool {
+        matches!(self, Self::Open(_) | Self::OnTrial(..))
+    }
 }
 
 impl fmt::Display for LineState {
@@ -124,7 +135,9 @@ impl fmt::Display for LineState {
             Self::Starting => f.write_str("starting"),
             Self::Open(_) => f.write_str("open"),
             Self::Away(since) => write!(f, "unplugged since {}", clock(*since)),
-            Self::Disconnected(since, why) => write!(f, "disconnected since {}; {why}", clock(*since)),
+            Self::Disconnected(since, why) | Self::OnTrial(since, why, _) => {
+                write!(f, "disconnected since {}; {why}", clock(*since))
+            }
             Self::Failed(why) => f.write_str(why),
             Self::NotOurs(why) => write!(f, "idle: {why}"),
         }

@@ -94,6 +94,8 @@ pub(super) struct SourceLink {
     retry_after: Duration,
     /// With `on_demand`: when the connection is closed.
     linger_until: Option<Instant>,
+    /// Whether a connection was requested last.
+    connects: bool,
     /// Connect without waiting for the back-off.
     at_once: bool,
     /// The settings of a lease.
@@ -123,6 +125,7 @@ impl SourceLink {
             retry: None,
             retry_after: RETRY_BACKOFF.0,
             linger_until: None,
+            connects: true,
             at_once: false,
             leased: None,
             last_report: 0,
@@ -209,8 +212,9 @@ impl SourceLink {
         let lingers = self.linger_until.is_some_and(|until| Instant::now() < until);
         let settings = self.leased.unwrap_or(wanted.settings);
         let line = config.source.has_line().then(|| RemoteLine::from(&settings));
+        self.connects = !config.on_demand || users > 0 || lingers;
         let request = Request {
-            connect: !config.on_demand || users > 0 || lingers,
+            connect: self.connects,
             at_once: std::mem::take(&mut self.at_once),
             line,
             dtr: wanted.modem.dtr.wanted(),
@@ -432,20 +436,31 @@ impl Line {
     pub(super) fn disconnected(&mut self) {
         let reported = self.device.end_reason.take();
         let reported = reported.or_else(|| self.link.dialer.as_ref().and_then(Dialer::reason));
-        self.device.disconnected(reported);
+        self.device.disconnected(reported, !self.link.connects);
     }
 }
 
 impl Device {
     fn connected(&mut self, source: &Source) {
-        let again = std::mem::take(&mut self.gone);
-        if again {
-            tracing::info!(message_id = Event::Plugged.id(), "{} reconnected", self.name);
-            self.hub.note(format!("{} reconnected", self.name));
+        let (received, _) = self.hub.traffic();
+        self.trial.begin(self.gone, received, source, Instant::now());
+        if !self.gone {
+            tracing::info!(message_id = Event::Opened.id(), "{} connected to {source}", self.name);
         }
-        tracing::info!(message_id = Event::Opened.id(), "{} connected to {source}", self.name);
         self.answer(Vec::new());
         self.just_opened();
+    }
+
+    /// A connection that was made again counts.
+    pub(super) fn reconnected(&mut self) {
+        self.trial.succeed();
+        self.gone = false;
+        tracing::info!(message_id = Event::Plugged.id(), "{} reconnected", self.name);
+        self.hub.note(format!("{} reconnected", self.name));
+        if let Some(SourceConfig { source, .. }) = &self.wanted.source {
+            tracing::info!(message_id = Event::Opened.id(), "{} connected to {source}", self.name);
+        }
+        self.opened();
     }
 
     /// The reason for the end of a connection that is still open. Later ones are those of attempts to connect again.
@@ -453,9 +468,14 @@ impl Device {
         self.end_reason.get_or_insert(why);
     }
 
-    fn disconnected(&mut self, reported: Option<String>) {
-        self.gone = true;
+    /// `on_request`: because the port has requested it.
+    fn disconnected(&mut self, reported: Option<String>, on_request: bool) {
         let why = reported.unwrap_or_else(|| "console-dial has ended".to_owned());
+        let (received, _) = self.hub.traffic();
+        if !self.trial.end(on_request, received, Instant::now()) {
+            return self.not_connected(why);
+        }
+        self.gone = true;
         tracing::info!(message_id = Event::Unplugged.id(), "{} disconnected: {why}", self.name);
         self.hub.note(format!("{} disconnected: {why}", self.name));
         self.hub.set_line(LineState::Disconnected(Timestamp::now(), why));
@@ -466,12 +486,18 @@ impl Device {
         self.gone = true;
         self.answer(vec![why.clone()]);
         let before = self.hub.line.borrow().clone();
-        let since = match before {
-            LineState::Disconnected(_, ref known) if *known == why => return,
-            LineState::Disconnected(since, _) => since,
-            _ => Timestamp::now(),
+        let (since, known) = match before {
+            LineState::Disconnected(since, known) | LineState::OnTrial(since, known, _) => {
+                (since, Some(known))
+            }
+            _ => (Timestamp::now(), None),
         };
-        tracing::info!("{} is not connected: {why}", self.name);
-        self.hub.set_line(LineState::Disconnected(since, why));
+        if known.as_ref() != Some(&why) {
+            tracing::info!("{} is not connected: {why}", self.name);
+        }
+        let state = LineState::Disconnected(since, why);
+        if *self.hub.line.borrow() != state {
+            self.hub.set_line(state);
+        }
     }
 }

@@ -11,6 +11,8 @@ use thiserror::Error;
 const MAX_UNIX_PATH_BYTES: usize = 107;
 /// Bytes of the longest host name (RFC 1035, 2.3.4).
 const MAX_HOST_BYTES: usize = 253;
+/// Bytes of the longest name of an interface (netdevice(7): `IFNAMSIZ` is 16 with the final NUL).
+const MAX_INTERFACE_BYTES: usize = 15;
 
 /// The far end of a port without a tty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub enum Source {
 /// A TCP port of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// A name, an IPv4 or an IPv6 address (without brackets).
+    /// A name, an IPv4 or an IPv6 address (without brackets, with its zone).
     pub host: String,
     /// Not 0.
     pub port: u16,
@@ -90,11 +92,25 @@ fn endpoint(kind: &'static str, text: &str) -> Result<Endpoint, SourceError> {
     let port: u16 = port.parse().ok().filter(|port| *port > 0).ok_or(wrong.clone())?;
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let host = match bare {
-        Some(address) => address.parse::<Ipv6Addr>().map_err(|_| wrong)?.to_string(),
+        Some(address) => ipv6(address).ok_or(wrong)?,
         None if is_host(host) => host.to_owned(),
         None => return Err(wrong),
     };
     Ok(Endpoint { host, port })
+}
+
+/// An IPv6 address; a link-local one may have its interface as a zone (RFC 4007, section 11): `fe80::1%eth0`.
+fn ipv6(text: &str) -> Option<String> {
+    let (address, zone) = match text.split_once('%') {
+        Some((address, zone)) => (address, Some(zone)),
+        None => (text, None),
+    };
+    let address: Ipv6Addr = address.parse().ok()?;
+    match zone {
+        None => Some(address.to_string()),
+        Some(zone) if zone.len() <= MAX_INTERFACE_BYTES && is_host(zone) => Some(format!("{address}%{zone}")),
+        Some(_) => None,
+    }
 }
 
 /// Letters, digits, dots, dashes and underscores, as host names and IPv4 addresses have them: nothing that a unit file or a command
@@ -143,6 +159,7 @@ mod tests {
             "unix:/run/qemu/node17",
             "tcp:192.0.2.1:7001",
             "tcp:[2001:db8::1]:7001",
+            "tcp:[fe80::1%eth0.100]:23",
             "telnet:ts1.example.com:23",
             "rfc2217:ts_2:4001",
             "unit",
@@ -164,6 +181,10 @@ mod tests {
             "tcp:a b:1",
             "tcp:-a:1",
             "tcp:[a]:1",
+            "tcp:[fe80::1%]:1",
+            "tcp:[fe80::1%eth0 x]:1",
+            "tcp:[fe80::1%sixteen-letters-]:1",
+            "tcp:ts1%eth0:1",
         ];
         let all = kind
             .into_iter()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::hub::{BREAK_MS_RANGE, Condition, Control, LineState};
+use crate::hub::{BREAK_MS_RANGE, Condition, Control};
 use crate::port::LineSettings;
 use crate::serial::{Counters, ModemLine, ModemLines};
 use crate::session::{Console, Event, Feeder, SessionId};
@@ -230,7 +230,7 @@ impl BorrowedLine {
         }
         // An adapter that was plugged in again gets the settings of the client.
         if let Some(wanted) = self.wanted.filter(|_| !self.is_leased())
-            && matches!(*self.console.hub.line().borrow(), LineState::Open(_))
+            && self.console.hub.line().borrow().takes_input()
         {
             self.apply(wanted).await;
             for (line, level) in [ModemLine::Dtr, ModemLine::Rts].into_iter().zip(self.levels) {

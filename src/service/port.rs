@@ -21,7 +21,7 @@ use crate::hub::{Hub, LineState, SourceConfig, StoredLine};
 use crate::ownership::Claims;
 use crate::plaintext::{self, Protocol};
 use crate::port::PortName;
-use crate::session::{Console, Directory, PortList};
+use crate::session::{Console, Directory, PackedPorts, PortList};
 use crate::ssh::{Access, ConsoleChannel, Gatekeeping};
 use crate::system::clock::{clock, reached};
 use crate::system::journal;
@@ -39,6 +39,8 @@ const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Without a device and without clients, the process exits after this time; a client that has just connected has been accepted
 /// by then.
 const UNPLUGGED_EXIT_DELAY: Duration = Duration::from_secs(5);
+/// Until the blocking threads that have read the configuration are gone ([`super::BLOCKING_IDLE`]): each keeps freed memory for itself.
+const GIVE_BACK_DELAY: Duration = Duration::from_secs(2);
 /// Changes on their way to the line.
 const MAX_QUEUED_ORDERS: usize = 4;
 
@@ -74,7 +76,7 @@ pub(super) struct PortService {
 impl PortService {
     pub(super) fn start(
         options: Options,
-        Prepared { config, port: name, fault, log_directory, ring }: Prepared,
+        Prepared { config, port: name, others, claims, fault, log_directory, ring }: Prepared,
         listeners: Listeners,
         stored: StoredLine,
     ) -> Self {
@@ -96,7 +98,7 @@ impl PortService {
         let awaits = watch::Sender::new(!port.triggers.is_empty());
         let silence = awaits.subscribe();
         let console = Console::new(name.clone(), hub.clone(), Reader::new(log_directory), port);
-        let wanted = wanted(&config, &name, &options.port);
+        let wanted = wanted(&config, claims, &name, &options.port);
         let line = Line::new(name.clone(), hub.clone(), inbox, wanted, line_inbox, console.attached(), end);
         let initial = tokio::spawn(initial::run(hub.clone(), console.watch_settings()));
         let took_over = stored.is_open();
@@ -110,7 +112,7 @@ impl PortService {
         if took_over {
             console.set_took_over();
         }
-        console.set_ports(neighbours(&config));
+        console.set_ports(others);
         if let Some(fault) = fault {
             let warning = stale(&fault);
             tracing::error!(message_id = Event::NotApplied.id(), "{warning}");
@@ -185,21 +187,33 @@ impl PortService {
         let mut host_keys = self.ssh.host_keys();
         let mut idle_since = Some(Instant::now());
         let mut visited = true;
+        let mut give_back_at = None;
         loop {
             self.report_status();
             // The configuration has been read, or the last connection has ended.
             if std::mem::replace(&mut visited, self.has_clients()) && !visited {
                 memory::give_back();
+                give_back_at = Some(Instant::now() + GIVE_BACK_DELAY);
             }
             idle_since = self.idle().then(|| idle_since.unwrap_or_else(Instant::now));
             tokio::select! {
                 asked = signals.next() => match asked {
-                    SignalRequest::Apply => self.apply(None).await,
+                    SignalRequest::Apply => {
+                        self.apply(None).await;
+                        give_back_at = Some(Instant::now() + GIVE_BACK_DELAY);
+                    }
                     SignalRequest::ReopenLog => self.wanted_log.send_modify(|log| log.reopened += 1),
                     SignalRequest::Leave => return self.stop().await,
                 },
-                Some(asked) = self.applies.recv() => self.apply(Some(asked)).await,
+                Some(asked) = self.applies.recv() => {
+                    self.apply(Some(asked)).await;
+                    give_back_at = Some(Instant::now() + GIVE_BACK_DELAY);
+                }
                 () = watchdog.tick() => {}
+                () = reached(give_back_at) => {
+                    give_back_at = None;
+                    memory::give_back();
+                }
                 _ = line.changed() => {}
                 _ = attached.changed() => {}
                 _ = connections.changed() => {}
@@ -267,12 +281,12 @@ impl PortService {
                     .line_orders
                     .send(Change {
                         name: name.clone(),
-                        wanted: wanted(&config, name, &self.options.port),
+                        wanted: wanted(&config, Claims::concerning(&config, name), name, &self.options.port),
                         told,
                     })
                     .await;
                 self.console.set_settings(port);
-                self.console.set_ports(neighbours(&config));
+                self.console.set_ports(PackedPorts::pack(&neighbours(&config)));
                 if self.has_ssh {
                     load_host_keys(&self.ssh);
                 }
@@ -355,7 +369,9 @@ impl PortService {
                 Some(source) => format!("connected to {source}"),
                 None => settings.to_string(),
             },
-            LineState::Disconnected(since, _) => format!("disconnected since {}", clock(*since)),
+            LineState::Disconnected(since, _) | LineState::OnTrial(since, ..) => {
+                format!("disconnected since {}", clock(*since))
+            }
             closed => closed.to_string(),
         };
         let users = *console.attached().borrow();
@@ -377,7 +393,8 @@ impl PortService {
                 status.push_str(&format!("; {failure}"));
             }
         }
-        if let LineState::Disconnected(_, why) = &*console.hub.line().borrow() {
+        if let LineState::Disconnected(_, why) | LineState::OnTrial(_, why, _) = &*console.hub.line().borrow()
+        {
             status.push_str(&format!("; {why}"));
         }
         if let Some(trouble) = trouble {
@@ -410,7 +427,7 @@ fn resize(hub: &Hub, scrollback: usize) {
     }
 }
 
-fn wanted(config: &Config, name: &PortName, unit: &PortName) -> LineConfig {
+fn wanted(config: &Config, claims: Claims, name: &PortName, unit: &PortName) -> LineConfig {
     let port = &config.ports[name];
     let source = port.source.as_ref().map(|source| SourceConfig {
         source: source.clone(),
@@ -420,7 +437,7 @@ fn wanted(config: &Config, name: &PortName, unit: &PortName) -> LineConfig {
     });
     LineConfig {
         path: config.device(name, port),
-        claims: Claims::concerning(config, name),
+        claims,
         settings: port.line,
         low_latency: port.low_latency,
         modem: port.modem,
@@ -443,7 +460,7 @@ fn plain_protocol(port: &Port, listener: &TcpListener) -> Option<Protocol> {
     )
 }
 
-fn neighbours(config: &Config) -> PortList {
+pub(super) fn neighbours(config: &Config) -> PortList {
     config.ports.iter().map(|(name, port)| (name.clone(), port.ssh_port)).collect()
 }
 

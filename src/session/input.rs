@@ -311,7 +311,10 @@ impl<'h> InputState<'h> {
     /// Whether waiting input may still be sent to the device for which it was typed.
     fn may_still_send(&self) -> bool {
         let console = &self.here.console;
-        let takes = matches!(*console.hub.line().borrow(), LineState::Open(_) | LineState::Starting);
+        let takes = matches!(
+            *console.hub.line().borrow(),
+            LineState::Open(_) | LineState::OnTrial(..) | LineState::Starting
+        );
         takes && console.roster().writes(self.here.id) && console.hub.torn() == self.torn
     }
 
@@ -335,8 +338,12 @@ impl<'h> InputState<'h> {
         let here = self.here;
         let name = &here.console.name();
         let denied = match &*here.console.hub.line().borrow() {
-            LineState::Open(_) | LineState::Starting if here.console.roster().writes(here.id) => None,
-            LineState::Open(_) | LineState::Starting => {
+            LineState::Open(_) | LineState::OnTrial(..) | LineState::Starting
+                if here.console.roster().writes(here.id) =>
+            {
+                None
+            }
+            LineState::Open(_) | LineState::OnTrial(..) | LineState::Starting => {
                 let roster = here.console.roster();
                 Some(match roster.writer() {
                     Some(writer) => {

@@ -27,6 +27,7 @@ use crate::hub::{BreakEvent, LineState};
 use crate::port::PortName;
 use crate::system::clock::clock;
 
+pub(crate) use console::PackedPorts;
 pub use console::{Console, DRAIN_TIMEOUT, Directory, PortList, SessionGuard, closed};
 pub use info::status_rows;
 pub use input_queue::{Event, Feeder, QueuedInput, WINDOW_GRANT_BYTES, input_queue, input_queue_by_grants};
@@ -147,7 +148,7 @@ impl Context {
             return None;
         }
         match line {
-            LineState::Starting | LineState::Open(_) => None,
+            LineState::Starting | LineState::Open(_) | LineState::OnTrial(..) => None,
             LineState::Away(since) => Some(format!("{name} unplugged {}: session closed", clock(*since))),
             LineState::Disconnected(since, why) => {
                 Some(format!("{name} disconnected {}: {why}: session closed", clock(*since)))

@@ -223,7 +223,7 @@ fn banner(here: &Context, line: &LineState) -> Vec<String> {
         (LineState::Away(_), None) => {
             notices.push(format!("{name} is not plugged in; waiting for the device"))
         }
-        (LineState::Disconnected(_, why), None) => {
+        (LineState::Disconnected(_, why) | LineState::OnTrial(_, why, _), None) => {
             notices.push(format!("{name} is disconnected ({why}); waiting for the connection"));
         }
         _ => {}
@@ -246,7 +246,7 @@ fn device_notice(here: &Context, before: &LineState, now: &LineState) -> Option<
     let name = &here.console.name();
     match (before, now) {
         (LineState::Open(_), LineState::Away(at)) => Some(format!("{name} unplugged {}", clock(*at))),
-        (LineState::Open(_), LineState::Disconnected(at, why)) => {
+        (LineState::Open(_), LineState::Disconnected(at, why) | LineState::OnTrial(at, why, _)) => {
             Some(format!("{name} disconnected {}: {why}", clock(*at)))
         }
         (LineState::Open(old), LineState::Open(new)) if old != new => {

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::TcpStream;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -24,6 +25,8 @@ pub unsafe trait Steady: AsRawFd {}
 unsafe impl Steady for File {}
 // SAFETY: as File.
 unsafe impl Steady for OwnedFd {}
+// SAFETY: as File.
+unsafe impl Steady for TcpStream {}
 // SAFETY: for as long as it is borrowed, its owner can neither close the descriptor nor put another one in its place.
 unsafe impl Steady for BorrowedFd<'_> {}
 // SAFETY: an Inotify holds an OwnedFd that it never changes.
