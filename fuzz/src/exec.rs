@@ -47,7 +47,7 @@ fn understood(line: &[u8], command: &Command) {
     let received: Command = serde_json::from_slice(&sent).expect("it can be received");
     assert_eq!(&received, command);
     // (`--since 10m` is a moment later the second time.)
-    if let Command::Log { since: None, .. } | Command::Status | Command::Break { .. } | Command::Help =
+    if let Command::Log { since: None, .. } | Command::Status | Command::Break { .. } | Command::Help { .. } =
         command
     {
         assert_eq!(
