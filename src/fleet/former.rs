@@ -13,7 +13,7 @@ use super::state::{REMEMBERED_SECONDS, State};
 use super::update::{DnsServer, UpdateError};
 use crate::system::journal;
 
-/// Places that are remembered. Each one whose DNS server hangs costs the timeout of an update every
+/// Locations that are remembered. Each one whose DNS server hangs costs the timeout of an update every
 /// RETRY_SECONDS.
 pub const MAX_FORMER: usize = 4;
 /// The time between attempts at a DNS server that did not accept the removal.
@@ -23,7 +23,7 @@ const MAX_NAMES: usize = 4;
 
 /// Where names are published, and whose marker they have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct Location {
     /// The DNS server, as the settings have it.
     pub server: String,
     /// The zone.
@@ -32,7 +32,7 @@ pub struct Place {
     pub name: String,
 }
 
-impl Place {
+impl Location {
     pub fn new(settings: &Settings, identity: &Identity) -> Self {
         let Settings { server, zone, .. } = settings;
         Self { server: server.clone(), zone: zone.clone(), name: identity.name.clone() }
@@ -45,10 +45,10 @@ impl Place {
     }
 }
 
-/// A place at which names may be left.
+/// A location at which names may be left.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Former {
-    pub place: Place,
+    pub location: Location,
     pub names: BTreeSet<String>,
     /// When the settings were changed, in seconds of Unix time.
     since: i64,
@@ -65,13 +65,13 @@ enum Left {
 }
 
 impl Former {
-    pub fn new(place: Place, names: BTreeSet<String>, since: i64) -> Self {
-        Self { place, names, since, tried_at: None, problem: None }
+    pub fn new(location: Location, names: BTreeSet<String>, since: i64) -> Self {
+        Self { location, names, since, tried_at: None, problem: None }
     }
 
     /// What is left, for `doctor` and the journal.
     fn left(&self) -> String {
-        let Place { server, zone, .. } = &self.place;
+        let Location { server, zone, .. } = &self.location;
         let mut names: Vec<&str> = self.names.iter().take(MAX_NAMES).map(String::as_str).collect();
         if self.names.len() > MAX_NAMES {
             names.push("…");
@@ -90,7 +90,7 @@ impl Former {
     }
 
     fn remark(&self, why: &Left) -> Remark {
-        let Place { zone, name, server } = &self.place;
+        let Location { zone, name, server } = &self.location;
         let (why, fix) = match why {
             Left::NoKey => (
                 "no TSIG key".to_owned(),
@@ -114,28 +114,28 @@ impl Former {
         tracing::warn!("{}, and console-directory gives up: delete them on that server", self.left());
     }
 
-    /// Whether the names of this place are those at which the current DNS server decides.
-    fn is_at(&self, current: &Place) -> bool {
-        (&self.place.server, &self.place.zone) == (&current.server, &current.zone)
+    /// Whether the names of this location are those at which the current DNS server decides.
+    fn is_at(&self, current: &Location) -> bool {
+        (&self.location.server, &self.location.zone) == (&current.server, &current.zone)
     }
 
     /// Removes the names: those that were there, in what is another zone than the current one.
-    fn remove(&self, current: Option<&Place>, id: &str, key: Option<&Path>) -> Result<usize, Left> {
-        let settings = self.place.settings();
+    fn remove(&self, current: Option<&Location>, id: &str, key: Option<&Path>) -> Result<usize, Left> {
+        let settings = self.location.settings();
         let of = |name: &str| Identity {
             name: name.to_owned(),
             id: id.to_owned(),
             addresses: Vec::new(),
             fingerprints: Vec::new(),
         };
-        let identity = of(&self.place.name);
+        let identity = of(&self.location.name);
         let updates = Updates { settings: &settings, identity: &identity, digest: None };
         let dns = DnsServer { settings: &settings, key: key.ok_or(Left::NoKey)? };
         // Another name or address of the same DNS server, or one that is now a secondary of it. (If this
         // server has no entry of its own, its names are removed, and console-directory.timer finds that they
         // are gone.)
-        if let Some(current) =
-            current.filter(|current| (&current.zone, &current.name) == (&self.place.zone, &self.place.name))
+        if let Some(current) = current
+            .filter(|current| (&current.zone, &current.name) == (&self.location.zone, &self.location.name))
         {
             let here = current.settings();
             let is_copy =
@@ -163,18 +163,18 @@ impl Former {
 }
 
 impl State {
-    /// Former names of this server at the current place.
+    /// Former names of this server at the current location.
     pub fn former_names(&self) -> impl Iterator<Item = String> {
         let is_in_zone = |former: &&Former| {
-            self.place
-                .as_ref()
-                .is_some_and(|place| former.place.zone == place.zone && former.place.name != place.name)
+            self.location.as_ref().is_some_and(|location| {
+                former.location.zone == location.zone && former.location.name != location.name
+            })
         };
-        self.former.iter().filter(is_in_zone).map(|former| former.place.name.clone())
+        self.former.iter().filter(is_in_zone).map(|former| former.location.name.clone())
     }
 }
 
-/// Messages that remove what has a former name of this server at the current place, and is not taken over:
+/// Messages that remove what has a former name of this server at the current location, and is not taken over:
 /// also from a zone that is restored from a backup.
 pub fn removals_here<'a>(
     state: &'a State,
@@ -184,7 +184,8 @@ pub fn removals_here<'a>(
     renamed.iter().flat_map(move |updates| {
         let own = updates.identity.name.as_str();
         let is_of = move |former: &&Former| {
-            former.place.name == own && state.place.as_ref().is_some_and(|place| former.is_at(place))
+            former.location.name == own
+                && state.location.as_ref().is_some_and(|location| former.is_at(location))
         };
         let names = state.former.iter().filter(is_of).flat_map(|former| &former.names);
         // The records of the server itself are more than those of a port, which may have its name now.
@@ -201,16 +202,16 @@ pub fn remove_names(state: &mut State, key: Option<&Path>, now: i64) -> Vec<Rema
     former.retain_mut(|former| {
         // (The clock may have been set back.)
         let is_remembered = now - former.since < REMEMBERED_SECONDS;
-        if state.place.as_ref().is_some_and(|place| former.is_at(place)) {
+        if state.location.as_ref().is_some_and(|location| former.is_at(location)) {
             // Each complete publication removes them.
             return is_remembered;
         }
         let is_recent = former.tried_at.is_some_and(|at| (0..RETRY_SECONDS).contains(&(now - at)));
         if !is_recent {
             former.tried_at = Some(now);
-            former.problem = match former.remove(state.place.as_ref(), &state.id, key) {
+            former.problem = match former.remove(state.location.as_ref(), &state.id, key) {
                 Ok(count) => {
-                    let Place { server, zone, .. } = &former.place;
+                    let Location { server, zone, .. } = &former.location;
                     if count > 0 {
                         tracing::info!(target: journal::NOTICE, "removed {count} names from the zone {zone} of the DNS server {server}");
                     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::directory::{Entry, FILE, Identity, Remark, Settings, SettingsError, Updates, entries};
-use super::former::{self, Place};
+use super::former::{self, Location};
 use super::identity::{fingerprints, identity};
 use super::state::{STATE_DIRECTORY, State, write_remarks};
 use super::update::{DnsServer, NameUpdate, UpdateError};
@@ -160,8 +160,8 @@ fn publish_text(
     let dns = DnsServer { settings: &settings, key };
     let mut identity = identity(&settings, &state.id)?;
     let failed = |error| PublishError::Update { zone: settings.zone.clone(), error };
-    let place = Place::new(&settings, &identity);
-    if state.place.as_ref() != Some(&place) {
+    let location = Location::new(&settings, &identity);
+    if state.location.as_ref() != Some(&location) {
         // The names stay where they are until the new DNS server accepts updates: the new settings may have
         // a mistake.
         let updates = Updates { settings: &settings, identity: &identity, digest: None };
@@ -169,7 +169,7 @@ fn publish_text(
             true => dns.connect().map_err(failed)?,
             false => dns.accepted(&[updates.probe()], NOT_OURS).map(drop).map_err(failed)?,
         }
-        state.move_to(Some(place), now);
+        state.move_to(Some(location), now);
         state.save(&directory)?;
     }
     let (entries, cannot) = entries(&config, &identity);

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::directory::{FILE, Remark};
-use super::former::{Former, MAX_FORMER, Place};
+use super::former::{Former, Location, MAX_FORMER};
 use super::publish::PublishError;
 use crate::system::persist;
 
@@ -29,7 +29,7 @@ pub struct State {
     pub id: String,
     /// Where it publishes.
     #[serde(default)]
-    pub place: Option<Place>,
+    pub location: Option<Location>,
     /// Where it published before.
     #[serde(default)]
     pub former: Vec<Former>,
@@ -97,21 +97,21 @@ impl State {
         Ok(())
     }
 
-    /// From now on, the names are published there, or nowhere; what is at the former place is to be removed.
-    pub fn move_to(&mut self, place: Option<Place>, now: i64) {
-        if self.place == place {
+    /// From now on, the names are published there, or nowhere; what is at the former location is to be removed.
+    pub fn move_to(&mut self, location: Option<Location>, now: i64) {
+        if self.location == location {
             return;
         }
-        let mut before = std::mem::replace(&mut self.place, place);
+        let mut before = std::mem::replace(&mut self.location, location);
         let names: BTreeSet<String> = self.names.keys().chain(self.removed.keys()).cloned().collect();
-        // (The first version of the state had no place.)
+        // (The first version of the state had no location.)
         if let Some(before) = before.take().filter(|_| !names.is_empty()) {
             self.former.push(Former::new(before, names, now));
         }
-        match &self.place {
+        match &self.location {
             // Back again.
-            Some(place) => {
-                for former in self.former.extract_if(.., |former| former.place == *place) {
+            Some(location) => {
+                for former in self.former.extract_if(.., |former| former.location == *location) {
                     for name in former.names {
                         self.names.entry(name).or_default();
                     }
@@ -155,9 +155,9 @@ pub fn remarks(root: &Path) -> Vec<Remark> {
     }
     // Nothing is published any more: what is to be removed?
     let state = State::load_existing(&directory).ok().flatten().unwrap_or_default();
-    match state.place {
-        Some(place) if !state.names.is_empty() => {
-            vec![Former::new(place, state.names.into_keys().collect(), 0).not_yet_removed()]
+    match state.location {
+        Some(location) if !state.names.is_empty() => {
+            vec![Former::new(location, state.names.into_keys().collect(), 0).not_yet_removed()]
         }
         _ => remarks,
     }

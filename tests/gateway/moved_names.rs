@@ -162,7 +162,7 @@ fn names_are_removed_from_the_zone_and_the_dns_server_that_the_settings_had() {
         assert_eq!(srv(ADDRESS, name, "other.example"), format!("0 0 {tcp_port} {name}.other.example.\n"));
     }
 
-    // Another address of the same DNS server is no other place.
+    // Another address of the same DNS server is no other location.
     let served = query(ADDRESS, "core.other.example", "A");
     settings(&server, "other.example", ALIAS, "rack1");
     server.publish();
