@@ -436,7 +436,9 @@ impl Line {
     pub(super) fn disconnected(&mut self) {
         let reported = self.device.end_reason.take();
         let reported = reported.or_else(|| self.link.dialer.as_ref().and_then(Dialer::reason));
-        self.device.disconnected(reported, !self.link.connects);
+        // A dialer that was killed says nothing about the far end.
+        let by_far_end = self.link.connects && self.link.dialer.is_some() && reported.is_some();
+        self.device.disconnected(reported, by_far_end);
     }
 }
 
@@ -468,11 +470,11 @@ impl Device {
         self.end_reason.get_or_insert(why);
     }
 
-    /// `on_request`: because the port has requested it.
-    fn disconnected(&mut self, reported: Option<String>, on_request: bool) {
+    /// `by_far_end`: not because the port has requested it or the dialer has ended.
+    fn disconnected(&mut self, reported: Option<String>, by_far_end: bool) {
         let why = reported.unwrap_or_else(|| "console-dial has ended".to_owned());
         let (received, _) = self.hub.traffic();
-        if !self.trial.end(on_request, received, Instant::now()) {
+        if !self.trial.end(by_far_end, received, Instant::now()) {
             return self.not_connected(why);
         }
         self.gone = true;

@@ -29,7 +29,8 @@ enum Last {
 #[derive(Debug)]
 pub(super) struct Trial {
     last: Last,
-    connected: Instant,
+    /// `None` if the process before was connected already.
+    connected: Option<Instant>,
     /// Bytes received in total before the connection.
     received: u64,
     /// When the connection counts although it is silent; `None` if it counts already.
@@ -40,7 +41,7 @@ pub(super) struct Trial {
 
 impl Trial {
     pub(super) fn new() -> Self {
-        Self { last: Last::Lasted, connected: Instant::now(), received: 0, due: None, by_output: true }
+        Self { last: Last::Lasted, connected: None, received: 0, due: None, by_output: true }
     }
 
     /// Connected. `again`: the port was reported as disconnected.
@@ -50,7 +51,7 @@ impl Trial {
             (_, Last::Lasted) => SILENCE,
             (_, Last::Silent | Last::Spoke) => LASTING,
         };
-        (self.connected, self.received, self.due) = (now, received, again.then(|| now + silence));
+        (self.connected, self.received, self.due) = (Some(now), received, again.then(|| now + silence));
         // The dialer holds back the error of a program.
         self.by_output = self.last != Last::Spoke || *source == Source::Unit;
     }
@@ -70,10 +71,11 @@ impl Trial {
         self.due = None;
     }
 
-    /// The connection has ended, `on_request` of the port itself. Returns whether it had counted.
-    pub(super) fn end(&mut self, on_request: bool, received: u64, now: Instant) -> bool {
+    /// The connection has ended; `by_far_end`: not for a reason on this side. Returns whether it had counted.
+    pub(super) fn end(&mut self, by_far_end: bool, received: u64, now: Instant) -> bool {
+        let has_lasted = self.connected.is_none_or(|connected| now.duration_since(connected) >= LASTING);
         self.last = match received > self.received {
-            _ if on_request || now.duration_since(self.connected) >= LASTING => Last::Lasted,
+            _ if !by_far_end || has_lasted => Last::Lasted,
             true => Last::Spoke,
             false => Last::Silent,
         };
@@ -89,29 +91,33 @@ mod tests {
     fn a_connection_counts_by_output_or_time_and_one_that_spoke_and_ended_early_by_time() {
         let source: Source = "tcp:ts:23".parse().unwrap();
         let now = Instant::now();
+        let mut kept = Trial::new();
+        assert!(kept.end(true, 1_000_000, now), "kept from the process before");
+        kept.begin(true, 1_000_000, &source, now);
+        assert!(kept.is_ended_by_output(), "the far end did not close at once");
         let mut trial = Trial::new();
         trial.begin(false, 0, &source, now);
         assert_eq!(trial.due(), None, "the first one counts at once");
         let now = now + LASTING;
-        assert!(trial.end(false, 100, now));
+        assert!(trial.end(true, 100, now));
         trial.begin(true, 100, &source, now);
         assert_eq!(trial.due(), Some(now + SILENCE));
-        assert!(!trial.end(false, 100, now), "closed at once");
+        assert!(!trial.end(true, 100, now), "closed at once");
         trial.begin(true, 100, &source, now);
         assert_eq!(trial.due(), Some(now + LASTING));
         assert!(trial.is_ended_by_output());
         trial.succeed();
-        assert!(trial.end(false, 120, now), "it has counted");
+        assert!(trial.end(true, 120, now), "it has counted");
         trial.begin(true, 120, &source, now);
         assert!(!trial.is_ended_by_output(), "`port in use`, as before");
-        assert!(!trial.end(false, 130, now));
+        assert!(!trial.end(true, 130, now));
         trial.begin(true, 130, &"unit".parse().unwrap(), now);
         assert!(trial.is_ended_by_output(), "the dialer has held back errors");
-        assert!(!trial.end(false, 130, now));
+        assert!(!trial.end(true, 130, now));
         trial.begin(true, 130, &source, now);
-        assert!(!trial.end(false, 140, now));
-        trial.begin(true, 140, &source, now);
         assert!(!trial.end(true, 140, now));
+        trial.begin(true, 140, &source, now);
+        assert!(!trial.end(false, 140, now));
         trial.begin(true, 140, &"unit".parse().unwrap(), now);
         assert_eq!(trial.due(), Some(now + PROGRAM_SILENCE));
         assert!(trial.is_ended_by_output());
