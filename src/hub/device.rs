@@ -53,6 +53,8 @@ pub(super) struct Device {
     pub(super) trial: Trial,
     /// Why the connection to a source is about to end.
     pub(super) end_reason: Option<String>,
+    /// Why the last attempt to connect again has failed before that.
+    pub(super) attempt_failed: Option<String>,
     /// When a byte has come or gone, or a keepalive was sent.
     traffic_at: Instant,
 }
@@ -74,6 +76,7 @@ impl Device {
             leased: false,
             trial: Trial::new(),
             end_reason: None,
+            attempt_failed: None,
             traffic_at: Instant::now(),
         }
     }

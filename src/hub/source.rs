@@ -439,6 +439,9 @@ impl Line {
         // A dialer that was killed says nothing about the far end.
         let by_far_end = self.link.connects && self.link.dialer.is_some() && reported.is_some();
         self.device.disconnected(reported, by_far_end);
+        if let Some(why) = self.device.attempt_failed.take() {
+            self.device.not_connected(why);
+        }
     }
 }
 
@@ -465,9 +468,12 @@ impl Device {
         self.opened();
     }
 
-    /// The reason for the end of a connection that is still open. Later ones are those of attempts to connect again.
+    /// The reason for the end of a connection whose stream has not ended yet. A later one is that of an attempt to connect again.
     fn disconnected_because(&mut self, why: String) {
-        self.end_reason.get_or_insert(why);
+        match &self.end_reason {
+            None => self.end_reason = Some(why),
+            Some(_) => self.attempt_failed = Some(why),
+        }
     }
 
     /// `by_far_end`: not because the port has requested it or the dialer has ended.
