@@ -59,7 +59,7 @@ export async function login(who, user, password, path = "") {
 
 export async function frameOf(who) {
     const { page } = who;
-    const element = await page.waitForSelector("iframe[name='cockpit1:localhost/consoleserver']", { state: "attached", timeout: 20000 });
+    const element = await page.waitForSelector("iframe[name='cockpit1:localhost/consoleserver']", { state: "attached", timeout: 60000 });
     const frame = await element.contentFrame();
     // (Not by animation frames, as is the default: there are none while Cockpit does not show the frame.)
     await frame.waitForFunction(() => window.consoleserver?.ports.loaded, null, { polling: 50 });
