@@ -109,7 +109,7 @@ impl Servers {
         let text = format!(
             "options {{ directory \"{}\"; listen-on port 53 {{ {address}; }}; listen-on-v6 {{ none; }}; pid-file none;\n\
              session-keyfile none; recursion no; dnssec-validation no; allow-transfer {{ 192.0.2.0/24; }};\n\
-             tcp-clients 1000; transfers-in 10; serial-query-rate 100; }};\ncontrols {{ }};\n{keys}\
+             tcp-clients 1000; max-records-per-type 0; transfers-in 10; serial-query-rate 100; }};\ncontrols {{ }};\n{keys}\
              zone \"console.example\" {{ file \"zone\"; {zone} }};\n",
             directory.display()
         );
