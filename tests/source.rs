@@ -73,6 +73,19 @@ fn tcp_bench(settings: &str) -> (Rig, Dialers, TcpListener, TcpStream) {
     (rig, dialers, listener, far)
 }
 
+/// A bench whose port connects on demand, before that.
+fn on_demand_bench() -> (Rig, Dialers, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let source = format!("tcp:{}", listener.local_addr().unwrap());
+    let mut rig = bench(&source, "on_demand = true\n");
+    rig.serve_logins(true);
+    let dialers = Dialers::new(&rig.path("run"), &[&source]);
+    rig.start();
+    rig.wait_for_status("disconnected since");
+    (rig, dialers, listener)
+}
+
 #[test]
 fn bytes_go_both_ways_and_are_logged() {
     let (mut rig, _dialers, _listener, mut far) = tcp_bench("");
@@ -246,14 +259,7 @@ fn a_refused_login_is_one_sentence_and_is_tried_three_times() {
 
 #[test]
 fn on_demand_connects_while_a_session_is_attached() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let source = format!("tcp:{}", listener.local_addr().unwrap());
-    let mut rig = bench(&source, "on_demand = true\n");
-    rig.serve_logins(true);
-    let _dialers = Dialers::new(&rig.path("run"), &[&source]);
-    rig.start();
-    rig.wait_for_status("disconnected since");
-    listener.set_nonblocking(true).unwrap();
+    let (mut rig, _dialers, listener) = on_demand_bench();
     assert!(listener.accept().is_err());
     let mut client = attach(&rig);
     let mut far = accept_tcp(&listener);

@@ -4,13 +4,13 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::names::{ADDRESS, Network, Program, Server, key, knot_key, query, resolve_by, start};
+use crate::names::{ADDRESS, DnsProcess, Network, Program, Server, key, knot_key, query, resolve_by, start};
 use crate::rig::until;
 
 const PORTS: usize = 48;
@@ -21,8 +21,8 @@ const AT_ONCE: usize = 8;
 
 /// A primary with the zone console.example, and two secondaries.
 struct Servers {
+    processes: Vec<DnsProcess>,
     room: TempDir,
-    children: Vec<Child>,
 }
 
 impl Servers {
@@ -31,7 +31,7 @@ impl Servers {
             let words = ["address", "add", &format!("{address}/32"), "dev", "lo"];
             assert!(Command::new("ip").args(words).status().unwrap().success());
         }
-        let mut servers = Self { room: tempfile::tempdir().unwrap(), children: Vec::new() };
+        let mut servers = Self { processes: Vec::new(), room: tempfile::tempdir().unwrap() };
         let all = names.iter().map(String::as_str);
         match primary {
             Program::Knot => {
@@ -101,7 +101,7 @@ impl Servers {
         );
         fs::write(directory.join("conf"), text).unwrap();
         let conf = directory.join("conf");
-        self.children.push(start(Command::new("knotd").arg("-c").arg(conf), &directory));
+        self.processes.push(start(Command::new("knotd").arg("-c").arg(conf), &directory));
     }
 
     fn bind(&mut self, name: &str, address: &str, keys: &str, zone: &str) {
@@ -115,24 +115,7 @@ impl Servers {
         );
         fs::write(directory.join("conf"), text).unwrap();
         let conf = directory.join("conf");
-        self.children.push(start(Command::new("named").args(["-g", "-c"]).arg(conf), &directory));
-    }
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            // It may have ended already.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        if std::thread::panicking() {
-            for name in ["primary", "second", "third"] {
-                let said = fs::read_to_string(self.room.path().join(name).join("log")).unwrap_or_default();
-                let from = said.len().saturating_sub(3000);
-                eprintln!("{name} said: {}", String::from_utf8_lossy(&said.as_bytes()[from..]));
-            }
-        }
+        self.processes.push(start(Command::new("named").args(["-g", "-c"]).arg(conf), &directory));
     }
 }
 

@@ -2,11 +2,12 @@
 //! server's in between.
 
 use std::fs;
-use std::process::{Child, Command};
+use std::process::Command;
 
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::names::{ADDRESS, Network, STATE, Server, key, knot_key, query, start};
+use crate::names::{ADDRESS, DnsProcess, Network, STATE, Server, key, knot_key, query, start};
 use crate::rig::until;
 
 /// Another address of the first DNS server.
@@ -16,19 +17,17 @@ const SECOND: &str = "192.0.2.8";
 
 /// A primary with zones that rack1 and rack2 may change.
 struct Knot {
+    process: Option<DnsProcess>,
     room: TempDir,
-    zones: &'static [&'static str],
-    child: Option<Child>,
 }
 
 impl Knot {
-    fn new(addresses: &[&str], zones: &'static [&'static str]) -> Self {
-        let knot = Self { room: tempfile::tempdir().unwrap(), zones, child: None };
+    fn new(addresses: &[&str], zones: &[&str]) -> Self {
+        let mut knot = Self { process: None, room: tempfile::tempdir().unwrap() };
         for zone in zones {
             let text = "$TTL 60\n@ SOA ns1 root 1 3600 600 86400 60\n@ NS ns1\nns1 A 192.0.2.53\n";
             fs::write(knot.room.path().join(zone), text).unwrap();
         }
-        let mut knot = knot;
         knot.start(addresses, zones, "rack1, rack2");
         knot
     }
@@ -51,7 +50,7 @@ impl Knot {
         );
         let conf = self.room.path().join("conf");
         fs::write(&conf, text).unwrap();
-        self.child = Some(start(Command::new("knotd").arg("-c").arg(conf), self.room.path()));
+        self.process = Some(start(Command::new("knotd").arg("-c").arg(conf), self.room.path()));
         for address in addresses {
             for zone in zones {
                 until("the zone", || query(address, zone, "SOA").contains("ns1").then_some(()));
@@ -60,11 +59,7 @@ impl Knot {
     }
 
     fn end(&mut self) {
-        let mut child = self.child.take().expect("it runs");
-        // As systemd ends it: it writes its zones.
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGTERM)
-            .unwrap();
-        child.wait().unwrap();
+        self.process.take().expect("it runs").end(Signal::SIGTERM);
     }
 
     /// A change by an administrator.
@@ -74,20 +69,6 @@ impl Knot {
         fs::write(&script, format!("server {address}\nzone {zone}\n{lines}\nsend\n")).unwrap();
         let output = Command::new("nsupdate").arg("-k").arg(key_file).arg(script).output().unwrap();
         assert!(output.status.success(), "{output:?}");
-    }
-}
-
-impl Drop for Knot {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            // It may have ended already.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        if std::thread::panicking() {
-            let said = fs::read_to_string(self.room.path().join("log")).unwrap_or_default();
-            eprintln!("the DNS server of {:?} said:\n{said}", self.zones);
-        }
     }
 }
 

@@ -8,14 +8,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::names::{ADDRESS, Network, SECRET, Server, key};
+use crate::names::{ADDRESS, DnsProcess, Network, Server, key, knot_key, start};
 use crate::rig::until;
 
 const SERVERS: usize = 4;
@@ -37,13 +37,13 @@ impl Random {
 
 /// The primary, whose files can be put back.
 struct Knot {
+    process: Option<DnsProcess>,
     room: TempDir,
-    child: Option<Child>,
 }
 
 impl Knot {
     fn new() -> Self {
-        let mut knot = Self { room: tempfile::tempdir().unwrap(), child: None };
+        let mut knot = Self { process: None, room: tempfile::tempdir().unwrap() };
         let data = knot.room.path().join("data");
         fs::create_dir(&data).unwrap();
         fs::write(
@@ -52,10 +52,7 @@ impl Knot {
         )
         .unwrap();
         let names: Vec<String> = (0..SERVERS).map(|number| format!("rack{number}")).collect();
-        let keys: String = names
-            .iter()
-            .map(|name| format!("  - id: {name}\n    algorithm: hmac-sha256\n    secret: {SECRET}\n"))
-            .collect();
+        let keys: String = names.iter().map(|name| knot_key(name)).collect();
         let text = format!(
             "server:\n    listen: {ADDRESS}@53\n    rundir: {at}\n    user: root:root\ndatabase:\n    storage: {at}\n\
              log:\n  - target: stderr\n    any: warning\nkey:\n{keys}acl:\n  - id: update\n    key: [ {names} ]\n    action: update\n\
@@ -72,10 +69,8 @@ impl Knot {
     /// `clock`: how far its clock is off. (libfaketime does not work in nsupdate, whose allocator asks for
     /// the time.)
     fn start(&mut self, clock: Option<&str>) {
-        let log =
-            fs::OpenOptions::new().create(true).append(true).open(self.room.path().join("log")).unwrap();
         let mut command = Command::new("knotd");
-        command.arg("-c").arg(self.room.path().join("conf")).env("PATH", "/usr/sbin:/usr/bin");
+        command.arg("-c").arg(self.room.path().join("conf"));
         if let Some(clock) = clock {
             command.env("LD_PRELOAD", "libfaketime.so.1").env("FAKETIME", clock);
             command.env(
@@ -83,18 +78,16 @@ impl Knot {
                 "/usr/lib/x86_64-linux-gnu/faketime:/usr/lib/aarch64-linux-gnu/faketime",
             );
         }
-        self.child = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+        self.process = Some(start(&mut command, self.room.path()));
         until("the zone", || (!zone().is_empty()).then_some(()));
     }
 
     fn signal(&self, signal: Signal) {
-        let child = self.child.as_ref().expect("it runs");
-        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+        self.process.as_ref().expect("it runs").signal(signal);
     }
 
     fn end(&mut self, signal: Signal) {
-        self.signal(signal);
-        self.child.take().expect("it runs").wait().unwrap();
+        self.process.take().expect("it runs").end(signal);
     }
 
     /// Copies of its files, as of a moment at which it does not run.
@@ -102,21 +95,6 @@ impl Knot {
         let (from, to) = (self.room.path().join(from), self.room.path().join(to));
         let _ = fs::remove_dir_all(&to);
         assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
-    }
-}
-
-impl Drop for Knot {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        if std::thread::panicking() {
-            eprintln!(
-                "knotd said:\n{}",
-                fs::read_to_string(self.room.path().join("log")).unwrap_or_default()
-            );
-        }
     }
 }
 

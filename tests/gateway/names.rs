@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::bench::Bench;
@@ -21,6 +23,9 @@ pub(crate) enum Program {
 
 /// What a server has published, below its root.
 pub(crate) const STATE: &str = "var/lib/consoleserver/directory/state.json";
+
+/// Bytes of the log of a DNS server that a failed test prints.
+const MAX_SAID_BYTES: usize = 8 * 1024;
 
 /// The address of every server here.
 pub(crate) const ADDRESS: &str = "192.0.2.7";
@@ -50,8 +55,8 @@ impl Drop for Network {
 
 /// A DNS server with the zone console.example, in which rack1 and rack2 may change everything.
 struct Dns {
+    _process: DnsProcess,
     dir: TempDir,
-    child: Child,
 }
 
 impl Dns {
@@ -86,8 +91,7 @@ impl Dns {
             }
         };
         fs::write(at("conf"), text).unwrap();
-        let child = start(Command::new(program).args(arguments), dir.path());
-        let dns = Self { dir, child };
+        let dns = Self { _process: start(Command::new(program).args(arguments), dir.path()), dir };
         until("the zone", || dns.query("console.example", "SOA").contains("ns1").then_some(()));
         dns
     }
@@ -107,17 +111,6 @@ impl Dns {
     }
 }
 
-impl Drop for Dns {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("the DNS server said:\n{}", fs::read_to_string(self.dir.path().join("log")).unwrap());
-        }
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// The data of the records at a DNS server, a line each.
 pub(crate) fn query(address: &str, name: &str, kind: &str) -> String {
     let words = [&format!("@{address}"), "+short", "+tcp", "+time=5", "+tries=1", name, kind];
@@ -127,11 +120,43 @@ pub(crate) fn query(address: &str, name: &str, kind: &str) -> String {
     text.lines().filter(|line| !line.starts_with(';')).map(|line| format!("{line}\n")).collect()
 }
 
+/// A DNS server that runs. It is killed at the end, and a test that fails prints what it said.
+pub(crate) struct DnsProcess {
+    child: Child,
+    log: PathBuf,
+}
+
 /// Starts a DNS server, which writes to the file `log` of its directory.
-pub(crate) fn start(command: &mut Command, directory: &Path) -> Child {
-    let log = fs::File::create(directory.join("log")).unwrap();
-    command.env("PATH", "/usr/sbin:/usr/bin").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    command.spawn().unwrap()
+pub(crate) fn start(command: &mut Command, directory: &Path) -> DnsProcess {
+    let log = directory.join("log");
+    let file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+    command.env("PATH", "/usr/sbin:/usr/bin").stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+    DnsProcess { child: command.spawn().unwrap(), log }
+}
+
+impl DnsProcess {
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// Ends it by a signal: by SIGTERM, as systemd does, it writes its zones.
+    pub(crate) fn end(mut self, signal: Signal) {
+        self.signal(signal);
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for DnsProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = fs::read(&self.log).unwrap_or_default();
+            let last = &said[said.len().saturating_sub(MAX_SAID_BYTES)..];
+            eprintln!("{} ends with:\n{}", self.log.display(), String::from_utf8_lossy(last));
+        }
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Makes this DNS server that of this thread, which has an /etc of its own.

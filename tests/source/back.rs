@@ -3,11 +3,10 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use super::rig::{Rig, until};
-use super::{accept_tcp, attach, bench, tcp_bench};
+use super::{accept_tcp, attach, bench, on_demand_bench, tcp_bench};
 use crate::client::Client;
 use crate::dialer::Dialers;
 
@@ -112,14 +111,8 @@ fn a_program_whose_far_end_is_off_is_one_disconnect_and_its_errors_are_not_outpu
 /// A command is somebody who is there: it connects, and the connection ends after it.
 #[test]
 fn commands_connect_a_source_on_demand_and_autobaud_does_not() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
+    let (mut rig, _dialers, listener) = on_demand_bench();
     let source = format!("tcp:{}", listener.local_addr().unwrap());
-    let mut rig = bench(&source, "on_demand = true\n");
-    rig.serve_logins(true);
-    let _dialers = Dialers::new(&rig.path("run"), &[&source]);
-    rig.start();
-    rig.wait_for_status("disconnected since");
     let mut autobaud = Client::start(rig.consolectl(&["autobaud", "demo"]));
     autobaud.ends_with(1);
     assert_eq!(
