@@ -12,10 +12,10 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::Options;
-use super::bytes::ByteStream;
 use super::program::{self, Program};
 use crate::port::{Endpoint, Source};
 use crate::serial::{DeviceWatch, WatchError};
+use crate::system::byte_stream::ByteStream;
 
 /// For a name lookup and a TCP connection: shorter than the kernel's two minutes, longer than three lost
 /// SYNs.

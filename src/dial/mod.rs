@@ -4,7 +4,6 @@
 //! end is in its command line.
 
 mod backoff;
-mod bytes;
 #[doc(hidden)] // for the fuzz target
 pub mod codec;
 mod far;

@@ -17,9 +17,9 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::Options;
-use super::bytes::ByteStream;
 use super::far::FarEnd;
 use crate::printable::visible;
+use crate::system::byte_stream::ByteStream;
 
 /// For a program to exit after its terminal was closed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -3,13 +3,13 @@
 //! or is rejected with a message, as by ser2net: a program that expects a serial line cannot use a read-only
 //! one, and does not understand notices.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -26,7 +26,7 @@ use crate::session::{
 use crate::ssh::peer_dead;
 use crate::ssh::tune;
 use crate::system::accepting::Failing;
-use crate::system::reactor::Watched;
+use crate::system::byte_stream::ByteStream;
 
 /// Limit of clients of a port's plain listeners: more than write to one console in practice. Unless the port
 /// is shared, there is one.
@@ -145,8 +145,7 @@ impl Server {
         socket.set_out_of_band_inline(true)?;
         let written = Arc::new(Notify::new());
         // Not tokio's reader, which takes a read that ends at urgent data for the last one.
-        let reader = std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?);
-        let reader = Watched::new(reader, Interest::READABLE)?;
+        let reader = ByteStream::reader(std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?))?;
         let (_, writer) = stream.into_split();
         let client = AttachedUser {
             user: protocol.key().to_owned(),
@@ -179,27 +178,17 @@ impl Server {
 
 /// Passes the client's input to its session, at the rate at which the device accepts it. The end of input
 /// ends the session, as with ser2net: a program that closes the line may reopen it immediately.
-async fn feed(reader: Watched<std::net::TcpStream>, feeder: &Feeder) -> SessionEnd {
+async fn feed(mut reader: ByteStream<std::net::TcpStream>, feeder: &Feeder) -> SessionEnd {
     let mut buffer = [0; READ_CHUNK];
     loop {
         std::future::poll_fn(|context| feeder.poll_ready(context)).await;
-        match read(&reader, &mut buffer).await {
+        match reader.read(&mut buffer).await {
             Ok(0) => {
                 let _ = timeout(DRAIN_TIMEOUT, feeder.drained()).await;
                 return SessionEnd::Detached(None);
             }
             Ok(count) => drop(feeder.feed(Event::Bytes(buffer[..count].to_vec()))),
             Err(_) => return SessionEnd::Gone,
-        }
-    }
-}
-
-/// Cancel safe.
-async fn read(reader: &Watched<std::net::TcpStream>, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        let mut ready = reader.readable().await?;
-        if let Ok(read) = ready.try_io(|socket| socket.get_ref().read(buffer)) {
-            return read;
         }
     }
 }

@@ -7,14 +7,20 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
-use crate::system::reactor::{Steady, Watched};
+use super::reactor::{Steady, Watched};
 
 /// A non-blocking pty master or socket.
-pub(super) struct ByteStream<T: Steady>(Watched<T>);
+pub struct ByteStream<T: Steady>(Watched<T>);
 
 impl<T: Steady> ByteStream<T> {
-    pub(super) fn new(stream: T) -> io::Result<Self> {
+    /// For reading and writing.
+    pub fn new(stream: T) -> io::Result<Self> {
         Ok(Self(Watched::new(stream, Interest::READABLE | Interest::WRITABLE)?))
+    }
+
+    /// For reading only: another descriptor is written to.
+    pub fn reader(stream: T) -> io::Result<Self> {
+        Ok(Self(Watched::new(stream, Interest::READABLE)?))
     }
 }
 
