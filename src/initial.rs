@@ -134,7 +134,7 @@ async fn talk(hub: &Arc<Hub>, initial: &Initial, pacing: Pacing, from: u64) -> R
 
 async fn closed(line: &mut watch::Receiver<LineState>) {
     // The sender lives in the hub.
-    let _ = line.wait_for(|state| !state.takes_input() && *state != LineState::Starting).await;
+    let _ = line.wait_for(LineState::is_closed).await;
 }
 
 async fn one(hub: &Arc<Hub>, step: &InitialStep, pacing: Pacing, output: &mut Seen) -> Result<(), Failure> {

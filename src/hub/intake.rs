@@ -88,7 +88,7 @@ impl Intake {
         Ok(ReadStatus::NotAll)
     }
 
-    /// Reads what the kernel holds and would discard with the tty. No reader is waited for: it is told how many bytes it missed, whereas
+    /// Reads what the kernel holds and would discard with the tty. No reader is waited for: it is notified of how many bytes it missed, whereas
     /// unread output would be lost without a trace.
     pub(super) fn read_last_words(&self, tty: &Stream) {
         let mut left = DRAIN_LIMIT;

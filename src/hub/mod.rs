@@ -127,6 +127,11 @@ impl LineState {
     pub fn takes_input(&self) -> bool {
         matches!(self, Self::Open(_) | Self::OnTrial(..))
     }
+
+    /// Whether the device is known to be closed: input is refused, not queued until it is opened.
+    pub fn is_closed(&self) -> bool {
+        !self.takes_input() && *self != Self::Starting
+    }
 }
 
 impl fmt::Display for LineState {

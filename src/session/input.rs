@@ -311,11 +311,8 @@ impl<'h> InputState<'h> {
     /// Whether waiting input may still be sent to the device for which it was typed.
     fn may_still_send(&self) -> bool {
         let console = &self.here.console;
-        let takes = matches!(
-            *console.hub.line().borrow(),
-            LineState::Open(_) | LineState::OnTrial(..) | LineState::Starting
-        );
-        takes && console.roster().writes(self.here.id) && console.hub.torn() == self.torn
+        let is_closed = console.hub.line().borrow().is_closed();
+        !is_closed && console.roster().writes(self.here.id) && console.hub.torn() == self.torn
     }
 
     /// Discards waiting input, because another session took over and two users' lines must not mix, or because the device was
@@ -338,14 +335,9 @@ impl<'h> InputState<'h> {
         let here = self.here;
         let name = &here.console.name();
         let denied = match &*here.console.hub.line().borrow() {
-            LineState::Open(_) | LineState::OnTrial(..) | LineState::Starting
-                if here.console.roster().writes(here.id) =>
-            {
-                None
-            }
             LineState::Open(_) | LineState::OnTrial(..) | LineState::Starting => {
                 let roster = here.console.roster();
-                Some(match roster.writer() {
+                (!roster.writes(here.id)).then(|| match roster.writer() {
                     Some(writer) => {
                         format!("{} has write access; you are read-only: input is discarded", writer.client)
                     }
