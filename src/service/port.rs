@@ -76,7 +76,7 @@ pub(super) struct PortService {
 impl PortService {
     pub(super) fn start(
         options: Options,
-        Prepared { config, port: name, others, claims, fault, log_directory, ring }: Prepared,
+        Prepared { config, port: name, fault, log_directory, ring }: Prepared,
         listeners: Listeners,
         stored: StoredLine,
     ) -> Self {
@@ -98,7 +98,7 @@ impl PortService {
         let awaits = watch::Sender::new(!port.triggers.is_empty());
         let silence = awaits.subscribe();
         let console = Console::new(name.clone(), hub.clone(), Reader::new(log_directory), port);
-        let wanted = wanted(&config, claims, &name, &options.port);
+        let wanted = wanted(&config, &name, &options.port);
         let line = Line::new(name.clone(), hub.clone(), inbox, wanted, line_inbox, console.attached(), end);
         let initial = tokio::spawn(initial::run(hub.clone(), console.watch_settings()));
         let took_over = stored.is_open();
@@ -112,7 +112,7 @@ impl PortService {
         if took_over {
             console.set_took_over();
         }
-        console.set_ports(others);
+        console.set_ports(PackedPorts::pack(&neighbours(&config)));
         if let Some(fault) = fault {
             let warning = stale(&fault);
             tracing::error!(message_id = Event::NotApplied.id(), "{warning}");
@@ -187,27 +187,28 @@ impl PortService {
         let mut host_keys = self.ssh.host_keys();
         let mut idle_since = Some(Instant::now());
         let mut visited = true;
+        let give_back_later = || Some(Instant::now() + GIVE_BACK_DELAY);
         let mut give_back_at = None;
         loop {
             self.report_status();
             // The configuration has been read, or the last connection has ended.
             if std::mem::replace(&mut visited, self.has_clients()) && !visited {
                 memory::give_back();
-                give_back_at = Some(Instant::now() + GIVE_BACK_DELAY);
+                give_back_at = give_back_later();
             }
             idle_since = self.idle().then(|| idle_since.unwrap_or_else(Instant::now));
             tokio::select! {
                 asked = signals.next() => match asked {
                     SignalRequest::Apply => {
                         self.apply(None).await;
-                        give_back_at = Some(Instant::now() + GIVE_BACK_DELAY);
+                        give_back_at = give_back_later();
                     }
                     SignalRequest::ReopenLog => self.wanted_log.send_modify(|log| log.reopened += 1),
                     SignalRequest::Leave => return self.stop().await,
                 },
                 Some(asked) = self.applies.recv() => {
                     self.apply(Some(asked)).await;
-                    give_back_at = Some(Instant::now() + GIVE_BACK_DELAY);
+                    give_back_at = give_back_later();
                 }
                 () = watchdog.tick() => {}
                 () = reached(give_back_at) => {
@@ -281,7 +282,7 @@ impl PortService {
                     .line_orders
                     .send(Change {
                         name: name.clone(),
-                        wanted: wanted(&config, Claims::concerning(&config, name), name, &self.options.port),
+                        wanted: wanted(&config, name, &self.options.port),
                         told,
                     })
                     .await;
@@ -427,7 +428,7 @@ fn resize(hub: &Hub, scrollback: usize) {
     }
 }
 
-fn wanted(config: &Config, claims: Claims, name: &PortName, unit: &PortName) -> LineConfig {
+fn wanted(config: &Config, name: &PortName, unit: &PortName) -> LineConfig {
     let port = &config.ports[name];
     let source = port.source.as_ref().map(|source| SourceConfig {
         source: source.clone(),
@@ -437,7 +438,7 @@ fn wanted(config: &Config, claims: Claims, name: &PortName, unit: &PortName) -> 
     });
     LineConfig {
         path: config.device(name, port),
-        claims,
+        claims: Claims::concerning(config, name),
         settings: port.line,
         low_latency: port.low_latency,
         modem: port.modem,
@@ -460,7 +461,7 @@ fn plain_protocol(port: &Port, listener: &TcpListener) -> Option<Protocol> {
     )
 }
 
-pub(super) fn neighbours(config: &Config) -> PortList {
+fn neighbours(config: &Config) -> PortList {
     config.ports.iter().map(|(name, port)| (name.clone(), port.ssh_port)).collect()
 }
 

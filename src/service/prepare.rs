@@ -3,26 +3,18 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::port::neighbours;
 use super::{Options, ServiceError, StoredRing};
 use crate::config::{Config, ConfigError};
 use crate::logdir;
-use crate::ownership::Claims;
 use crate::port::PortName;
 use crate::ring::{INTAKE_STORED_AS, Ring, STORED_AS};
-use crate::session::PackedPorts;
-use crate::system::{memory, systemd};
+use crate::system::systemd;
 
 /// Everything that a port needs.
 pub(super) struct Prepared {
-    /// Without the other ports.
     pub(super) config: Config,
     /// Name of the port.
     pub(super) port: PortName,
-    /// The ports of this machine.
-    pub(super) others: PackedPorts,
-    /// Which port each tty belongs to.
-    pub(super) claims: Claims,
     /// The fault of the file, if this is the last valid configuration.
     pub(super) fault: Option<ConfigError>,
     pub(super) log_directory: logdir::Client,
@@ -32,15 +24,10 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Prepares everything, or reports what is missing. `stored` is the ring from the FD store; it is adopted last.
     pub(super) async fn new(options: &Options, stored: &mut StoredRing) -> Result<Self, ServiceError> {
-        let (mut config, port, fault) = options.load().await?;
-        let others = PackedPorts::pack(&neighbours(&config));
-        let claims = Claims::concerning(&config, &port);
-        // Now, before anything is allocated between them that stays: it would keep their pages in use.
-        config.ports.retain(|name, _| *name == port);
-        memory::give_back();
+        let (config, port, fault) = options.load().await?;
         let log_directory = log_directory()?;
         let ring = ring(std::mem::take(stored), config.ports[&port].scrollback)?;
-        Ok(Self { config, port, others, claims, fault, log_directory, ring })
+        Ok(Self { config, port, fault, log_directory, ring })
     }
 }
 
