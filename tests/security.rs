@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Who starts a program, and which: nothing of these is reached from the network but `auth/run`, which starts `consolectl`.
-const STARTS: [(&str, &str); 24] = [
+const STARTS: [(&str, &str); 23] = [
     // authorized_keys_command, on root's word, as its user
     ("src/auth/keys_command.rs", "Command::new(real)"),
     ("src/auth/run.rs", "Command::new(program)"),
@@ -37,7 +37,6 @@ const STARTS: [(&str, &str); 24] = [
     ("src/fleet/identity.rs", "Command::new(\"ssh-keyscan\")"),
     ("src/fleet/remote.rs", "Command::new(\"ssh\")"),
     ("src/fleet/update.rs", "Command::new(\"dig\")"),
-    ("src/fleet/update.rs", "Command::new(\"timeout\")"),
     ("src/fleet/update.rs", "Command::new(\"timeout\")"),
     ("src/foreground/children.rs", "Command::new(\"/usr/bin/setpriv\")"),
     ("src/foreground/line.rs", "Command::new(\"/usr/bin/setsid\")"),

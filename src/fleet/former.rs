@@ -162,18 +162,6 @@ impl Former {
     }
 }
 
-impl State {
-    /// Former names of this server at the current location.
-    pub fn former_names(&self) -> impl Iterator<Item = String> {
-        let is_in_zone = |former: &&Former| {
-            self.location.as_ref().is_some_and(|location| {
-                former.location.zone == location.zone && former.location.name != location.name
-            })
-        };
-        self.former.iter().filter(is_in_zone).map(|former| former.location.name.clone())
-    }
-}
-
 /// Messages that remove what has a former name of this server at the current location, and is not taken over:
 /// also from a zone that is restored from a backup.
 pub fn removals_here<'a>(

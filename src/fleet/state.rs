@@ -127,6 +127,16 @@ impl State {
         self.published_at = 0;
     }
 
+    /// Former names of this server at the current location.
+    pub fn former_names(&self) -> impl Iterator<Item = String> {
+        let is_in_zone = |former: &&Former| {
+            self.location.as_ref().is_some_and(|location| {
+                former.location.zone == location.zone && former.location.name != location.name
+            })
+        };
+        self.former.iter().filter(is_in_zone).map(|former| former.location.name.clone())
+    }
+
     /// Writes the state.
     pub fn save(&self, directory: &Path) -> Result<(), PublishError> {
         write_json(&directory.join(STATE), self)

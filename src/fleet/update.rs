@@ -165,8 +165,8 @@ impl DnsServer<'_> {
             script.push_str("send\nanswer\n");
         }
         // Over TCP: a message of several names is longer than a datagram.
-        let mut command = Command::new("timeout");
-        command.args(["--foreground", UPDATE_TIMEOUT, "nsupdate", "-v", "-k"]).arg(self.key);
+        let mut command = bounded("nsupdate");
+        command.args(["-v", "-k"]).arg(self.key);
         let output =
             talk(&mut command, script.as_bytes()).map_err(|error| UpdateError::Start("nsupdate", error))?;
         match output.status.code() {
@@ -200,14 +200,9 @@ impl DnsServer<'_> {
 
     /// All TXT records of these names, as dig(1) prints them; `None` if the server did not answer about each.
     pub fn txt_of_all(&self, names: &[String]) -> Option<String> {
-        let mut command = Command::new("timeout");
-        command.args(["--foreground", UPDATE_TIMEOUT, "dig"]).arg(format!("@{}", self.settings.server));
-        command.args(["+noall", "+comments", "+answer", "+norecurse", "+tcp", "+time=5", "+tries=1"]);
-        for name in names {
-            command.args([name, "TXT"]);
-        }
-        let output = command.stdin(Stdio::null()).output().ok()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut words = vec!["+noall", "+comments", "+answer", "+norecurse"];
+        words.extend(names.iter().flat_map(|name| [name, "TXT"]));
+        let text = self.dig(bounded("dig"), &words)?;
         let is_answer =
             |line: &&str| ["status: NOERROR,", "status: NXDOMAIN,"].iter().any(|s| line.contains(s));
         (text.lines().filter(is_answer).count() == names.len()).then_some(text)
@@ -215,15 +210,17 @@ impl DnsServer<'_> {
 
     /// The strings of a TXT record, as dig(1) prints them: none without such a record, or without an answer.
     pub fn txt_of(&self, name: &str) -> String {
-        let mut command = Command::new("dig");
-        let server = format!("@{}", self.settings.server);
-        command.args(["+short", "+tcp", "+time=5", "+tries=1", &server, name, "TXT"]);
-        let text = command
-            .stdin(Stdio::null())
-            .output()
-            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        // One query, which dig itself bounds.
+        let text = self.dig(Command::new("dig"), &["+short", name, "TXT"]);
         // (A comment of dig's is that nothing answers.)
         text.unwrap_or_default().lines().find(|line| line.starts_with('"')).unwrap_or_default().to_owned()
+    }
+
+    /// What dig(1) prints about these names; `None` if it cannot be started.
+    fn dig(&self, mut command: Command, words: &[&str]) -> Option<String> {
+        command.arg(format!("@{}", self.settings.server)).args(["+tcp", "+time=5", "+tries=1"]).args(words);
+        let output = command.stdin(Stdio::null()).output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 
@@ -238,6 +235,13 @@ fn talk(command: &mut Command, input: &[u8]) -> io::Result<Output> {
         });
         child.wait_with_output()
     })
+}
+
+/// A program that is ended after [`UPDATE_TIMEOUT`] seconds.
+fn bounded(program: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--foreground", UPDATE_TIMEOUT, program]);
+    command
 }
 
 /// The updates of one name.
