@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use mapping::Mapping;
+pub(crate) use pacing::in_units;
 pub use pacing::{Pacing, Pause};
 pub use pattern::{GroupName, PatternError, PortGroups, PortPattern};
 pub use sequence::{

@@ -8,9 +8,6 @@ use clap::{CommandFactory, FromArgMatches};
 use super::tree::{Arguments, Command, Line};
 use super::{help, words};
 
-/// Commands with an argument that may begin with a hyphen.
-const TAKES_TEXT: [&str; 5] = ["describe", "expect", "grep", "send", "set"];
-
 /// Why a line was not parsed into a command.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoCommand {
@@ -86,7 +83,7 @@ fn no_command(error: &clap::Error) -> NoCommand {
 pub fn sentence(error: &clap::Error) -> String {
     let message = error.to_string();
     let command = command_of(&message);
-    let takes_text = command.is_some_and(|command| TAKES_TEXT.contains(&command));
+    let takes_text = command.is_some_and(|command| words::TAKES_TEXT.contains(&command));
     let is_option = error.kind() == ErrorKind::UnknownArgument && message.contains("argument '-");
     let mut parts: Vec<String> = Vec::new();
     for paragraph in message.split("\n\n") {

@@ -3,14 +3,12 @@
 use std::borrow::Cow;
 use std::fs::DirBuilder;
 use std::io::{self, Write};
-use std::ops::ControlFlow;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::termios::{FlushArg, tcflush};
-
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -65,9 +63,9 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
                     let _ = editor.append_history(path);
                 }
                 match run_lines(program, &text)? {
-                    ControlFlow::Break(()) => break,
-                    ControlFlow::Continue(Next::SameEditor) => {}
-                    ControlFlow::Continue(Next::NewEditor) => {
+                    Next::Exit => break,
+                    Next::SameEditor => {}
+                    Next::NewEditor => {
                         editor = new_editor()?;
                         printer.replace(&mut editor);
                         editor.set_helper(Some(Words { program, notices: notices.clone() }));
@@ -108,19 +106,20 @@ fn new_editor<'a>() -> rustyline::Result<Editor<Words<'a>, FileHistory>> {
     Editor::with_config(config)
 }
 
-/// After a command.
+/// What follows a command.
 enum Next {
+    Exit,
     SameEditor,
     /// The command was a session, which had the terminal: what the editor had read before it was meant for the console, and is dropped.
     NewEditor,
 }
 
 /// Runs what was entered: one line, or those of a bracketed paste, each as if it was typed.
-fn run_lines(program: &Program, text: &str) -> io::Result<ControlFlow<(), Next>> {
+fn run_lines(program: &Program, text: &str) -> io::Result<Next> {
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
     while let Some(text) = lines.next() {
         match line(text) {
-            Ok(Command::Exit) => return Ok(ControlFlow::Break(())),
+            Ok(Command::Exit) => return Ok(Next::Exit),
             Ok(command) => {
                 let is_session = matches!(command, Command::Connect(_));
                 // `line` has split the words successfully.
@@ -136,7 +135,7 @@ fn run_lines(program: &Program, text: &str) -> io::Result<ControlFlow<(), Next>>
                             print_error(&format_args!("{count} pasted lines after connect were not run"))
                         }
                     }
-                    return Ok(ControlFlow::Continue(Next::NewEditor));
+                    return Ok(Next::NewEditor);
                 }
             }
             Err(NoCommand::Blank) => {}
@@ -144,7 +143,7 @@ fn run_lines(program: &Program, text: &str) -> io::Result<ControlFlow<(), Next>>
             Err(NoCommand::Wrong(why)) => print_error(&why),
         }
     }
-    Ok(ControlFlow::Continue(Next::SameEditor))
+    Ok(Next::SameEditor)
 }
 
 /// Prints above the line that the present editor edits.

@@ -47,8 +47,8 @@ const ALIASES: &[(&str, &str)] = &[
 /// Minimum length of an abbreviation for which a hint is printed.
 const MIN_HINT_LENGTH: usize = 3;
 
-/// Commands whose arguments may be any text.
-const TAKES_TEXT: &[&str] = &["describe", "expect", "grep", "send", "set", "create"];
+/// Commands with an argument that may be any text, also one that begins with a hyphen.
+pub const TAKES_TEXT: [&str; 5] = ["describe", "expect", "grep", "send", "set"];
 /// Words that a shell would obey.
 const SHELL_SIGNS: &[&str] = &["|", ">", ">>", ";", "&&", "||", "&"];
 
@@ -67,7 +67,9 @@ pub fn translate(words: Vec<String>) -> Result<Vec<String>, String> {
     if let Some(meant) = translated(command, &rest) {
         return meant;
     }
+    // (The values of `create` may be any text too.)
     if !TAKES_TEXT.contains(&command)
+        && command != "create"
         && let Some(sign) = rest.iter().find(|word| SHELL_SIGNS.contains(word))
     {
         return Err(format!(

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Span, Timestamp, Zoned};
 use super::parse::ParseError;
 use super::pattern::Pattern;
 use super::{Command, DEFAULT_LINES, TIMEOUT_RANGE};
-use crate::port::{Pause, PortError};
+use crate::port::{Pause, PortError, in_units};
 use crate::session::plain;
 
 /// Words of a time, as in `3 days 2 hours ago`.
@@ -93,19 +93,13 @@ impl<'a> Words<'a> {
                 found = Some((time, rest[end..].trim_start()));
             }
         }
-        match found {
-            Some((time, after)) if self.verb == "grep" || parse(rest).is_err() => {
-                self.rest = after;
-                Ok(time)
-            }
-            _ => match parse(rest) {
-                Ok(time) => {
-                    self.rest = "";
-                    Ok(time)
-                }
-                Err(_) => parse(self.word("TIME")?),
-            },
-        }
+        let (time, after) = match (found, parse(rest)) {
+            (Some(found), whole) if self.verb == "grep" || whole.is_err() => found,
+            (_, Ok(time)) => (time, ""),
+            (_, Err(_)) => return parse(self.word("TIME")?),
+        };
+        self.rest = after;
+        Ok(time)
     }
 
     /// The rest of the line, without quotes around it.
@@ -168,19 +162,6 @@ pub fn minutes(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
     in_units(text, 60_000, range.clone()).ok_or_else(|| {
         format!("expected minutes from {} to {}, or a time such as 5m or 1h", range.start(), range.end())
     })
-}
-
-/// A number of units of this many milliseconds: without a unit of its own, or with one if the time is a whole number of them.
-fn in_units(text: &str, unit: i64, range: RangeInclusive<u32>) -> Option<u32> {
-    let number = match text.parse::<u32>() {
-        Ok(number) => number,
-        Err(_) => {
-            let time = text.parse::<SignedDuration>().ok()?;
-            let milliseconds = i64::try_from(time.as_millis()).ok()?;
-            (milliseconds % unit == 0).then(|| u32::try_from(milliseconds / unit).ok())??
-        }
-    };
-    Some(number).filter(|number| range.contains(number))
 }
 
 /// The start of a time range: a duration ago, or a time, in this machine's time zone unless it has one.

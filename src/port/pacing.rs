@@ -5,12 +5,26 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::PortError;
 
 /// Valid delays. 10 s is the limit of tio; with a longer one the port seems to hang.
 const PAUSE_RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
+
+/// A number of units of this many milliseconds: without a unit of its own, or with one (`2m`) if the time is a whole number of them.
+pub(crate) fn in_units(text: &str, unit: i64, range: RangeInclusive<u32>) -> Option<u32> {
+    let number = match text.parse::<u32>() {
+        Ok(number) => number,
+        Err(_) => {
+            let time = text.parse::<SignedDuration>().ok()?;
+            let milliseconds = i64::try_from(time.as_millis()).ok()?;
+            (milliseconds % unit == 0).then(|| u32::try_from(milliseconds / unit).ok())??
+        }
+    };
+    Some(number).filter(|number| range.contains(number))
+}
 
 /// A delay in the notation of the configuration: `20ms`, `1s` or `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

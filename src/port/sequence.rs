@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::pacing::in_units;
+
 /// Characters of a sequence, as written.
 const MAX_CHARACTERS: usize = 256;
 /// `\d` without a time, as in conserver.cf(5).
@@ -319,16 +321,10 @@ impl FromStr for BreakArgument {
             Ok(milliseconds @ 10..=10_000) => Ok(Self::Length(milliseconds)),
             _ => match word.parse() {
                 Ok(name) => Ok(Self::Name(name)),
-                Err(_) => in_milliseconds(word).map(Self::Length).ok_or_else(wrong),
+                Err(_) => in_units(word, 1, 10..=10_000).map(Self::Length).ok_or_else(wrong),
             },
         }
     }
-}
-
-/// The length of `500ms` or `1s`; `None` if it is not that of a break.
-fn in_milliseconds(word: &str) -> Option<u32> {
-    let length = word.parse::<jiff::SignedDuration>().ok()?;
-    u32::try_from(length.as_millis()).ok().filter(|length| (10..=10_000).contains(length))
 }
 
 /// The breaks of a port besides its usual one, as `NAME=SEQUENCE`. No two have the same key.

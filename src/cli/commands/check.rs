@@ -46,7 +46,7 @@ pub fn run(root: &Path, file: Option<&Path>, to: &mut impl Write) -> Result<(), 
     writeln!(to, "{}: no errors; {ports}", path.display())?;
     if is_committed {
         for other in config_file::ignored(root) {
-            writeln!(to, "{} is not read: the configuration is one file", other.display())?;
+            writeln!(to, "{}", config_file::not_read(&other).problem)?;
         }
     }
     if let Some(in_force) = in_force {

@@ -2,14 +2,13 @@
 //! re-attached with a notice when it ends.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Effects, Style};
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::AsyncWriteExt;
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -19,11 +18,10 @@ use crate::attach::watch::{WatchEvent, Watched};
 use crate::cli::endpoint::Endpoint;
 use crate::cli::error::CommandError;
 use crate::cli::local;
-use crate::cli::stdout::{EXIT_CLOSED, end_if_closed, print_error};
+use crate::cli::stdout::{end_if_closed, end_when_closed, print_error};
 use crate::exec::EXIT_FAILED;
 use crate::port::{PortName, PortPattern};
 use crate::session::plain;
-use crate::system::reactor;
 
 /// An incomplete line, such as a prompt, is printed after this much silence.
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
@@ -82,14 +80,8 @@ async fn watch(runtime: PathBuf, ports: Vec<PortName>, all: bool, raw: bool) -> 
     }
     drop(to_print);
     let mut stdout = tokio::io::stdout();
-    let closed = closed(io::stdout().as_fd().try_clone_to_owned()?);
-    tokio::pin!(closed);
-    loop {
-        let next = tokio::select! {
-            next = queued.recv() => next,
-            () = &mut closed => return Ok(EXIT_CLOSED),
-        };
-        let Some(first) = next else { break };
+    end_when_closed();
+    while let Some(first) = queued.recv().await {
         let mut out = Vec::new();
         show(&labels, &first, &mut out);
         // Queued lines are written together.
@@ -103,15 +95,6 @@ async fn watch(runtime: PathBuf, ports: Vec<PortName>, all: bool, raw: bool) -> 
     }
     print_error(&"consolectl: no ports left to watch");
     Ok(EXIT_FAILED)
-}
-
-/// Resolves once the reader of a pipe is gone; never for a file.
-async fn closed(stdout: std::os::fd::OwnedFd) {
-    match reactor::Watched::new(stdout, Interest::ERROR) {
-        // EPOLLERR of a pipe without a reader is permanent.
-        Ok(stdout) => drop(stdout.ready(Interest::ERROR).await),
-        Err(_) => std::future::pending().await,
-    }
 }
 
 fn label(number: usize, port: &PortName, colour: bool) -> String {

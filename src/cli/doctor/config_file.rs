@@ -65,7 +65,7 @@ pub(in crate::cli) fn ignored(root: &Path) -> Vec<PathBuf> {
 }
 
 /// The finding of a file that is not read.
-pub(super) fn not_read(path: &Path) -> Finding {
+pub(in crate::cli) fn not_read(path: &Path) -> Finding {
     let problem = format!("{} is not read: the configuration is one file", path.display());
     Finding::everywhere(
         problem,

@@ -18,7 +18,7 @@ use crate::session::plain;
 
 /// The group of ttys in Debian's udev rules, and the user of the port processes.
 const GROUP: &str = "dialout";
-const USER: &str = "_console-port";
+pub(super) const PORT_USER: &str = "_console-port";
 /// Major numbers of Unix98 pseudo terminals (linux/major.h).
 const PTY_SLAVES: std::ops::RangeInclusive<u32> = 136..=143;
 
@@ -121,7 +121,7 @@ fn node_name(device: u64) -> Option<String> {
 /// Whether a port process may read and write a device with these permissions.
 fn opens(owner: &str, group: &str, mode: u32) -> bool {
     let bits = match (owner, group) {
-        (USER, _) => mode >> 6,
+        (PORT_USER, _) => mode >> 6,
         (_, GROUP) => mode >> 3,
         _ => mode,
     };

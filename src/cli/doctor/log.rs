@@ -5,11 +5,10 @@ use std::path::Path;
 use jiff::Timestamp;
 use nix::libc;
 
+use super::device::PORT_USER;
 use super::finding::{Finding, Subject};
 use crate::cli::bounded::{NoAnswer, Space};
 
-/// The owner of logs.
-const PORT_USER: &str = "_console-port";
 /// Minimum free space of a disk: in percent, and in bytes, the size at which a log is rotated.
 const FREE_PERCENT: u64 = 5;
 const FREE_BYTES: u64 = 16 * 1024 * 1024;

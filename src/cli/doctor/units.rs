@@ -55,14 +55,20 @@ pub(super) fn everywhere(observed: &Observation) -> Vec<Finding> {
 fn needed(units: &Units) -> Vec<Finding> {
     let stopped = |unit| units.state(unit).is_some_and(|state| ["inactive", "failed"].contains(&state));
     let finding = |(unit, effect): (&str, &str)| {
-        let (state, first) = match units.is_masked(unit) {
-            true => ("masked", "unmask"),
-            false => (units.state(unit).unwrap_or_default(), "reset-failed"),
+        let (state, fix) = match units.is_masked(unit) {
+            true => ("masked", unmask_and_start(unit)),
+            false => (
+                units.state(unit).unwrap_or_default(),
+                format!("systemctl reset-failed {unit}; systemctl start {unit}"),
+            ),
         };
-        let fix = format!("systemctl {first} {unit}; systemctl start {unit}");
         Finding::everywhere(format!("{unit} is {state}: {effect}"), fix)
     };
     NEEDED.into_iter().filter(|(unit, _)| stopped(unit)).map(finding).collect()
+}
+
+fn unmask_and_start(unit: &str) -> String {
+    format!("systemctl unmask {unit}; systemctl start {unit}")
 }
 
 /// A failed unit. [`check`] reports a port's service and its SSH socket, and `metrics` that of Prometheus.
@@ -87,8 +93,8 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Findin
     let of = |key| observed.units.property(&unit, key).unwrap_or_default();
     let mut findings = Vec::new();
     if observed.units.is_masked(&unit) {
-        let fix = format!("systemctl unmask {unit}; systemctl start {unit}");
-        findings.push(subject.finding(format!("{unit} is masked: the port cannot be started"), fix));
+        let problem = format!("{unit} is masked: the port cannot be started");
+        findings.push(subject.finding(problem, unmask_and_start(&unit)));
     }
     // A failing port is restarted repeatedly: between two attempts it is `activating`, and during an attempt Result is `success`, so that
     // only NRestarts shows it.
@@ -182,8 +188,8 @@ fn listener(observed: &Observation, subject: &Subject<'_>) -> Option<Finding> {
         }
         (Some(who), false) => format!("does not listen on {tcp}: {who} uses that TCP port"),
         (None, false) if observed.units.is_masked(&unit) => {
-            let fix = format!("systemctl unmask {unit}; systemctl start {unit}");
-            return Some(subject.finding(format!("does not listen on {tcp}: {unit} is masked"), fix));
+            let problem = format!("does not listen on {tcp}: {unit} is masked");
+            return Some(subject.finding(problem, unmask_and_start(&unit)));
         }
         (None, false) => format!("does not listen on {tcp}: {unit} is {state}"),
     };

@@ -182,19 +182,13 @@ fn other(plan: &mut Plan, draft: &mut Draft, known: &Known, word: &str, place: &
         // Reported with its definition.
         return true;
     }
+    // With a colon as in ser2net 2.
+    if let Some(("tr" | "tw" | "tb", file)) = bare.split_once(['=', ':']) {
+        plan.report(place, format_args!("port {}: trace {}", draft.name, quoted(file)), without("trace"));
+        return true;
+    }
     match bare.split_once('=') {
-        Some(("tr" | "tw" | "tb", file)) => {
-            plan.report(place, format_args!("port {}: trace {}", draft.name, quoted(file)), without("trace"));
-        }
         Some((name, value)) => option(plan, draft, &name.replace('_', "-"), value, place),
-        // As in ser2net 2.
-        None if ["tr:", "tw:", "tb:"].iter().any(|trace| bare.starts_with(trace)) => {
-            plan.report(
-                place,
-                format_args!("port {}: trace {}", draft.name, quoted(&bare[3..])),
-                without("trace"),
-            );
-        }
         None if ["timestamp", "hexdump"].iter().any(|end| bare.ends_with(end)) => {
             // The log has timestamps; a dump is `log.type`.
             if bare.ends_with("hexdump") && is_on {
