@@ -299,7 +299,7 @@ export class Session {
         // In the terminal it scrolls away with what follows.
         this.notice(
             `This tab has skipped ${bytes(this.skippedTotal)} of the output since ${this.connectedAt.toLocaleTimeString()}; the log has them.`,
-            h("a", { class: "button", href: `#/log/${encodeURIComponent(this.name)}` }, "Log"),
+            h("a", { class: "button", href: this.logAddress }, "Log"),
             h("button", { onclick: () => this.bar.replaceChildren() }, "Close"),
         );
     }
@@ -352,7 +352,11 @@ export class Session {
         setText(this.heading, name);
         this.element.setAttribute("aria-label", `Console ${name}`);
         this.toolbar.setAttribute("aria-label", `Console ${name}`);
-        this.logLink.href = `#/log/${encodeURIComponent(name)}`;
+        this.logLink.href = this.logAddress;
+    }
+
+    get logAddress() {
+        return `#/log/${encodeURIComponent(this.name)}`;
     }
 
     /** After a lost connection: what the device has sent in the meantime. */
