@@ -19,7 +19,7 @@ FEATURES := --features failpoints
 SCRIPTS  := .ci/run patches/rustc $(wildcard tests/tools/* units/power/power-*) debian/consoleserver.postinst debian/consoleserver.prerm debian/consoleserver.postrm debian/tests/smoke \
             $(shell grep -lE '^\#!.*sh$$|shellcheck shell=' tests/boot/* tests/boot/container.d/* benches/peers/* 2>/dev/null)
 
-# Packages, as tests/tools/make-deb names them. The beds' is built in a third of the time, by the profile of `make run`.
+# Packages, as tests/tools/make-deb names them. The beds' is built in a third of the time, as `make run` is.
 ARCH    := $(shell dpkg --print-architecture)
 VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB     := target/deb/consoleserver_$(VERSION)_$(ARCH).deb
@@ -39,7 +39,7 @@ help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: toolchain packages ## build, start with a demonstration port, print what to paste
-	@programs=$$(tests/tools/cargo-build $(CARGO) build --locked --profile quick --bins) && exec "$$programs/consoleserver" --demo
+	@programs=$$(tests/tools/cargo-build --quick $(CARGO) build --locked --bins) && exec "$$programs/consoleserver" --demo
 
 build: toolchain packages ## the release build, in target/release
 	@tests/tools/cargo-build $(CARGO) build --locked --release --bins
