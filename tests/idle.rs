@@ -14,7 +14,8 @@ mod rig;
 use client::Client;
 use rig::{PATIENCE, Rig, until};
 
-/// How often the threads of a process have been woken.
+/// How often the threads of a process have been woken, but for the waits for pages of its program, which the kernel drops when other
+/// processes need the memory (majflt of proc_pid_stat(5)).
 fn wakeups(pid: Pid) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let of_task = |task: std::fs::DirEntry| -> u64 {
@@ -22,7 +23,12 @@ fn wakeups(pid: Pid) -> u64 {
         let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
         line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
     };
-    tasks.map(|task| of_task(task.unwrap())).sum()
+    let switches: u64 = tasks.map(|task| of_task(task.unwrap())).sum();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name of the program, in parentheses, may have blanks.
+    let after_name = stat.rsplit_once(')').unwrap().1;
+    let major_faults: u64 = after_name.split_whitespace().nth(9).unwrap().parse().unwrap();
+    switches.saturating_sub(major_faults)
 }
 
 #[test]
