@@ -72,7 +72,6 @@ bench-loops: toolchain packages ## the loops that every byte goes through, in by
 test: toolchain test-packages lint ## everything that must hold, on this machine: also in containers, and in a VM (40 minutes)
 ifdef NEXTEST
 	$(CARGO) nextest run --locked $(FEATURES)
-	$(CARGO) test --locked $(FEATURES) --doc
 else
 	$(CARGO) test --locked $(FEATURES)
 endif

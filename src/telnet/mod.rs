@@ -8,7 +8,7 @@
 //!
 //! Use by a client:
 //!
-//! ```
+//! ```text
 //! use consoleserver::telnet::{Command, Event, Role, Telnet};
 //! let mut out = Vec::new();
 //! let mut telnet = Telnet::new(Role::Client, true);
