@@ -33,6 +33,17 @@ fn both_roles_agree_on_binary_and_com_port() {
 }
 
 #[test]
+fn a_com_port_that_the_server_has_takes_commands() {
+    // RFC 2217: a client has sent WILL; a server with the option answers DO. SET-BAUDRATE is command 1.
+    let mut client = Telnet::new(Role::Client, true);
+    client.start(&mut Vec::new());
+    assert_eq!(received(&mut client, &[255, 253, 44]), (vec![Event::ComPort(true)], vec![]));
+    let mut out = Vec::new();
+    client.command(&Command::Baud(115_200), &mut out);
+    assert_eq!(out, [255, 250, 44, 1, 0, 1, 194, 0, 255, 240]);
+}
+
+#[test]
 fn refused_com_port_is_reported_once() {
     // RFC 2217: a client sends WILL; a server without the option answers DONT.
     let mut client = Telnet::new(Role::Client, true);
