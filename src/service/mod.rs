@@ -82,21 +82,17 @@ impl Options {
 }
 
 /// Why a port cannot be served.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ServiceError {
-    /// The error of the configuration.
     #[error("{0}")]
     Config(#[from] ConfigError),
-    /// The port is not configured.
     #[error("{0} is not configured: {1} has no [ports.{0}]")]
     NotConfigured(PortName, PathBuf),
-    /// A descriptor from systemd.
     #[error("{0}")]
     Handed(#[from] HandedError),
-    /// No memory.
     #[error("{0}")]
     Ring(#[from] RingError),
-    /// The runtime, a signal, a socket.
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),
 }
