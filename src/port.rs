@@ -9,6 +9,7 @@ pub mod pattern;
 pub mod power;
 mod sequence;
 mod source;
+pub(crate) mod text;
 mod units;
 
 use std::cmp::Ordering;
@@ -28,6 +29,7 @@ pub use sequence::{
     SequenceError, Step,
 };
 pub use source::{Endpoint, Source, SourceError};
+use text::serde_as_text;
 
 /// Why a port name or a line setting is rejected. The Display is the sentence that the user reads.
 #[allow(missing_docs)] // The Display of each variant describes it.
@@ -85,19 +87,7 @@ impl FromStr for PortName {
     }
 }
 
-impl TryFrom<String> for PortName {
-    type Error = PortError;
-
-    fn try_from(word: String) -> Result<Self, PortError> {
-        word.parse()
-    }
-}
-
-impl From<PortName> for String {
-    fn from(name: PortName) -> Self {
-        name.0
-    }
-}
+serde_as_text!(PortName);
 
 impl Ord for PortName {
     fn cmp(&self, other: &Self) -> Ordering {

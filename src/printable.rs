@@ -195,9 +195,11 @@ pub fn visible(text: &str) -> String {
 
 /// Number of bytes at the end whose meaning depends on what follows: a CR, or an incomplete character.
 pub fn unfinished(bytes: &[u8]) -> usize {
-    if bytes.ends_with(b"\r") {
-        return 1;
-    }
+    if bytes.ends_with(b"\r") { 1 } else { incomplete_character(bytes) }
+}
+
+/// Number of bytes at the end that begin a UTF-8 sequence and do not complete it.
+pub fn incomplete_character(bytes: &[u8]) -> usize {
     for back in 1..=bytes.len().min(3) {
         let width = match bytes[bytes.len() - back] {
             0x80..=0xbf => continue,

@@ -102,15 +102,8 @@ pub enum Denied {
     Nobody(String),
     #[error("{0} is not {PORT_USER}: only ports may report triggers")]
     NotAPort(String),
-    /// Another unit than that of the port.
     #[error("{unit} is not {port}: a session can switch the power of its own port only")]
-    NotThisPort {
-        /// The caller's unit.
-        unit: String,
-        /// The port's unit.
-        port: String,
-    },
-    /// polkit denies a session's user.
+    NotThisPort { unit: String, port: String },
     #[error("{0} may not switch the power of {1} (polkit: {POWER_ACTION})")]
     NoPower(String, String),
     #[error("{0} may not administer this console server (polkit: {1})")]

@@ -69,6 +69,19 @@ pub struct Altered {
     pub who: String,
 }
 
+impl Altered {
+    /// What `action` makes of a change: its new value in place of `old`.
+    pub fn new(action: Action, path: &KeyPath, change: &Change, old: Option<&Value>) -> Self {
+        Self {
+            path: path.clone(),
+            action,
+            old: shown(old, "configured"),
+            new: outcome(path, change),
+            who: change.who.clone(),
+        }
+    }
+}
+
 /// A value in TOML syntax; `table` in place of a whole table, which does not fit in a line.
 pub fn shown(value: Option<&Value>, table: &str) -> String {
     match value {
@@ -212,8 +225,7 @@ impl State {
             running.remove(path);
             candidate.remove(path);
         }
-        Self::new(committed, None, running, candidate, self.revision, self.last.clone())
-            .with_instances(self.instances.clone())
+        self.with(committed, None, running, candidate)
     }
 
     /// The state after the commit of these changes was rolled back to this text: nothing else runs, and the
@@ -226,9 +238,7 @@ impl State {
             later.remove(&KeyPath::table(to.clone()));
             later.remove(&KeyPath::table(from.clone()));
         }
-        let (revision, last) = (self.revision, self.last.clone());
-        let both =
-            Self::new(committed.clone(), None, commit.clone(), later, revision, last).pending().clone();
+        let both = self.with(committed.clone(), None, commit.clone(), later).pending().clone();
         let mut candidate = Changes::default();
         // Names that several reloads passed from port to port cannot become the candidate: in one step they
         // would mix up the ports.
@@ -239,10 +249,15 @@ impl State {
             candidate.insert(path.clone(), Change { old, ..change.clone() });
         }
         let reverted = self.reverted(committed, author);
-        let (revision, last) = (reverted.revision.max(self.revision + 1), reverted.last);
-        Self::new(reverted.committed, None, Changes::default(), candidate, revision, last)
-            .with_instances(self.instances.clone())
+        let mut next = self.with(reverted.committed, None, Changes::default(), candidate);
+        (next.revision, next.last) = (reverted.revision.max(self.revision + 1), reverted.last);
+        next
     }
+}
+
+/// `1 change`, `2 changes`
+pub fn counted(count: usize) -> String {
+    if count == 1 { "1 change".to_owned() } else { format!("{count} changes") }
 }
 
 /// `2 of 3 changes are carol's`; `None` if all are of `who`.
@@ -259,8 +274,7 @@ pub fn shares(changes: &Changes, who: &str) -> Option<String> {
         .map(|(name, count)| format!("{count} {} {name}'s", if *count == 1 { "is" } else { "are" }))
         .collect();
     let (first, more) = (parts.first_mut()?, others.len().saturating_sub(MAX_LISTED_USERS));
-    let of = if all == 1 { "1 change".to_owned() } else { format!("{all} changes") };
-    *first = first.replacen(' ', &format!(" of {of} "), 1);
+    *first = first.replacen(' ', &format!(" of {} ", counted(all)), 1);
     if more > 0 {
         parts.push(format!("the others are by {more} more users"));
     }

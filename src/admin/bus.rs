@@ -114,7 +114,7 @@ pub fn port_of(path: &str) -> Option<PortName> {
     (port_path(&port).as_str() == path).then_some(port)
 }
 
-/// `org.consoleserver1.Manager`. A `revision` of 0 is not checked; any other must be the current one,
+/// `org.consoleserver1.Manager`: the members that our own programs use. A `revision` of 0 is not checked; any other must be the current one,
 /// otherwise the call is rejected with the author of the change that came in between.
 #[zbus::proxy(
     interface = "org.consoleserver1.Manager",
@@ -169,11 +169,6 @@ pub trait Manager {
     fn revert(&self) -> zbus::Result<Vec<String>>;
     /// All uncommitted changes, including those that run.
     fn changes(&self) -> zbus::Result<Vec<Change>>;
-    /// All ports, with the keys that a list shows: a tenth of `GetManagedObjects`, which has all keys of three
-    /// configurations.
-    fn list_ports(&self) -> zbus::Result<Vec<ListedPort>>;
-    /// State, counters and sessions of the ports that run, without their keys.
-    fn running_ports(&self) -> zbus::Result<Vec<RunningPort>>;
     /// Whether the caller may change anything.
     fn may_administer(&self) -> zbus::Result<bool>;
 
@@ -210,21 +205,11 @@ pub trait Manager {
     fn version(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn monitor_path(&self) -> zbus::Result<String>;
-    #[zbus(property)]
-    fn set_monitor_path(&self, value: &str) -> zbus::Result<()>;
     /// TCP port of the admin CLI; 0 = none.
     #[zbus(property(emits_changed_signal = "false"))]
     fn ssh_port(&self) -> zbus::Result<u16>;
     #[zbus(property)]
     fn set_ssh_port(&self, value: u16) -> zbus::Result<()>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn listen(&self) -> zbus::Result<Vec<String>>;
-    #[zbus(property)]
-    fn set_listen(&self, value: &[&str]) -> zbus::Result<()>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn access_groups(&self) -> zbus::Result<Vec<String>>;
-    #[zbus(property)]
-    fn set_access_groups(&self, value: &[&str]) -> zbus::Result<()>;
 
     /// A change was made: `set`, `unset`, `create`, `remove`, `reload`, `commit`, `confirm`, `revert` or
     /// `rollback`; its author; the revision; key, old and new value of up to 16 keys, and the number of all;
@@ -239,13 +224,9 @@ pub trait Manager {
         count: u32,
         text: &str,
     ) -> zbus::Result<()>;
-
-    /// A trigger of a port has fired.
-    #[zbus(signal)]
-    fn triggered(&self, port: &str, rule: &str, line: &str) -> zbus::Result<()>;
 }
 
-/// `org.consoleserver1.Port`.
+/// `org.consoleserver1.Port`: the members that our own programs use.
 #[zbus::proxy(interface = "org.consoleserver1.Port", default_service = "org.consoleserver1")]
 pub trait Port {
     /// Opens a configured port and its listeners now, even if it is not enabled.
@@ -281,74 +262,13 @@ pub trait Port {
     /// A word or a sentence: `open`, `unplugged since …`, `not running`, or why the device cannot be opened.
     #[zbus(property(emits_changed_signal = "false"))]
     fn state(&self) -> zbus::Result<String>;
-    /// Number of attached sessions.
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn users(&self) -> zbus::Result<u32>;
-    /// Total of bytes received from the device.
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn bytes_received(&self) -> zbus::Result<u64>;
-    /// Total of bytes sent to the device.
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn bytes_sent(&self) -> zbus::Result<u64>;
-    /// Counters of the port: `received`, `sent`, `log-lost`, and if the driver counts them, `framing`,
-    /// `parity`, `overruns` and `breaks`.
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn counters(&self) -> zbus::Result<HashMap<String, u64>>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn baud(&self) -> zbus::Result<u32>;
-    #[zbus(property)]
-    fn set_baud(&self, value: u32) -> zbus::Result<()>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn byte_size(&self) -> zbus::Result<u8>;
-    #[zbus(property)]
-    fn set_byte_size(&self, value: u8) -> zbus::Result<()>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn parity(&self) -> zbus::Result<String>;
-    #[zbus(property)]
-    fn set_parity(&self, value: &str) -> zbus::Result<()>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn stop_bits(&self) -> zbus::Result<u8>;
-    #[zbus(property)]
-    fn set_stop_bits(&self, value: u8) -> zbus::Result<()>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn rts_cts(&self) -> zbus::Result<bool>;
-    #[zbus(property)]
-    fn set_rts_cts(&self, value: bool) -> zbus::Result<()>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn xon_xoff(&self) -> zbus::Result<bool>;
-    #[zbus(property)]
-    fn set_xon_xoff(&self, value: bool) -> zbus::Result<()>;
     /// `ssh_port` of the candidate; 0 = none.
     #[zbus(property(emits_changed_signal = "false"))]
     fn ssh_port(&self) -> zbus::Result<u16>;
     #[zbus(property)]
     fn set_ssh_port(&self, value: u16) -> zbus::Result<()>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn log_file(&self) -> zbus::Result<String>;
-    #[zbus(property)]
-    fn set_log_file(&self, value: &str) -> zbus::Result<()>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn log_type(&self) -> zbus::Result<String>;
-    #[zbus(property)]
-    fn set_log_type(&self, value: &str) -> zbus::Result<()>;
-    /// `timeout` of the candidate; 0 = none.
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn timeout(&self) -> zbus::Result<u32>;
-    #[zbus(property)]
-    fn set_timeout(&self, value: u32) -> zbus::Result<()>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn description(&self) -> zbus::Result<String>;
-    #[zbus(property)]
-    fn set_description(&self, value: &str) -> zbus::Result<()>;
-    /// `device` of the candidate; empty = the entry of the port's name in the monitored directory.
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn device(&self) -> zbus::Result<String>;
-    #[zbus(property)]
-    fn set_device(&self, value: &str) -> zbus::Result<()>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn enabled(&self) -> zbus::Result<bool>;
-    #[zbus(property)]
-    fn set_enabled(&self, value: bool) -> zbus::Result<()>;
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ pub enum BusError {
     Failed(String),
 }
 
-/// Result of members.
 pub type Result<T, E = BusError> = std::result::Result<T, E>;
 
 impl From<BusError> for zbus::BoxDBusError {

@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 
 use super::authorization::caller;
-use super::authors::{Action, Altered, outcome, shares, shown};
+use super::authors::{Action, Altered, counted, shares};
 use super::confirm::{MAX_CONFIRM_SECONDS, Waiting};
 use super::core::{Core, Error, Remarks, author};
 use super::files::LastCommit;
 use super::reload::{Ran, differing};
 use super::rename::{Renames, renamed, under_new_names};
 use super::state::{Rejected, State};
-use crate::config::changes::{Change, Changes, KeyPath, Scope, stated};
+use crate::config::changes::{Changes, KeyPath, Scope, stated};
 use crate::config::commit::{self, COMMITTED_FILE};
 use crate::config::{Text, Value, load_text};
 use crate::port::PortName;
@@ -72,7 +72,7 @@ impl Core {
                 .map_err(|error| Error::Rejected(Rejected::Whole(error.to_string())))?,
         };
         let text = commit::with_own_notice(text);
-        let altered = committed(&state, &changes);
+        let altered = written(&state, &changes, Action::Commit);
         if let Some(seconds) = confirm_within {
             let before = load_text(&self.files.root.join(COMMITTED_FILE))?;
             let waiting = Waiting::new(seconds, before, text.clone(), changes.clone());
@@ -129,19 +129,10 @@ impl Core {
         if more > 0 {
             printed.push_str(&format!(" and {more} more"));
         }
-        match taken.count() {
-            0 => {}
-            1 => printed.push_str(": 1 change took effect"),
-            count => printed.push_str(&format!(": {count} changes took effect")),
+        if taken.count() > 0 {
+            printed.push_str(&format!(": {} took effect", counted(taken.count())));
         }
-        let altered = taken.iter().map(|(path, change)| Altered {
-            path: path.clone(),
-            action: Action::Reload,
-            old: shown(in_file(&state, path).as_ref(), "configured"),
-            new: outcome(path, change),
-            who: change.who.clone(),
-        });
-        self.report(Action::Reload, altered.collect(), &printed).await;
+        self.report(Action::Reload, written(&state, taken, Action::Reload), &printed).await;
     }
 
     /// Reloads the changes to be committed that were not reloaded.
@@ -192,13 +183,10 @@ impl Core {
         Waiting::forget(&self.files)?;
         self.wait_for(None);
         self.keep_last_good(&self.state());
-        let kept = waiting.changes.iter().map(|(path, change)| Altered {
-            path: path.clone(),
-            action: Action::Confirm,
-            old: shown(change.old.as_ref(), "configured"),
-            new: outcome(path, change),
-            who: change.who.clone(),
-        });
+        let kept = waiting
+            .changes
+            .iter()
+            .map(|(path, change)| Altered::new(Action::Confirm, path, change, change.old.as_ref()));
         self.report(Action::Confirm, kept.collect(), "confirmed the commit").await;
         Ok(())
     }
@@ -327,28 +315,16 @@ impl Core {
     }
 }
 
-/// The result of a commit for each key, before it is written.
-fn committed(state: &State, changes: &Changes) -> Vec<Altered> {
-    let altered = |(path, change): (&KeyPath, &Change)| Altered {
-        path: path.clone(),
-        action: Action::Commit,
-        old: shown(in_file(state, path).as_ref(), "configured"),
-        new: outcome(path, change),
-        who: change.who.clone(),
-    };
+/// The result of a reload or commit for each key, before it is written.
+fn written(state: &State, changes: &Changes, action: Action) -> Vec<Altered> {
+    let altered = |(path, change)| Altered::new(action, path, change, in_file(state, path).as_ref());
     changes.iter().map(altered).collect()
 }
 
 /// The result of a rollback or revert for each key.
 fn taken_back(state: &State, changes: &Changes, action: Action) -> Vec<Altered> {
-    let altered = |(path, change): (&KeyPath, &Change)| Altered {
-        path: path.clone(),
-        action,
-        old: outcome(path, change),
-        new: shown(in_file(state, path).as_ref(), "configured"),
-        who: change.who.clone(),
-    };
-    changes.iter().map(altered).collect()
+    let back = |Altered { old, new, path, who, .. }| Altered { path, action, old: new, new: old, who };
+    written(state, changes, action).into_iter().map(back).collect()
 }
 
 fn in_file(state: &State, path: &KeyPath) -> Option<Value> {
@@ -369,10 +345,6 @@ fn summary(keys: &[String], state: &State) -> String {
         _ => format!(" of {}", fold(&ports.into_iter().collect::<Vec<_>>())),
     };
     format!("{} changes{of}", keys.len())
-}
-
-fn counted(count: usize) -> String {
-    if count == 1 { "1 change".to_owned() } else { format!("{count} changes") }
 }
 
 fn uncommitted_again(count: usize) -> String {

@@ -76,23 +76,19 @@ impl Waiting {
         files::write(&path(files, BEFORE_FILE), Ok(self.before.clone().unwrap_or_default()), 0o600)?;
         let changes = self.changes.to_running(&Instances::default()).map_err(std::io::Error::other);
         files::write(&path(files, CHANGES_FILE), changes, 0o600)?;
-        files::write(
-            &path(files, CONFIRM_FILE),
-            toml::to_string(&record).map_err(std::io::Error::other),
-            0o600,
-        )
+        files::write_toml(&path(files, CONFIRM_FILE), &record)
     }
 
     /// Reads what an earlier process has written. An error means that it is unknown whether a commit waits.
     pub fn load(files: &Files) -> Result<Option<Self>, String> {
-        let read = |path: PathBuf| load_text(&path).map_err(|error| error.to_string());
-        let Some(text) = read(path(files, CONFIRM_FILE))? else { return Ok(None) };
-        let wrong = |error: toml::de::Error| format!("{CONFIRM_FILE}: {}", error.message());
-        let Record { boot, deadline, had_file, after } = toml::from_str(&text).map_err(wrong)?;
-        let before = if had_file {
-            Some(read(path(files, BEFORE_FILE))?.ok_or(format!("/{BEFORE_FILE} is missing"))?)
-        } else {
-            None
+        let Some(record) = files::read(&path(files, CONFIRM_FILE))? else { return Ok(None) };
+        let Record { boot, deadline, had_file, after } = record;
+        let before = match had_file {
+            true => {
+                let text = load_text(&path(files, BEFORE_FILE)).map_err(|error| error.to_string())?;
+                Some(text.ok_or(format!("/{BEFORE_FILE} is missing"))?)
+            }
+            false => None,
         };
         // A rollback works without them.
         let changes = Changes::read(&path(files, CHANGES_FILE)).unwrap_or_else(|error| {

@@ -19,7 +19,6 @@ use crate::config::commit::CommitError;
 use crate::config::{ConfigError, Value};
 
 /// Why an operation failed. The Display is what the administrator reads.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum Error {
     #[error(transparent)]

@@ -23,53 +23,35 @@ impl State {
 
     /// Sets a key; `None` restores its default.
     pub fn set(&self, path: KeyPath, new: Option<Value>, author: &Author) -> Result<Self, Rejected> {
-        self.check_committed()?;
-        let mut candidate = self.candidate.clone();
-        let key = path.to_string();
-        self.put(&mut candidate, path, new, author)?;
-        self.with(candidate, key, author)
+        self.change(&[], vec![(path, new)], author)
     }
 
     /// Creates a port.
     pub fn create(&self, name: &PortName, author: &Author) -> Result<Self, Rejected> {
-        let mut candidate = self.candidate.clone();
-        let key = self.make(&mut candidate, name, author)?;
-        self.with(candidate, key, author)
+        self.change(std::slice::from_ref(name), Vec::new(), author)
     }
 
-    /// Creates ports and sets keys, all or none; only the result must be valid.
-    pub fn set_many(
+    /// Creates ports and sets keys, or with `None` restores their defaults, all or none; only the result must be valid.
+    pub fn change(
         &self,
-        ports: &[PortName],
-        values: Vec<(KeyPath, Value)>,
+        made: &[PortName],
+        keys: Vec<(KeyPath, Option<Value>)>,
         author: &Author,
     ) -> Result<Self, Rejected> {
         self.check_committed()?;
-        if ports.len() + values.len() > MAX_CHANGES {
+        if made.len() + keys.iter().filter(|(_, new)| new.is_some()).count() > MAX_CHANGES {
             return Err(Rejected::TooMany);
         }
         let mut candidate = self.candidate.clone();
         let mut last = None;
-        for name in ports {
+        for name in made {
             last = Some(self.make(&mut candidate, name, author)?);
         }
-        for (path, value) in values {
+        for (path, new) in keys {
             last = Some(path.to_string());
-            self.put(&mut candidate, path, Some(value), author)?;
+            self.put(&mut candidate, path, new, author)?;
         }
-        last.map_or_else(|| Ok(self.clone()), |key| self.with(candidate, key, author))
-    }
-
-    /// Restores the defaults of keys, all or none.
-    pub fn unset_many(&self, paths: Vec<KeyPath>, author: &Author) -> Result<Self, Rejected> {
-        self.check_committed()?;
-        let mut candidate = self.candidate.clone();
-        let mut last = None;
-        for path in paths {
-            last = Some(path.to_string());
-            self.put(&mut candidate, path, None, author)?;
-        }
-        last.map_or_else(|| Ok(self.clone()), |key| self.with(candidate, key, author))
+        last.map_or_else(|| Ok(self.clone()), |key| self.with_candidate(candidate, key, author))
     }
 
     fn put(
@@ -185,7 +167,7 @@ impl State {
                 candidate.insert(path, change(author, old, None));
             }
         }
-        last.map_or_else(|| Ok(self.clone()), |key| self.with(candidate, key, author))
+        last.map_or_else(|| Ok(self.clone()), |key| self.with_candidate(candidate, key, author))
     }
 
     /// Renames a port. All its settings stay; if its device was the tty of its name, `device` is set to it.
@@ -246,7 +228,7 @@ impl State {
             }
         }
         self.rename_members(&mut candidate, from, to, author)?;
-        self.with(candidate, new.to_string(), author)
+        self.with_candidate(candidate, new.to_string(), author)
     }
 
     /// Replaces the port's name in the groups of ports that list it.
@@ -288,7 +270,7 @@ impl State {
                 self.put(&mut candidate, path.at(to), Some(value), author)?;
             }
         }
-        self.with(candidate, key, author)
+        self.with_candidate(candidate, key, author)
     }
 
     /// Rejects changes while the committed file is invalid: they would be based on another configuration.
@@ -299,22 +281,15 @@ impl State {
         }
     }
 
-    fn with(&self, candidate: Changes, key: String, author: &Author) -> Result<Self, Rejected> {
+    fn with_candidate(&self, candidate: Changes, key: String, author: &Author) -> Result<Self, Rejected> {
         self.check_committed()?;
         let text = candidate
             .apply_to_running(&self.running_text)
             .map_err(|error| Rejected::Whole(error.to_string()))?;
         changes::candidate(&text).map_err(Rejected::Whole)?;
-        let last = Last { key, who: author.who.clone(), when: author.when };
-        let next = Self::new(
-            self.committed.clone(),
-            None,
-            self.running.clone(),
-            candidate,
-            self.revision + 1,
-            Some(last),
-        )
-        .with_instances(self.instances.clone());
+        let mut next = self.with(self.committed.clone(), None, self.running.clone(), candidate);
+        next.last = Some(Last { key, who: author.who.clone(), when: author.when });
+        next.revision += 1;
         let all = next.pending();
         let bytes = all.to_running(&self.instances).map_or(usize::MAX, |text| text.len());
         if all.len() > MAX_CHANGES || bytes > MAX_TEXT { Err(Rejected::TooMany) } else { Ok(next) }

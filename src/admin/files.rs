@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -27,7 +28,6 @@ const LAST_COMMIT: &str = "var/lib/consoleserver/admin/last-commit.toml";
 /// The steps of a reload in progress, so that a restarted service repeats them. Gone after a reboot, which
 /// starts all units from the configuration.
 const UNDER_WAY: &str = "run/consoleserver/admin/under-way.toml";
-/// The vendor's configuration.
 const VENDOR_FILE: &str = "usr/lib/consoleserver/config.toml";
 
 /// A file of the state cannot be written.
@@ -46,7 +46,6 @@ struct Candidate {
     change: Changes,
 }
 
-/// The last commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastCommit {
     pub who: String,
@@ -108,12 +107,7 @@ impl Files {
     }
 
     fn candidate(&self) -> Result<Option<Candidate>, String> {
-        let path = self.root.join(CANDIDATE_FILE);
-        let text = load_text(&path).map_err(|error| error.to_string())?;
-        let parse = |text: String| {
-            toml::from_str(&text).map_err(|error| format!("{}: {}", path.display(), error.message()))
-        };
-        text.map(parse).transpose()
+        read(&self.root.join(CANDIDATE_FILE))
     }
 
     /// Writes the running changes: ports and the generator read them from now on.
@@ -130,7 +124,7 @@ impl Files {
     pub fn save_candidate(&self, state: &State) -> Result<(), FileError> {
         let file =
             Candidate { revision: state.revision, last: state.last.clone(), change: state.candidate.clone() };
-        write(&self.root.join(CANDIDATE_FILE), toml::to_string(&file).map_err(io::Error::other), 0o600)
+        write_toml(&self.root.join(CANDIDATE_FILE), &file)
     }
 
     /// Copies an edited committed file that is about to be replaced. Returns the path of the copy.
@@ -148,17 +142,12 @@ impl Files {
 
     /// Writes the steps that are about to be done; [`Self::is_done`] removes them.
     pub fn save_under_way(&self, plan: &Plan) -> Result<(), FileError> {
-        write(&self.root.join(UNDER_WAY), toml::to_string(plan).map_err(io::Error::other), 0o600)
+        write_toml(&self.root.join(UNDER_WAY), plan)
     }
 
     /// The steps that an earlier process has begun and not finished.
     pub fn under_way(&self) -> Result<Option<Plan>, String> {
-        let path = self.root.join(UNDER_WAY);
-        let text = load_text(&path).map_err(|error| error.to_string())?;
-        let parse = |text: String| {
-            toml::from_str(&text).map_err(|error| format!("{}: {}", path.display(), error.message()))
-        };
-        text.map(parse).transpose()
+        read(&self.root.join(UNDER_WAY))
     }
 
     /// Removes the steps: they are done, or undone.
@@ -177,21 +166,15 @@ impl Files {
 
     /// Writes author and time of the last commit.
     pub fn save_last_commit(&self, commit: &LastCommit) -> Result<(), FileError> {
-        write(&self.root.join(LAST_COMMIT), toml::to_string(commit).map_err(io::Error::other), 0o600)
+        write_toml(&self.root.join(LAST_COMMIT), commit)
     }
 
     /// The last commit; `None` if there was none or the file cannot be read.
     pub fn last_commit(&self) -> Option<LastCommit> {
-        let path = self.root.join(LAST_COMMIT);
-        match load_text(&path) {
-            Ok(text) => toml::from_str(&text?)
-                .inspect_err(|error| tracing::warn!("{}: {}", path.display(), error.message()))
-                .ok(),
-            Err(error) => {
-                tracing::warn!("the last commit is unknown: {error}");
-                None
-            }
-        }
+        read(&self.root.join(LAST_COMMIT)).unwrap_or_else(|error| {
+            tracing::warn!("the last commit is unknown: {error}");
+            None
+        })
     }
 
     /// Removes temporary files of a process that was killed while it wrote.
@@ -215,6 +198,20 @@ impl Files {
 pub(super) fn write(path: &Path, text: io::Result<String>, mode: u32) -> Result<(), FileError> {
     text.and_then(|text| persist::write(path, text.as_bytes(), mode, None))
         .map_err(|cause| FileError { path: path.to_owned(), cause })
+}
+
+/// Writes a file of console-admin's own.
+pub(super) fn write_toml(path: &Path, content: &impl Serialize) -> Result<(), FileError> {
+    write(path, toml::to_string(content).map_err(io::Error::other), 0o600)
+}
+
+/// Reads a file of console-admin's own; `None` if there is none.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
+    let text = load_text(path).map_err(|error| error.to_string())?;
+    let parse = |text: String| {
+        toml::from_str(&text).map_err(|error| format!("{}: {}", path.display(), error.message()))
+    };
+    text.map(parse).transpose()
 }
 
 pub(super) fn remove(path: &Path) -> Result<(), FileError> {

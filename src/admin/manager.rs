@@ -184,16 +184,17 @@ impl Manager {
         let set = |(port, key, value): (&str, &str, Variant<'_>)| {
             let path = path(port, key)?;
             let value = self::value(&path, &value)?;
-            Ok((path, value))
+            Ok((path, Some(value)))
         };
         let values = values.into_iter().map(set).collect::<Result<Vec<_>>>()?;
-        self.edit(server, revision, |state, author| state.set_many(&ports, values, author)).await
+        self.edit(server, revision, |state, author| state.change(&ports, values, author)).await
     }
 
     #[zbus(out_args("remarks"))]
     async fn unset_many(&self, keys: Vec<(&str, &str)>, revision: u64) -> Result<Vec<String>> {
-        let paths = keys.into_iter().map(|(port, key)| path(port, key)).collect::<Result<Vec<_>>>()?;
-        Ok(self.0.core.change(revision, |state, author| state.unset_many(paths, author)).await?)
+        let unset = |(port, key): (&str, &str)| Ok((path(port, key)?, None));
+        let keys = keys.into_iter().map(unset).collect::<Result<Vec<_>>>()?;
+        Ok(self.0.core.change(revision, |state, author| state.change(&[], keys, author)).await?)
     }
 
     #[zbus(out_args("remarks"))]
@@ -305,6 +306,8 @@ impl Manager {
         rows.map(|(path, row)| renamed(path, change((path, row)))).collect()
     }
 
+    /// All ports, with the keys that a list shows: a tenth of `GetManagedObjects`, which has all keys of three
+    /// configurations.
     #[zbus(out_args("ports"))]
     fn list_ports(&self) -> Vec<ListedPort> {
         let state = self.0.core.state();
@@ -321,6 +324,7 @@ impl Manager {
         state.ports().into_iter().map(listed).collect()
     }
 
+    /// State, counters and sessions of the ports that run, without their keys.
     #[zbus(out_args("ports"))]
     async fn running_ports(&self) -> Result<Vec<RunningPort>> {
         let statuses = self.0.core.live.statuses().await;

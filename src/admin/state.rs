@@ -163,6 +163,18 @@ impl State {
         }
     }
 
+    /// The state with another text and other changes. Its revision, its last change and the units of renamed ports stay.
+    pub(super) fn with(
+        &self,
+        committed: Text,
+        fault: Option<String>,
+        running: Changes,
+        candidate: Changes,
+    ) -> Self {
+        Self::new(committed, fault, running, candidate, self.revision, self.last.clone())
+            .with_instances(self.instances.clone())
+    }
+
     /// Sets the units of renamed ports.
     pub fn with_instances(mut self, instances: Instances) -> Self {
         self.running_config.take_instances(instances.clone());
@@ -183,14 +195,13 @@ impl State {
         for name in done.into_iter().flat_map(|(to, from)| [to, from]) {
             drop(self.candidate.remove(&KeyPath::table(name)));
         }
-        let Self { committed, fault, running, candidate, revision, last, instances, .. } = self;
-        Self::new(committed, fault, running, candidate, revision, last).with_instances(instances)
+        let Self { committed, fault, running, candidate, .. } = self.clone();
+        self.with(committed, fault, running, candidate)
     }
 
     /// The same changes on another committed text.
     pub fn over(&self, committed: Text, fault: Option<String>) -> Self {
-        let Self { running, candidate, revision, last, instances, .. } = self.clone();
-        Self::new(committed, fault, running, candidate, revision, last).with_instances(instances)
+        self.with(committed, fault, self.running.clone(), self.candidate.clone())
     }
 
     /// Rejects the call of a client that has not seen the last change.
@@ -224,7 +235,7 @@ impl State {
     }
 
     fn with_running(&self, taken: &Changes, candidate: Changes) -> Self {
-        let Self { committed, fault, mut running, revision, last, instances, .. } = self.clone();
+        let Self { committed, fault, mut running, .. } = self.clone();
         let renames = taken.renames();
         for (to, from) in &renames {
             rename(&mut running, from, to, taken, &committed.text);
@@ -254,7 +265,7 @@ impl State {
                 false => running.insert(path.clone(), change.clone()),
             }
         }
-        Self::new(committed, fault, running, candidate, revision, last).with_instances(instances)
+        self.with(committed, fault, running, candidate)
     }
 
     /// A renamed port is reloaded under either of its names.
@@ -301,8 +312,7 @@ impl State {
 
     /// Without pending changes, on this committed text.
     pub fn settled(&self, committed: Text) -> Self {
-        Self::new(committed, None, Changes::default(), Changes::default(), self.revision, self.last.clone())
-            .with_instances(self.instances.clone())
+        self.with(committed, None, Changes::default(), Changes::default())
     }
 
     /// Likewise, with a new revision: clients must review, since changes of other users may be gone.

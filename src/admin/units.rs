@@ -19,7 +19,6 @@ const JOB_TIMEOUT: Duration = Duration::from_secs(60);
 const REPLY_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// A failed call to systemd.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum UnitsError {
     #[error("systemd denied {0}: {1}")]
@@ -84,7 +83,6 @@ pub enum Begun {
 /// A unit that systemd has loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitState {
-    /// Its name.
     pub name: String,
     /// `active`, `inactive`, `failed`, `activating`, …
     pub active: String,
@@ -101,8 +99,7 @@ impl Units {
     }
 
     pub async fn daemon_reload(&self) -> Result<(), UnitsError> {
-        let what = "systemctl daemon-reload";
-        bounded(what, REPLY_TIMEOUT, self.0.reload()).await?.map_err(|error| UnitsError::of(what, error))
+        reply("systemctl daemon-reload", self.0.reload()).await
     }
 
     pub async fn step(&self, step: &Step) -> Result<(), UnitsError> {
@@ -121,13 +118,10 @@ impl Units {
         let what = format!("systemctl start --no-block {unit}");
         let patterns = [unit];
         let running = self.0.list_units_by_patterns(&["active", "activating", "reloading"], &patterns);
-        let running =
-            bounded(&what, REPLY_TIMEOUT, running).await?.map_err(|error| UnitsError::of(&what, error))?;
-        if !running.is_empty() {
+        if !reply(&what, running).await?.is_empty() {
             return Ok(Begun::StillRuns);
         }
-        let started = bounded(&what, REPLY_TIMEOUT, self.0.start_unit(unit, "replace")).await?;
-        started.map(|_| Begun::Started).map_err(|error| UnitsError::of(&what, error))
+        reply(&what, self.0.start_unit(unit, "replace")).await.map(|_| Begun::Started)
     }
 
     async fn job(&self, what: &str, step: &Step) -> Result<(), UnitsError> {
@@ -189,17 +183,13 @@ impl Units {
     /// Loaded units with these names, in any state.
     pub async fn loaded(&self, patterns: &[&str]) -> Result<Vec<UnitState>, UnitsError> {
         let what = format!("systemctl list-units --all {}", patterns.join(" "));
-        let listed = self.0.list_units_by_patterns(&["loaded"], patterns);
-        let listed =
-            bounded(&what, REPLY_TIMEOUT, listed).await?.map_err(|error| UnitsError::of(&what, error))?;
+        let listed = reply(&what, self.0.list_units_by_patterns(&["loaded"], patterns)).await?;
         Ok(listed.into_iter().map(|row| UnitState { name: row.0, active: row.3 }).collect())
     }
 
     async fn ports_of(&self, states: &[&str], patterns: &[&str]) -> Result<BTreeSet<PortName>, UnitsError> {
         let what = format!("systemctl list-units {}", patterns.join(" "));
-        let listed = self.0.list_units_by_patterns(states, patterns);
-        let listed =
-            bounded(&what, REPLY_TIMEOUT, listed).await?.map_err(|error| UnitsError::of(&what, error))?;
+        let listed = reply(&what, self.0.list_units_by_patterns(states, patterns)).await?;
         Ok(listed.into_iter().filter_map(|row| PortName::of_unit(&row.0)).collect())
     }
 }
@@ -214,4 +204,9 @@ fn already(error: zbus::Error) -> zbus::Result<()> {
 
 async fn bounded<T>(what: &str, limit: Duration, doing: impl Future<Output = T>) -> Result<T, UnitsError> {
     tokio::time::timeout(limit, doing).await.map_err(|_| UnitsError::Slow { what: what.to_owned(), limit })
+}
+
+/// systemd's reply to a call that starts no job.
+async fn reply<T>(what: &str, call: impl Future<Output = zbus::Result<T>>) -> Result<T, UnitsError> {
+    bounded(what, REPLY_TIMEOUT, call).await?.map_err(|error| UnitsError::of(what, error))
 }

@@ -23,22 +23,15 @@ use crate::system::message::{MessageError, receive, receive_async, send, send_as
 pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Errors of the local socket.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum AttachError {
     /// No socket: no such port, or its units are not running.
     #[error("{port} is not running; for the reason run `doctor {port}`")]
-    NotServed {
-        /// The port.
-        port: PortName,
-        /// Its socket.
-        path: String,
-    },
-    /// The connection to the socket failed.
+    NotServed { port: PortName, path: String },
     #[error("cannot connect to {port} at {path}: {source}")]
     Unreachable {
-        /// The port.
         port: PortName,
-        /// Its socket.
         path: String,
         /// The error of the system.
         source: io::Error,
@@ -46,10 +39,8 @@ pub enum AttachError {
     /// The process that has the socket does not reply.
     #[error("no response from {0} within {n} s", n = REPLY_TIMEOUT.as_secs())]
     Silent(PortName),
-    /// The port's own message.
     #[error("{0}")]
     Rejected(String),
-    /// A message could not be sent or received.
     #[error("{0}: {1}")]
     Message(PortName, MessageError),
     /// The port closed the session; it has printed the reason on the terminal or on standard error.
@@ -58,7 +49,6 @@ pub enum AttachError {
     /// Input was discarded; the port has printed the reason on the terminal or on standard error.
     #[error("not all of the input was sent to {0}")]
     Unsent(PortName),
-    /// The connection ended without a reason.
     #[error("connection to {0} lost")]
     Broken(PortName),
     /// The socket, or the caller's own terminal or pipe, failed.

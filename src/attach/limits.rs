@@ -18,10 +18,8 @@ const FIRST_PERSONAL_UID: u32 = 1000;
 /// Why a client is rejected.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(super) enum QueueFull {
-    /// The limit of this uid.
     #[error("too many pending clients of uid {0}; try again")]
     Uid(u32),
-    /// The limit of all uids.
     #[error("too many pending local clients; try again")]
     Total,
 }

@@ -21,21 +21,18 @@ const SHADOW_BUFFER: usize = 16 * 1024;
 const MAX_ACCOUNTS: usize = 100_000;
 
 /// Why an account was not found.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AccountError {
     /// See [`LoginName::parse`].
     #[error("invalid user name")]
     Name,
-    /// No such user.
     #[error("no such user")]
     Unknown,
-    /// passwd.
     #[error("user database lookup failed: {0}")]
     User(nix::Error),
-    /// group.
     #[error("group database lookup failed: {0}")]
     Group(nix::Error),
-    /// shadow.
     #[error("shadow database lookup failed: {0}")]
     Shadow(nix::Error),
 }

@@ -41,26 +41,18 @@ const HOST_KEYS_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_ABANDONED: u32 = 6;
 
 /// Errors of the login helper. The SSH client sees a failed login; the sentence is for the journal.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum LoginError {
-    /// No socket, or no listener.
     #[error("the login helper is unreachable at {}: {source}", path.display())]
-    Unreachable {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Unreachable { path: PathBuf, source: io::Error },
     /// It exited, or allows no more attempts.
     #[error("the login helper closed the connection; for the reason see its messages")]
     Gone,
-    /// Timeout.
     #[error("the login helper did not answer within {} s", .0.as_secs())]
     Silent(Duration),
-    /// An invalid message.
     #[error("invalid message from the login helper: {0}")]
     Message(MessageError),
-    /// A reply to another request.
     #[error("unexpected reply from the login helper")]
     Unexpected,
     /// The user is authenticated, but PAM denies the account: the message for the user. Another method may be tried.
@@ -69,10 +61,8 @@ pub enum LoginError {
     /// This login was granted or failed before.
     #[error("the login has ended")]
     Over,
-    /// The program could not be started.
     #[error("the login helper could not start the session; for the reason see its messages")]
     NotRun,
-    /// The client keeps abandoning conversations.
     #[error("more than {MAX_ABANDONED} conversations were abandoned")]
     TooManyAbandoned,
 }

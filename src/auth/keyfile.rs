@@ -21,29 +21,19 @@ const OTHERS_WRITE: u32 = 0o022;
 const WRITE_BY_ALL: u32 = 0o002;
 
 /// Why a file is ignored.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum KeyFileError {
-    /// It exists and cannot be read.
     #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A directory, FIFO or device.
+    Read { path: PathBuf, source: io::Error },
     #[error("{} is not a regular file", .0.display())]
     NotAFile(PathBuf),
-    /// Too long.
     #[error("{} has {} bytes, more than the limit of {}", .0.display(), .1, .2)]
     TooLong(PathBuf, u64, u64),
-    /// Owned by another user.
     #[error("{} is owned by uid {}, not by its user or root", .0.display(), .1)]
     Owner(PathBuf, u32),
-    /// A program, or a directory above it.
     #[error("{} is owned by uid {}, not by root", .0.display(), .1)]
     NotRoots(PathBuf, u32),
-    /// Writable by others.
     #[error("{} is writable by group or others (mode {:03o}): chmod go-w", .0.display(), .1)]
     Writable(PathBuf, u32),
 }

@@ -41,35 +41,24 @@ const KILL_ROUNDS: usize = 64;
 const COMMAND_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/games";
 
 /// Why its output is ignored.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum CommandError {
-    /// `authorized_keys_command_user`
     #[error("authorized_keys_command_user {0:?}: {1}")]
     User(String, AccountError),
-    /// Not root, and another user.
     #[error("console-auth does not run as root, so the command cannot run as {0}")]
     NotRoot(String),
-    /// Another user could have written the program.
     #[error(transparent)]
     Unsafe(#[from] KeyFileError),
-    /// Not executable, or no process.
     #[error("cannot run {}: {source}", program.display())]
-    Start {
-        /// The program.
-        program: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Pipes, processes.
+    Start { program: PathBuf, source: io::Error },
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
     /// It failed, so its output is ignored, as in sshd.
     #[error("it ended with {0}{1}")]
     Failed(String, String),
-    /// Too slow.
     #[error("it ran longer than {} s and was killed", TIME_LIMIT.as_secs())]
     TooSlow,
-    /// Too much.
     #[error("it printed more than {OUTPUT_LIMIT} bytes and was killed")]
     TooLong,
 }

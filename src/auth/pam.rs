@@ -46,19 +46,17 @@ const PAM_SUCCESS: c_int = 0;
 const NEVER_RIGHT: &CStr = c"\x08\n\r\x7fINCORRECT";
 
 /// Why PAM denied a login.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum PamError {
-    /// A module denied it.
     #[error("PAM {step}: {reason}{}", remark(.messages))]
     Denied {
         /// `authentication`, `account`, `password change` or `session`.
         step: &'static str,
-        /// PAM's message.
         reason: String,
         /// Messages of the modules.
         messages: String,
     },
-    /// The login method cannot change it.
     #[error("the password has expired and must be changed first{}", remark(.0))]
     MustChangePassword(String),
     /// The client disconnected or violated the protocol during a question.

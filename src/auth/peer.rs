@@ -13,18 +13,16 @@ use crate::system::message::{self, MessageError};
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a login ends early.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum PeerError {
-    /// Timeout of the login.
     #[error("the login took more than {} s", .0.as_secs())]
     TooSlow(Duration),
-    /// It disconnected, or sent an invalid message.
     #[error(transparent)]
     Message(#[from] MessageError),
     /// It disconnected during a question, or before it had the reply.
     #[error("the client disconnected before it was logged in")]
     Left,
-    /// A request that is not allowed in this state.
     #[error("protocol error: {0}")]
     OutOfTurn(&'static str),
 }

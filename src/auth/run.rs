@@ -27,25 +27,18 @@ const DEFAULT_PATH: &str = "/usr/bin:/bin";
 const TTY_GROUP: &str = "tty";
 
 /// Why a program was not started.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// Its groups.
     #[error("cannot set the user's groups: {0}")]
     Groups(nix::Error),
-    /// No terminal.
     #[error("cannot create a terminal: {0}")]
     Terminal(io::Error),
-    /// No pipes.
     #[error("cannot create pipes: {0}")]
     Pipes(io::Error),
     /// Missing, or the process cannot switch to the user.
     #[error("cannot run {} as the user: {source}", program.display())]
-    Start {
-        /// The program.
-        program: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Start { program: PathBuf, source: io::Error },
 }
 
 /// Sets this process's groups to those of `account`, to which PAM may add, for its programs. It stays root.

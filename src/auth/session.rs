@@ -42,24 +42,19 @@ const OPEN: u32 = 75;
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a session failed.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum SessionError {
-    /// The network side violated the protocol.
     #[error(transparent)]
     Peer(#[from] PeerError),
-    /// It disconnected.
     #[error(transparent)]
     Message(#[from] MessageError),
-    /// A module denied it.
     #[error(transparent)]
     Pam(#[from] PamError),
-    /// The program was not started.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// Too many sessions.
     #[error("limit of {MAX_SESSIONS} sessions per login reached")]
     TooMany,
-    /// Everything else.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
 }

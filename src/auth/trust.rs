@@ -16,30 +16,22 @@ use super::keyfile::{self, FILE_LIMIT, KeyFileError};
 use super::krl::{self, KRL_LIMIT, KrlError};
 
 /// Why a file cannot be used.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum TrustError {
-    /// Another user could have written it.
     #[error(transparent)]
     Unsafe(#[from] KeyFileError),
     /// A line of a list of keys is not a key.
     #[error("{}, line {line}: not a public key, as ssh-keygen writes them to .pub files", path.display())]
     Line {
-        /// The file.
         path: PathBuf,
         /// From 1.
         line: usize,
     },
-    /// Not text.
     #[error("{} is not a list of public keys", .0.display())]
     NotText(PathBuf),
-    /// Not a key revocation list.
     #[error("{}: {source}", path.display())]
-    Krl {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: KrlError,
-    },
+    Krl { path: PathBuf, source: KrlError },
 }
 
 /// The keys of the trusted authorities in a file that only root, or the user of this process, could have written.

@@ -19,11 +19,5 @@ struct Arguments {
 fn main() -> ExitCode {
     let Arguments { root } = Arguments::parse();
     journal::init("console-admin", None);
-    match admin::service::run(root) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    journal::exit_code(admin::service::run(root), |_| false)
 }

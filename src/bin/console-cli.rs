@@ -19,14 +19,5 @@ struct Arguments {
 fn main() -> ExitCode {
     let Arguments { root } = Arguments::parse();
     journal::init("console-cli", None);
-    match gateway::run(root) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            match error {
-                GatewayError::NoListener => ExitCode::from(2),
-                _ => ExitCode::FAILURE,
-            }
-        }
-    }
+    journal::exit_code(gateway::run(root), |error| matches!(error, GatewayError::NoListener))
 }

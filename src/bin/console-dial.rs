@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use consoleserver::dial::{self, DialError, Options};
+use consoleserver::exec;
 use consoleserver::port::{PortName, Source};
 use lexopt::prelude::*;
 
@@ -93,25 +94,5 @@ fn request() -> Result<Request, lexopt::Error> {
 
 /// The bytes of a text with escapes.
 fn bytes_of(text: &str) -> Result<Vec<u8>, lexopt::Error> {
-    let wrong = || lexopt::Error::from(format!("--break {text:?}: use \\r, \\n, \\e, \\\\ and \\xHH"));
-    let mut bytes = Vec::new();
-    let mut rest = text.chars();
-    while let Some(c) = rest.next() {
-        match c {
-            '\\' => match rest.next().ok_or_else(wrong)? {
-                'r' => bytes.push(b'\r'),
-                'n' => bytes.push(b'\n'),
-                'e' => bytes.push(0x1b),
-                '\\' => bytes.push(b'\\'),
-                'x' => {
-                    let digits: String = rest.by_ref().take(2).collect();
-                    let byte = u8::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 2);
-                    bytes.push(byte.ok_or_else(wrong)?);
-                }
-                _ => return Err(wrong()),
-            },
-            c => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
-    Ok(bytes)
+    exec::unescape(text).map_err(|_| format!("--break {text:?}: use \\r, \\n, \\e, \\\\ and \\xHH").into())
 }

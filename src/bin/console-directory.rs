@@ -24,15 +24,9 @@ fn main() -> ExitCode {
     // systemd names the unit that started the service (systemd.exec(5), TRIGGER_UNIT).
     let is_timer = std::env::var_os("TRIGGER_UNIT").is_some_and(|unit| unit == "console-directory.timer");
     let extent = if is_timer { Extent::Changes } else { Extent::All };
-    match fleet::publish(&root, key.as_deref(), extent) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => {
-            tracing::info!("nothing to publish: there is no /etc/consoleserver/directory.toml");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
+    let published = fleet::publish(&root, key.as_deref(), extent);
+    if let Ok(false) = published {
+        tracing::info!("nothing to publish: there is no /etc/consoleserver/directory.toml");
     }
+    journal::exit_code(published.map(drop), |_| false)
 }

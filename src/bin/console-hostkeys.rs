@@ -42,16 +42,9 @@ fn report(made: &Path) {
 
 /// Says what of the directory is not served, and fails if nothing is.
 fn judge(directory: &Path) -> ExitCode {
-    match hostkeys::load(directory) {
-        Ok(HostKeys { ignored, .. }) => {
-            for reason in ignored {
-                tracing::warn!("host key ignored: {reason}");
-            }
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
+    let loaded = hostkeys::load(directory);
+    for reason in loaded.iter().flat_map(|keys: &HostKeys| &keys.ignored) {
+        tracing::warn!("host key ignored: {reason}");
     }
+    journal::exit_code(loaded.map(drop), |_| false)
 }

@@ -34,16 +34,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match server::run(options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            match error {
-                ServerError::NoListener => ExitCode::from(2),
-                ServerError::System(..) => ExitCode::FAILURE,
-            }
-        }
-    }
+    journal::exit_code(server::run(options), |error| matches!(error, ServerError::NoListener))
 }
 
 fn options(Arguments { base, user, group }: Arguments) -> anyhow::Result<Options> {

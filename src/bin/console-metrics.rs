@@ -27,14 +27,5 @@ fn main() -> ExitCode {
         Some(output) => metrics::once(&output),
         None => metrics::run(),
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            match error {
-                MetricsError::NoListener => ExitCode::from(2),
-                _ => ExitCode::FAILURE,
-            }
-        }
-    }
+    journal::exit_code(ended, |error| matches!(error, MetricsError::NoListener))
 }

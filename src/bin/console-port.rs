@@ -59,13 +59,7 @@ fn main() -> ExitCode {
         let _ = writeln!(io::stderr(), "console-port: the process name cannot be set: {error}");
     }
     journal::init("console-port", Some(&options.port));
-    match service::run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    journal::exit_code(service::run(&options), |_| false)
 }
 
 fn parse_arguments() -> Result<Request, lexopt::Error> {

@@ -22,6 +22,7 @@ use jiff::tz::TimeZone;
 use super::hex;
 use super::text::escape;
 use crate::config::LogType;
+use crate::printable::incomplete_character;
 
 /// Bytes of a line after which a record is written without waiting for the line's end.
 pub const LONGEST_RECORD: usize = 4096;
@@ -231,31 +232,13 @@ impl<'a> RecordText<'a> {
             return Some(Self { text: &window[..end], end: Some(window[end]) });
         }
         let length = match pending.len() {
-            LONGEST_RECORD.. => cut(&pending[..LONGEST_RECORD]),
+            // A long line is not cut inside a UTF-8 sequence.
+            LONGEST_RECORD.. => LONGEST_RECORD - incomplete_character(&pending[..LONGEST_RECORD]),
             length if flush => length,
             _ => 0,
         };
         (length > 0).then(|| Self { text: &pending[..length], end: None })
     }
-}
-
-/// Where a long line may be cut: not inside a UTF-8 sequence.
-fn cut(line: &[u8]) -> usize {
-    let mut end = line.len();
-    for back in 1..=3 {
-        let width = match line[end - back] {
-            0x80..=0xbf => continue,
-            0xc2..=0xdf => 2,
-            0xe0..=0xef => 3,
-            0xf0..=0xf4 => 4,
-            _ => 1,
-        };
-        if width > back {
-            end -= back;
-        }
-        break;
-    }
-    end
 }
 
 /// The time of a record as text, formatted once a millisecond.

@@ -37,7 +37,6 @@ pub fn first_port(word: &str) -> Result<u16, String> {
 
 /// Shells for which there is a completion script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
 pub enum Shell {
     Bash,
     Zsh,

@@ -13,7 +13,6 @@ use thiserror::Error;
 /// Bytes of an answer: more than systemctl prints for thousands of units.
 const ANSWER_LIMIT: u64 = 16 * 1024 * 1024;
 
-/// A running helper.
 #[derive(Debug)]
 pub(super) struct RunningQuery {
     child: Child,
@@ -82,6 +81,22 @@ pub(super) fn ask(command: &mut Command, limit: Duration) -> Result<Answer, NoAn
     RunningQuery::new(command)?.within(limit)
 }
 
+/// Calls `ask` for each item, for `at_once` of them concurrently: one that hangs must not delay the others. `None` if it panics.
+pub(super) fn each_at_once<I: Sync, T: Send>(
+    items: &[I],
+    at_once: usize,
+    ask: impl Fn(&I) -> T + Sync,
+) -> Vec<Option<T>> {
+    let ask = &ask;
+    let some_at_once = |some: &[I]| {
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = some.iter().map(|item| scope.spawn(move || ask(item))).collect();
+            asked.into_iter().map(|asked| asked.join().ok()).collect::<Vec<_>>()
+        })
+    };
+    items.chunks(at_once).flat_map(some_at_once).collect()
+}
+
 /// Lists a directory by a helper.
 pub(super) fn names_in(directory: &Path, limit: Duration) -> Result<Vec<String>, NoAnswer> {
     let answer = ask(Command::new("ls").args(["-U1", "--"]).arg(directory), limit)?;
@@ -100,7 +115,6 @@ pub(super) struct Space {
 
 /// The space of the file systems of directories: `Err` for one that hangs, `None` for a directory that does not exist.
 pub(super) fn space_of(directories: &[PathBuf], limit: Duration) -> Vec<Result<Option<Space>, NoAnswer>> {
-    /// Concurrent helpers.
     const AT_ONCE: usize = 64;
     // One helper for all directories, unless a disk hangs.
     if let Ok(all) = space_together(directories, limit) {

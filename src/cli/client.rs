@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use super::configurations::Configurations;
 use super::endpoint::Endpoint;
 use super::error::{CommandError, Done};
-use super::select::{groups_of, literal};
+use super::select::{groups_of, have_groups, literal};
 use super::service::{Service, ServiceError, plain_lines, sentence, unknown_port};
 use super::target::{Target, Targets};
 use super::value;
@@ -119,7 +119,7 @@ impl Client {
 
     /// The groups that these patterns refer to, from the configuration file if console-admin is not available.
     pub(super) async fn groups(&self, patterns: &[PortPattern]) -> Done<PortGroups> {
-        if !patterns.iter().any(|pattern| pattern.groups().next().is_some()) {
+        if !have_groups(patterns) {
             return Ok(PortGroups::new());
         }
         let asked = async { Ok(self.service().await?.keys(&Target::Groups).await?) };

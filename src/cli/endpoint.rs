@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::error::{CommandError, Done};
 use super::former::Former;
 use super::local;
-use super::select::{groups_for, literal};
+use super::select::{have_groups, literal};
 use super::service::{ServiceError, unknown_port};
 use super::summary::counted;
 use crate::config::Config;
@@ -86,10 +86,14 @@ impl Endpoint {
 
     /// The groups of the configuration of these ports.
     pub(super) fn groups(&self, patterns: &[PortPattern]) -> Done<PortGroups> {
-        Ok(groups_for(patterns, || match self.foreground {
+        if !have_groups(patterns) {
+            return Ok(PortGroups::new());
+        }
+        let loaded = match self.foreground {
             true => Config::load_file(&self.runtime.join("config.toml")),
             false => Config::load_or_last_good(Path::new("/")),
-        })?)
+        };
+        Ok(loaded?.config.port_groups)
     }
 
     /// Resolves the port of a command that takes exactly one.

@@ -10,8 +10,8 @@ use thiserror::Error;
 
 use super::bounded;
 use super::look::PortStatus;
-use crate::admin::bus::Session;
-use crate::attach::{LineErrors, Status, User, client};
+use crate::admin::wire::session;
+use crate::attach::{LineErrors, Status, client};
 use crate::config::Instances;
 use crate::port::PortName;
 use crate::printable::one_line;
@@ -50,19 +50,9 @@ pub fn status(runtime_dir: &Path) -> Result<Vec<PortStatus>, LocalError> {
             Err(error) => PortStatus::blank(port.clone(), error.to_string()),
         }
     };
-    let mut all = Vec::with_capacity(ports.len());
-    for some in ports.chunks(AT_ONCE) {
-        // A port that hangs must not delay the others.
-        let asked: Vec<PortStatus> = std::thread::scope(|scope| {
-            let asked: Vec<_> = some.iter().map(|port| (port, scope.spawn(|| status(port)))).collect();
-            let end = |(port, asked): (&PortName, std::thread::ScopedJoinHandle<'_, PortStatus>)| {
-                asked.join().unwrap_or_else(|_| PortStatus::blank(port.clone(), "no status".to_owned()))
-            };
-            asked.into_iter().map(end).collect()
-        });
-        all.extend(asked);
-    }
-    Ok(all)
+    let unknown = |port: &PortName| PortStatus::blank(port.clone(), "no status".to_owned());
+    let asked = bounded::each_at_once(&ports, AT_ONCE, status);
+    Ok(ports.iter().zip(asked).map(|(port, status)| status.unwrap_or_else(|| unknown(port))).collect())
 }
 
 /// The ports that `consoleserver` marks as running, or else those that systemd runs.
@@ -164,8 +154,4 @@ fn port_status(port: PortName, status: Status) -> PortStatus {
         users,
         state,
     }
-}
-
-fn session(User { name, from, since, writes }: User) -> Session {
-    Session { user: name, from, since: since.to_string(), writes }
 }

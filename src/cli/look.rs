@@ -96,7 +96,6 @@ pub const WHO_HEADING: [&str; 5] = ["PORT", "USER", "FROM", "SINCE", "ROLE"];
 /// The state of a closed port.
 pub const NOT_RUNNING: &str = "not running";
 
-/// `list`
 pub fn list(ports: &[Listed], as_json: bool, to: &mut impl Write) -> io::Result<()> {
     if as_json {
         return json(&ports, to);
@@ -156,7 +155,6 @@ pub struct PortStatus {
     pub sent: Option<u64>,
     /// Line errors; `None` if the driver does not count them.
     pub errors: Option<u64>,
-    /// Attached users.
     pub users: Vec<Session>,
     /// `open`, or a sentence.
     pub state: String,
@@ -216,7 +214,6 @@ pub(super) fn formatted_time(since: &str, show: fn(jiff::Timestamp) -> String) -
     since.parse().map_or_else(|_| since.to_owned(), show)
 }
 
-/// `status`
 pub fn status(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::Result<()> {
     if as_json {
         return json(&ports, to);
@@ -226,7 +223,6 @@ pub fn status(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::R
     fitted(&rows, width_of_rows(), to)
 }
 
-/// `who`
 pub fn who(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::Result<()> {
     #[derive(Serialize)]
     struct AtPort<'a> {

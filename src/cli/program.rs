@@ -29,7 +29,6 @@ use super::{complete, doctor, help, import};
 /// Bytes of a line of standard input.
 const LINE_LIMIT: u64 = 64 * 1024;
 
-/// A usage error.
 const EXIT_USAGE: u8 = 2;
 
 /// The runtime and the connections that commands run on.

@@ -232,7 +232,6 @@ fn usable(history: &mut Option<PathBuf>) -> bool {
     }
 }
 
-/// rustyline's callbacks.
 struct Words<'a> {
     program: &'a Program,
     notices: Notices,

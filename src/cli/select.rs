@@ -3,18 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::value::Keys;
-use crate::config::{ConfigError, Loaded, Value};
+use crate::config::Value;
 use crate::port::{GroupName, PatternError, PortGroups, PortName, PortPattern};
 
-/// The groups of a configuration, which is read only if one of the patterns refers to a group.
-pub(super) fn groups_for(
-    patterns: &[PortPattern],
-    load: impl FnOnce() -> Result<Loaded, ConfigError>,
-) -> Result<PortGroups, ConfigError> {
-    match patterns.iter().any(|pattern| pattern.groups().next().is_some()) {
-        true => Ok(load()?.config.port_groups),
-        false => Ok(PortGroups::new()),
-    }
+/// Whether one of these patterns refers to a group.
+pub(super) fn have_groups(patterns: &[PortPattern]) -> bool {
+    patterns.iter().any(|pattern| pattern.groups().next().is_some())
 }
 
 /// The groups of console-admin's candidate.

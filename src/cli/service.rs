@@ -187,7 +187,6 @@ impl Service {
         }
     }
 
-    /// The sessions at a port.
     pub async fn sessions(&self, name: &PortName) -> Reply<Vec<Session>> {
         let asked = self.port(name).await?.sessions().await;
         self.of_port(name, asked).await
@@ -244,37 +243,33 @@ pub(super) fn unknown_port(port: &PortName, names: &[PortName]) -> ServiceError 
 }
 
 fn view(properties: &HashMap<String, OwnedVariant>) -> PortView {
-    let keys = |name: &str| {
-        let value = properties.get(name).and_then(|value| bus::Keys::try_from(value.clone()).ok());
-        value.map(|keys| value::keys(&keys)).unwrap_or_default()
-    };
-    let number = |name: &str| properties.get(name).and_then(|value| u64::try_from(value).ok());
+    let keys =
+        |name| property(properties, name).map(|keys: bus::Keys| value::keys(&keys)).unwrap_or_default();
+    let origins: Option<HashMap<String, String>> = property(properties, "Origins");
     PortView {
         keys: Configurations {
             candidate: keys("Candidate"),
             running: keys("Running"),
             committed: keys("Committed"),
-            origins: properties
-                .get("Origins")
-                .and_then(|value| HashMap::<String, String>::try_from(value.clone()).ok())
-                .map(|origins| origins.into_iter().collect())
-                .unwrap_or_default(),
+            origins: origins.into_iter().flatten().collect(),
             ..Configurations::default()
         },
-        state: properties
-            .get("State")
-            .and_then(|value| String::try_from(value.clone()).ok())
-            .unwrap_or_default(),
-        users: properties.get("Users").and_then(|value| u32::try_from(value).ok()).unwrap_or_default(),
-        received: number("BytesReceived").unwrap_or_default(),
-        sent: number("BytesSent").unwrap_or_default(),
+        state: property(properties, "State").unwrap_or_default(),
+        users: property(properties, "Users").unwrap_or_default(),
+        received: property(properties, "BytesReceived").unwrap_or_default(),
+        sent: property(properties, "BytesSent").unwrap_or_default(),
         errors: errors(properties),
     }
 }
 
+/// A property of a port; `None` if it has another type, or console-admin does not have it.
+fn property<T: TryFrom<OwnedVariant>>(properties: &HashMap<String, OwnedVariant>, name: &str) -> Option<T> {
+    properties.get(name)?.clone().try_into().ok()
+}
+
 /// The sum of framing errors, parity errors and overruns.
 fn errors(properties: &HashMap<String, OwnedVariant>) -> Option<u64> {
-    let counters = HashMap::<String, u64>::try_from(properties.get("Counters")?.clone()).ok()?;
+    let counters: HashMap<String, u64> = property(properties, "Counters")?;
     ["framing", "parity", "overruns"].iter().map(|name| counters.get(*name)).sum()
 }
 

@@ -315,28 +315,25 @@ pub fn text(value: &Value) -> String {
 
 /// The typed port of these keys. A key of a later version is ignored.
 pub fn port(keys: &Keys) -> Port {
-    let mut port = Port::default();
-    for (name, value) in keys {
-        if let Some(key) = keys::find(keys::PORT, name) {
-            // console-admin has checked the value; a value that only a later version accepts is not shown.
-            let _ = key.put(&mut port, value);
-        }
-    }
-    port
+    typed(keys::PORT, keys)
 }
 
 /// The typed `[server]` of these keys.
 pub fn server(keys: &Keys) -> Server {
-    let mut server = Server::default();
-    for (name, value) in keys {
-        if let Some(key) = keys::find(keys::SERVER, name) {
-            let _ = key.put(&mut server, value);
-        }
-    }
-    server
+    typed(keys::SERVER, keys)
 }
 
-/// As JSON.
+fn typed<T: Default>(table: &'static [Key<T>], keys: &Keys) -> T {
+    let mut typed = T::default();
+    for (name, value) in keys {
+        if let Some(key) = keys::find(table, name) {
+            // console-admin has checked the value; a value that only a later version accepts is not shown.
+            let _ = key.put(&mut typed, value);
+        }
+    }
+    typed
+}
+
 pub fn json(keys: &Keys) -> serde_json::Value {
     let json = |value: &Value| match value {
         Value::Boolean(flag) => (*flag).into(),

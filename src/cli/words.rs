@@ -86,20 +86,10 @@ pub fn translate(words: Vec<String>) -> Result<Vec<String>, String> {
         ("set" | "unset" | "show", ["template" | "templates", name, more @ ..])
             if !name.starts_with('-') && (command != "unset" || !more.is_empty()) =>
         {
-            let of = format!("templates.{name}");
-            Ok(std::iter::once(command)
-                .chain([of.as_str()])
-                .chain(more.iter().copied())
-                .map(str::to_owned)
-                .collect())
+            Ok(owned(&[&[command, format!("templates.{name}").as_str()], more].concat()))
         }
         ("set" | "unset" | "show", ["template" | "group", more @ ..]) => {
-            let of = format!("{}s", rest[0]);
-            Ok(std::iter::once(command)
-                .chain([of.as_str()])
-                .chain(more.iter().copied())
-                .map(str::to_owned)
-                .collect())
+            Ok(owned(&[&[command, format!("{}s", rest[0]).as_str()], more].concat()))
         }
         // `set baud=9600 p1`
         ("set", [key, ..]) if super::assign::split(key).is_some() => {

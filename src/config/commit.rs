@@ -79,13 +79,8 @@ pub fn write(root: &Path, text: &str) -> Result<(), CommitError> {
 pub fn restore(root: &Path, before: Option<&str>) -> Result<(), CommitError> {
     let Some(text) = before else {
         let path = root.join(COMMITTED_FILE);
-        let removed = fs::remove_file(&path).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        });
-        return removed
-            .and_then(|()| fs::File::open(path.parent().unwrap_or(root))?.sync_all())
-            .map_err(|cause| CommitError { path, cause });
+        let removed = persist::gone(fs::remove_file(&path)).and_then(|()| persist::sync_directory(&path));
+        return removed.map_err(|cause| CommitError { path, cause });
     };
     write(root, text)
 }

@@ -1,18 +1,17 @@
 //! `initial = [{ expect = "login: $", send = "root\\r" }]`: what a port sends, and waits for, after each connect.
 
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
 use regex_automata::meta;
-use thiserror::Error;
 use toml::Table;
 
 use super::Value;
 use super::value::{show_time, time};
 use crate::pattern::{Over, compile};
 use crate::port::Sequence;
+use crate::port::text::name_type;
 
 /// Limit of steps: a login with a menu behind it.
 pub const MAX_INITIAL_STEPS: usize = 16;
@@ -62,34 +61,14 @@ impl FromStr for Expected {
     }
 }
 
-/// The name of a systemd credential: a file name in `$CREDENTIALS_DIRECTORY`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CredentialName(String);
-
-/// Not the name of a credential.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "invalid credential name {0:?}: use 1 to 64 characters of A-Z a-z 0-9 . _ -, not starting with a dot"
-)]
-pub struct CredentialNameError(String);
-
-impl FromStr for CredentialName {
-    type Err = CredentialNameError;
-
-    fn from_str(word: &str) -> Result<Self, CredentialNameError> {
-        let right = (1..=64).contains(&word.len())
+name_type! {
+    /// The name of a systemd credential: a file name in `$CREDENTIALS_DIRECTORY`.
+    CredentialName, CredentialNameError,
+    "invalid credential name {0:?}: use 1 to 64 characters of A-Z a-z 0-9 . _ -, not starting with a dot",
+    |word| {
+        (1..=64).contains(&word.len())
             && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-            && !word.starts_with('.');
-        match right {
-            true => Ok(Self(word.to_owned())),
-            false => Err(CredentialNameError(word.chars().take(60).collect())),
-        }
-    }
-}
-
-impl fmt::Display for CredentialName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+            && !word.starts_with('.')
     }
 }
 

@@ -68,7 +68,6 @@ fn integer(number: impl Into<i64>) -> Option<Value> {
 const PAUSE: &str = "a time from \"1ms\" to \"10s\", or \"none\"";
 const MAPPING: &str =
     "a list of mappings (crlf, crcrlf or igncr; lfcr, lfcrlf or ignlf; bsdel; delbs), such as [\"lfcrlf\"]";
-const FLAG: &str = "true or false";
 const LEVEL: &str = "\"leave\", \"on\" or \"off\"";
 const ADDRESSES: &str = "a list of 1 to 32 IP addresses such as [\"[::]\"] or [\"127.0.0.1\", \"[::1]\"]";
 const GROUPS: &str = "a list of at most 32 group names such as [\"dialout\"]; [\"*\"] means every user";
@@ -78,6 +77,19 @@ const ENDPOINT: &str =
 const SEQUENCE: &str =
     "a text such as '~B', '\\r+++' or '\\z', in which \\d is a delay and \\z a serial break";
 const TCP_PORT: &str = "a TCP port from 1 to 65535, or \"none\"";
+
+/// A key that is true or false, and may be in `[defaults]` and templates too: its name, and its field.
+macro_rules! flag {
+    ($name:literal, $($field:ident).+) => {
+        Key {
+            name: $name,
+            expects: "true or false",
+            general: true,
+            put: |table, v| store(&mut table.$($field).+, value::flag(v)),
+            get: |table| Some(table.$($field).+.into()),
+        }
+    };
+}
 
 /// `[server]`
 pub static SERVER: &[Key<Server>] = &[
@@ -180,13 +192,7 @@ pub static ACCESS: &[Key<Access>] = &[
 
 /// `[ports.NAME]`, and unless they apply to a single port, `[defaults]` and `[templates.NAME]`.
 pub static PORT: &[Key<Port>] = &[
-    Key {
-        name: "enabled",
-        expects: FLAG,
-        general: true,
-        put: |port, v| store(&mut port.enabled, value::flag(v)),
-        get: |port| Some(port.enabled.into()),
-    },
+    flag!("enabled", enabled),
     Key {
         name: "like",
         expects: "the name of a template, such as \"cisco\" for [templates.cisco]",
@@ -215,13 +221,7 @@ pub static PORT: &[Key<Port>] = &[
         put: |port, v| store(&mut port.source, value::source(v).map(Some)),
         get: |port| port.source.as_ref().map(|source| source.to_string().into()),
     },
-    Key {
-        name: "on_demand",
-        expects: FLAG,
-        general: true,
-        put: |port, v| store(&mut port.on_demand, value::flag(v)),
-        get: |port| Some(port.on_demand.into()),
-    },
+    flag!("on_demand", on_demand),
     Key {
         name: "initial",
         expects: "a list of at most 16 steps such as [{ expect = \"login: $\", send = \"root\\\\r\" }]",
@@ -341,27 +341,9 @@ pub static PORT: &[Key<Port>] = &[
         put: |port, v| store(&mut port.line.stopbits, value::numeric(v)),
         get: |port| integer(port.line.stopbits.count()),
     },
-    Key {
-        name: "rtscts",
-        expects: FLAG,
-        general: true,
-        put: |port, v| store(&mut port.line.rtscts, value::flag(v)),
-        get: |port| Some(port.line.rtscts.into()),
-    },
-    Key {
-        name: "xonxoff",
-        expects: FLAG,
-        general: true,
-        put: |port, v| store(&mut port.line.xonxoff, value::flag(v)),
-        get: |port| Some(port.line.xonxoff.into()),
-    },
-    Key {
-        name: "low_latency",
-        expects: FLAG,
-        general: true,
-        put: |port, v| store(&mut port.low_latency, value::flag(v)),
-        get: |port| Some(port.low_latency.into()),
-    },
+    flag!("rtscts", line.rtscts),
+    flag!("xonxoff", line.xonxoff),
+    flag!("low_latency", low_latency),
     Key {
         name: "dtr",
         expects: LEVEL,
@@ -376,13 +358,7 @@ pub static PORT: &[Key<Port>] = &[
         put: |port, v| store(&mut port.modem.rts, value::word(v)),
         get: |port| Some(port.modem.rts.word().into()),
     },
-    Key {
-        name: "remote_settings",
-        expects: FLAG,
-        general: true,
-        put: |port, v| store(&mut port.remote_settings, value::flag(v)),
-        get: |port| Some(port.remote_settings.into()),
-    },
+    flag!("remote_settings", remote_settings),
     Key {
         name: "rfc2217",
         expects: ENDPOINT,
@@ -397,13 +373,7 @@ pub static PORT: &[Key<Port>] = &[
         put: |port, v| store(&mut port.raw, value::endpoint(v)),
         get: |port| port.raw.as_ref().map(|endpoint| endpoint.to_string().into()),
     },
-    Key {
-        name: "plaintext_beyond_loopback",
-        expects: FLAG,
-        general: true,
-        put: |port, v| store(&mut port.plaintext_beyond_loopback, value::flag(v)),
-        get: |port| Some(port.plaintext_beyond_loopback.into()),
-    },
+    flag!("plaintext_beyond_loopback", plaintext_beyond_loopback),
     Key {
         name: "output_delay",
         expects: PAUSE,
@@ -439,13 +409,7 @@ pub static PORT: &[Key<Port>] = &[
         put: |port, v| store(&mut port.escape, value::escape(v)),
         get: |port| Some(value::show_escape(port.escape)),
     },
-    Key {
-        name: "reconnect",
-        expects: FLAG,
-        general: true,
-        put: |port, v| store(&mut port.reconnect, value::flag(v)),
-        get: |port| Some(port.reconnect.into()),
-    },
+    flag!("reconnect", reconnect),
     Key {
         name: "replay",
         expects: "a number of lines from 0 to 10000",
@@ -481,27 +445,9 @@ pub static PORT: &[Key<Port>] = &[
         put: |port, v| store(&mut port.log.file, value::file_name(v)),
         get: |port| Some(port.log.file.as_str().into()),
     },
-    Key {
-        name: "log.input",
-        expects: FLAG,
-        general: true,
-        put: |port, v| store(&mut port.log.input, value::flag(v)),
-        get: |port| Some(port.log.input.into()),
-    },
-    Key {
-        name: "log.journal",
-        expects: FLAG,
-        general: true,
-        put: |port, v| store(&mut port.log.journal, value::flag(v)),
-        get: |port| Some(port.log.journal.into()),
-    },
-    Key {
-        name: "log.record",
-        expects: FLAG,
-        general: true,
-        put: |port, v| store(&mut port.log.record, value::flag(v)),
-        get: |port| Some(port.log.record.into()),
-    },
+    flag!("log.input", log.input),
+    flag!("log.journal", log.journal),
+    flag!("log.record", log.record),
     Key {
         name: "log.sync",
         expects: "a time from \"10ms\" to \"60m\", or \"never\"",
@@ -543,11 +489,5 @@ pub static TRIGGER: &[Key<Trigger>] = &[
         put: |rule, v| store(&mut rule.cooldown, value::cooldown(v)),
         get: |rule| Some(value::show_time(rule.cooldown)),
     },
-    Key {
-        name: "start",
-        expects: FLAG,
-        general: true,
-        put: |rule, v| store(&mut rule.start, value::flag(v)),
-        get: |rule| Some(rule.start.into()),
-    },
+    flag!("start", start),
 ];

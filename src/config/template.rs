@@ -4,52 +4,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
-
-use thiserror::Error;
 
 use super::{Config, Port, Triggers, Value, keys};
 use crate::port::PortName;
+use crate::port::text::{is_bare_key, name_type};
 
 /// Limit of templates. A port has at most one, so more templates than ports cannot be in use.
 pub const MAX_TEMPLATES: usize = 1024;
 
-/// The name of a template: a bare key of TOML.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TemplateName(String);
-
-/// Not a valid template name.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "invalid template name {0:?}: use 1 to 32 characters of A-Z a-z 0-9 _ -, starting with a letter or digit"
-)]
-pub struct TemplateNameError(String);
-
-impl FromStr for TemplateName {
-    type Err = TemplateNameError;
-
-    fn from_str(word: &str) -> Result<Self, TemplateNameError> {
-        let right = (1..=32).contains(&word.len())
-            && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
-            && word.starts_with(|c: char| c.is_ascii_alphanumeric());
-        match right {
-            true => Ok(Self(word.to_owned())),
-            false => Err(TemplateNameError(word.chars().take(60).collect())),
-        }
-    }
-}
-
-impl fmt::Display for TemplateName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TemplateName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+name_type! {
+    /// The name of a template: a bare key of TOML.
+    TemplateName, TemplateNameError,
+    "invalid template name {0:?}: use 1 to 32 characters of A-Z a-z 0-9 _ -, starting with a letter or digit",
+    is_bare_key
 }
 
 /// The keys that `[defaults]` or a template states.

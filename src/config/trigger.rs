@@ -2,14 +2,12 @@
 //! that an invalid or too expensive one is an error of the file, and not of the port at night.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use regex_automata::meta;
-use thiserror::Error;
 
 use crate::pattern::{Over, compile};
+use crate::port::text::{is_bare_key, name_type};
 
 /// Limit of trigger rules of a port.
 pub const MAX_TRIGGERS: usize = 16;
@@ -17,42 +15,11 @@ pub const MAX_TRIGGERS: usize = 16;
 /// The trigger rules of a port by name.
 pub type Triggers = BTreeMap<TriggerName, Trigger>;
 
-/// The name of a trigger rule: valid after `PORT:` in a unit name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TriggerName(String);
-
-/// Not a valid trigger name.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "invalid trigger name {0:?}: use 1 to 32 characters of A-Z a-z 0-9 _ -, starting with a letter or digit"
-)]
-pub struct TriggerNameError(String);
-
-impl FromStr for TriggerName {
-    type Err = TriggerNameError;
-
-    fn from_str(word: &str) -> Result<Self, TriggerNameError> {
-        let right = (1..=32).contains(&word.len())
-            && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
-            && word.starts_with(|c: char| c.is_ascii_alphanumeric());
-        match right {
-            true => Ok(Self(word.to_owned())),
-            false => Err(TriggerNameError(word.chars().take(60).collect())),
-        }
-    }
-}
-
-impl fmt::Display for TriggerName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TriggerName {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+name_type! {
+    /// The name of a trigger rule: valid after `PORT:` in a unit name.
+    TriggerName, TriggerNameError,
+    "invalid trigger name {0:?}: use 1 to 32 characters of A-Z a-z 0-9 _ -, starting with a letter or digit",
+    is_bare_key
 }
 
 /// A valid regular expression.

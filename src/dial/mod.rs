@@ -52,15 +52,13 @@ pub struct Options {
 }
 
 /// Why the program exits.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum DialError {
-    /// Started by hand.
     #[error("console-dial is started by console-source@PORT.socket, which passes the listening socket")]
     NotPassed,
-    /// The port does not follow the protocol.
     #[error("the connection to console-port: {0}")]
     Port(#[from] PacketError),
-    /// The runtime or a socket failed.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
 }

@@ -6,19 +6,17 @@ use thiserror::Error;
 use super::words::first_word;
 
 /// Why such a command is rejected. Display is the error message.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ForeignCommand {
-    /// `scp`, `sftp`, `rsync`.
     #[error(
         "{0}: file transfer is not supported here; to send files to a device use sz, rz or sx through ssh -T, see CLIENTS in console@.service(8)"
     )]
     FileTransfer(&'static str),
-    /// `ssh-copy-id`.
     #[error(
         "ssh-copy-id: keys cannot be installed here; run it against this machine's own SSH port, since the same authorized_keys are used here"
     )]
     CopyId,
-    /// A shell.
     #[error(
         "{0}: there is no shell here; help lists the commands; for Ansible and other tools see CLIENTS in console@.service(8)"
     )]

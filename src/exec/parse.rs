@@ -17,44 +17,34 @@ use crate::session::{Options, plain};
 const MAX_COMMAND_BYTES: usize = 4096;
 
 /// Why a command line is invalid. Display is the error message.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ParseError {
-    /// A command for a shell.
     #[error(transparent)]
     Foreign(#[from] ForeignCommand),
-    /// An unknown command.
     #[error("unknown command {word:?}{} help lists the commands", hint.map_or(";".to_owned(), |name| format!(": did you mean {name}?")))]
     Unknown {
-        /// What was sent.
         word: String,
         /// The command that was probably meant.
         hint: Option<&'static str>,
     },
-    /// Not text.
     #[error("a command is UTF-8 text of at most {MAX_COMMAND_BYTES} bytes")]
     NotText,
-    /// A missing or invalid argument.
     #[error("{verb}: {what}; usage: {usage}")]
     Usage {
-        /// The command.
         verb: &'static str,
-        /// What is wrong.
         what: String,
         /// How it is used.
         usage: &'static str,
     },
-    /// A pattern.
     #[error("{0}")]
     Pattern(#[from] PatternError),
-    /// A time.
     #[error(
         "invalid time {0:?}: expected a duration ago (10m, 2h, 1d) or a time (16:30, today, 2026-11-24T03:00)"
     )]
     Time(String),
-    /// A number of lines.
     #[error("-n {0}: expected 0 to {max}, or all", max = u32::MAX)]
     Lines(String),
-    /// A backslash.
     #[error(
         "send: invalid escape sequence {0:?}: expected \\r \\n \\t \\e \\a \\b \\\\ \\\" \\' \\xHH or \\OOO"
     )]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::pattern::{Over, compile};
+use crate::port::text::serde_as_text;
 
 /// An invalid pattern. Display is the error message.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -50,19 +51,7 @@ impl FromStr for Pattern {
     }
 }
 
-impl TryFrom<String> for Pattern {
-    type Error = PatternError;
-
-    fn try_from(text: String) -> Result<Self, PatternError> {
-        text.parse()
-    }
-}
-
-impl From<Pattern> for String {
-    fn from(pattern: Pattern) -> Self {
-        pattern.text
-    }
-}
+serde_as_text!(Pattern);
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {

@@ -87,12 +87,7 @@ impl State {
     pub fn delete(directory: &Path) -> Result<(), PublishError> {
         for name in [REMARKS, STATE] {
             let path = directory.join(name);
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(PublishError::File(path, error));
-                }
-                _ => {}
-            }
+            persist::gone(std::fs::remove_file(&path)).map_err(|error| PublishError::File(path, error))?;
         }
         Ok(())
     }

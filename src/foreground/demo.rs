@@ -157,9 +157,7 @@ fn write_known_hosts(path: &Path, hostkey_directory: &Path, ssh_port: u16) -> Re
 pub fn clear(paths: &Paths) {
     for name in ["demo_key", "demo_key.pub", "known_hosts"] {
         let path = paths.runtime.join(name);
-        if let Err(error) = fs::remove_file(&path)
-            && error.kind() != ErrorKind::NotFound
-        {
+        if let Err(error) = persist::gone(fs::remove_file(&path)) {
             tracing::warn!("{}: not removed: {error}", path.display());
         }
     }

@@ -12,78 +12,48 @@ use crate::hostkeys::HostKeyError;
 use crate::port::PortName;
 
 /// Display is the error message.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ForegroundError {
-    /// A file, directory or socket.
     #[error("{path}: {error}", path = .0.display(), error = .1)]
     File(PathBuf, #[source] io::Error),
-    /// Lookup of users and groups failed.
     #[error("cannot look up users: {0}")]
     Users(#[source] Errno),
-    /// No user for the ports.
     #[error("no user to run ports as: neither {0} nor {1} exists")]
     NoUser(&'static str, &'static str),
-    /// Not root, and no home directory.
     #[error("HOME is not set and this user is not in the user database: no directory for logs and keys")]
     NoHome,
-    /// The runtime directory is in use.
     #[error("another consoleserver is running and uses {}", .0.display())]
     AlreadyRunning(PathBuf),
-    /// A TCP port.
     #[error("{port}: cannot listen on {address}: {}", listen_reason(.error))]
     Listen {
-        /// The port.
         port: PortName,
-        /// The address.
         address: SocketAddr,
-        /// The cause.
         #[source]
         error: io::Error,
     },
-    /// No TCP port for the demonstration.
     #[error("demo: no free TCP port from {first} to {last}")]
-    NoFreePort {
-        /// First one tried.
-        first: u16,
-        /// Last one tried.
-        last: u16,
-    },
-    /// A unix socket in use.
+    NoFreePort { first: u16, last: u16 },
     #[error("{}: another program listens on this socket (are the systemd units running?)", .0.display())]
     SocketInUse(PathBuf),
-    /// A file with the name of a socket.
     #[error("{}: not a socket: move this file away", .0.display())]
     NotASocket(PathBuf),
-    /// One of our programs.
     #[error("{name} not found: it is neither beside {} nor in /usr/libexec/consoleserver or /usr/bin", own.display())]
-    NoProgram {
-        /// Its name.
-        name: &'static str,
-        /// This program.
-        own: PathBuf,
-    },
-    /// Every port is disabled, or there is none.
+    NoProgram { name: &'static str, own: PathBuf },
     #[error("no ports to serve: the configuration has no enabled port (try --demo)")]
     NothingToServe,
-    /// Host keys.
     #[error(transparent)]
     HostKeys(#[from] HostKeyError),
-    /// A copy of a host key for the ports.
     #[error("cannot copy a host key for the ports: {0}")]
     HostKeyCopy(#[source] russh::keys::ssh_key::Error),
-    /// The demonstration's key.
     #[error("demo: cannot generate a key: {0}")]
     DemoKey(#[source] russh::keys::ssh_key::Error),
-    /// The demonstration's pty.
     #[error("demo: cannot open a pty: {0}")]
     Pty(#[source] io::Error),
-    /// The login helper's socket.
     #[error("login helper: cannot serve its socket: {0}")]
     Logins(#[source] io::Error),
-    /// Signals.
     #[error("cannot wait for signals: {0}")]
     Signals(#[source] io::Error),
-    /// Standard output.
     #[error("cannot write to standard output: {0}")]
     Stdout(#[source] io::Error),
     /// A task ended, which is a bug.

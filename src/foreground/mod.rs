@@ -232,11 +232,8 @@ impl Drop for Cleanup<'_> {
         let directories = [paths.runtime.join("credentials"), paths.running(), paths.runtime.join("source")]
             .map(fs::remove_dir_all);
         for removed in [fs::remove_file(paths.config())].into_iter().chain(directories) {
-            match removed {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!("{}: cannot remove files: {error}", paths.runtime.display());
-                }
-                _ => {}
+            if let Err(error) = persist::gone(removed) {
+                tracing::warn!("{}: cannot remove files: {error}", paths.runtime.display());
             }
         }
     }

@@ -105,12 +105,8 @@ impl Paths {
         }
         make_directory(&self.attach(), open)?;
         // Marks of a previous instance that was killed.
-        match fs::remove_dir_all(self.running()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(in_file(&self.running())(error));
-            }
-            _ => make_directory(&self.running(), open)?,
-        }
+        persist::gone(fs::remove_dir_all(self.running())).map_err(in_file(&self.running()))?;
+        make_directory(&self.running(), open)?;
         make_directory(&self.logs, open)?;
         make_directory(&self.hostkeys, private)?;
         Ok(claim)
@@ -153,10 +149,8 @@ impl Paths {
     /// because only root can read the originals. Without any, ports are served locally and logged.
     pub fn credentials(&self) -> Result<PathBuf, ForegroundError> {
         let directory = self.runtime.join("credentials");
-        match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(in_file(&directory)(error)),
-            _ => make_directory(&directory, 0o700)?,
-        }
+        persist::gone(fs::remove_dir_all(&directory)).map_err(in_file(&directory))?;
+        make_directory(&directory, 0o700)?;
         self.copy_host_keys(&self.host_keys(), &directory)?;
         if let Some(Owner { uid, gid }) = self.port_user {
             chown(&directory, Some(uid), Some(gid)).map_err(in_file(&directory))?;

@@ -18,7 +18,7 @@ use super::paths::in_file;
 use super::port::connection_waits;
 use crate::port::{PortName, Source};
 use crate::source::socket_path;
-use crate::system::persist::Owner;
+use crate::system::persist::{self, Owner};
 
 /// Connections that wait: a port has one.
 const BACKLOG: i32 = 8;
@@ -85,10 +85,7 @@ fn bind(path: &Path, user: Option<Owner>) -> io::Result<OwnedFd> {
         fs::create_dir_all(directory)?;
     }
     // Of a run that was killed: only one program has this directory at a time (`Paths::claim`).
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    persist::gone(fs::remove_file(path))?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     fs::set_permissions(path, Permissions::from_mode(0o600))?;

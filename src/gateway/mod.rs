@@ -28,17 +28,15 @@ const IDLE_EXIT_DELAY: Duration = Duration::from_secs(10);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the admin CLI cannot be served.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum GatewayError {
-    /// Invalid descriptors from systemd.
     #[error("{0}")]
     Handed(#[from] HandedError),
-    /// No listener.
     #[error(
         "no listener: systemd passes them with the name ssh (console-cli.socket); do not start this program by hand"
     )]
     NoListener,
-    /// The runtime, a signal, a socket.
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),
 }

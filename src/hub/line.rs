@@ -15,7 +15,7 @@ use super::device::Device;
 use super::identity::Still;
 use super::intake::ReadStatus;
 use super::lease::{self, Lease};
-use super::source::{SourceConfig, SourceLink, StoredLine};
+use super::source::{SourceConfig, SourceLink};
 use super::stream::{Output, Stream};
 use super::wake::Wakeups;
 use super::writing::{Gap, Writing};
@@ -24,7 +24,7 @@ use crate::ownership::Claims;
 use crate::port::{LineSettings, ModemLevels, PortName, Sequence};
 use crate::serial::{DeviceWatch, WatchError, WriteOutcome};
 use crate::system::clock::reached;
-use crate::system::systemd;
+use crate::system::systemd::{self, StoredLine};
 
 /// Between two attempts to open a device that is plugged in but cannot be opened (busy, no permission): first, and longest. The watch
 /// reports when the device changes, but not when another program closes it.

@@ -45,7 +45,7 @@ pub use breaks::{Awaited, BREAK_EVENTS, BreakEvent, BreakRequest};
 pub use control::{Condition, Control};
 pub use cursor::{Cursor, Pulled};
 use notes::Notes;
-pub use source::{SourceConfig, StoredLine};
+pub use source::SourceConfig;
 
 /// Input messages on their way to the device. Few and small: a session cannot take back queued input, and the rest waits in the
 /// session, where it is discarded if the user leaves.

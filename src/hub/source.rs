@@ -21,7 +21,7 @@ use crate::source::{
     STREAM_STORED_AS,
 };
 use crate::system::clock::reached;
-use crate::system::systemd;
+use crate::system::systemd::{self, StoredLine};
 
 /// First and longest delay between two attempts to start the dialer, for a unit that cannot be started. The
 /// dialer has its own back-off for the far end.
@@ -44,41 +44,6 @@ pub struct SourceConfig {
     pub unit: String,
     /// Connect only while a session is attached.
     pub on_demand: bool,
-}
-
-/// The descriptors that the previous process has left in the FD store: a tty, or the connection to the dialer
-/// and its stream.
-#[derive(Debug, Default)]
-pub struct StoredLine {
-    /// The tty.
-    pub tty: Option<OwnedFd>,
-    /// The connection to the dialer.
-    pub dialer: Option<OwnedFd>,
-    /// The stream.
-    pub stream: Option<OwnedFd>,
-    /// DTR and RTS before a lease that the process has not survived.
-    pub levels: Option<OwnedFd>,
-}
-
-impl StoredLine {
-    /// Whether it contains an open line.
-    pub fn is_open(&self) -> bool {
-        self.tty.is_some() || self.stream.is_some()
-    }
-
-    /// Closes all, here and in the FD store.
-    pub fn forget(&mut self) {
-        for (name, descriptor) in [
-            ("tty", self.tty.take()),
-            (DIALER_STORED_AS, self.dialer.take()),
-            (STREAM_STORED_AS, self.stream.take()),
-            (LEVELS_STORED_AS, self.levels.take()),
-        ] {
-            if descriptor.is_some() {
-                systemd::forget(name);
-            }
-        }
-    }
 }
 
 /// The dialer of a line, while there is one.

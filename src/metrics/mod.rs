@@ -41,17 +41,15 @@ const MAX_CONNECTIONS: usize = 16;
 const OUTPUT_MODE: u32 = 0o644;
 
 /// Why the figures cannot be served.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum MetricsError {
-    /// No listener.
     #[error(
         "no listener: systemd passes it (console-metrics.socket); to print the figures once, use --print or --output FILE"
     )]
     NoListener,
-    /// systemd or the bus.
     #[error("{0}")]
     Collect(#[from] CollectError),
-    /// The runtime, a signal, a socket, a file.
     #[error("{0}: {1}")]
     System(String, io::Error),
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::pacing::in_units;
+use super::text::{name_type, serde_as_text};
 
 /// Characters of a sequence, as written.
 const MAX_CHARACTERS: usize = 256;
@@ -229,66 +230,23 @@ impl fmt::Display for Sequence {
     }
 }
 
-impl TryFrom<String> for Sequence {
-    type Error = SequenceError;
+serde_as_text!(Sequence);
 
-    fn try_from(text: String) -> Result<Self, SequenceError> {
-        text.parse()
-    }
-}
-
-impl From<Sequence> for String {
-    fn from(sequence: Sequence) -> Self {
-        sequence.to_string()
-    }
-}
-
-/// The name of a break: a letter or digit, then up to 15 more. The first character is the key after `^Ecl`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct BreakName(String);
-
-/// Not the name of a break.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "invalid break name {0:?}: use a letter a-z and up to 15 more of a-z 0-9 _ -, or one digit from 1 to 9"
-)]
-pub struct BreakNameError(String);
-
-impl FromStr for BreakName {
-    type Err = BreakNameError;
-
-    fn from_str(word: &str) -> Result<Self, BreakNameError> {
+name_type! {
+    /// The name of a break: a letter or digit, then up to 15 more. The first character is the key after `^Ecl`.
+    #[derive(Serialize, Deserialize)]
+    #[serde(try_from = "String", into = "String")]
+    BreakName, BreakNameError,
+    "invalid break name {0:?}: use a letter a-z and up to 15 more of a-z 0-9 _ -, or one digit from 1 to 9",
+    |word| {
         let is_digit = matches!(word.as_bytes(), [b'1'..=b'9']);
         let is_word = (1..=16).contains(&word.len())
             && word.starts_with(|c: char| c.is_ascii_lowercase())
             && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b));
-        match is_digit || is_word {
-            true => Ok(Self(word.to_owned())),
-            false => Err(BreakNameError(word.chars().take(60).collect())),
-        }
+        is_digit || is_word
     }
 }
-
-impl fmt::Display for BreakName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for BreakName {
-    type Error = BreakNameError;
-
-    fn try_from(text: String) -> Result<Self, BreakNameError> {
-        text.parse()
-    }
-}
-
-impl From<BreakName> for String {
-    fn from(name: BreakName) -> Self {
-        name.0
-    }
-}
+serde_as_text!(BreakName);
 
 impl BreakName {
     /// Its key after `^Ecl`.

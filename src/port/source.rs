@@ -39,18 +39,16 @@ pub struct Endpoint {
 }
 
 /// Why a word is no source. The Display continues a sentence.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SourceError {
-    /// None of the five kinds.
     #[error("it begins with neither unix: nor tcp: nor telnet: nor rfc2217:, and is not \"unit\"")]
     Kind,
     /// Not absolute, leads upwards, or has a control character.
     #[error("unix: needs an absolute path without \"..\" and control characters")]
     Path,
-    /// unix(7)
     #[error("the path of a unix socket has at most {MAX_UNIX_PATH_BYTES} bytes")]
     LongPath,
-    /// No `:PORT`, or an IPv6 address without brackets.
     #[error("{0}: needs HOST:PORT, such as ts1.example.com:7001 or [2001:db8::1]:7001")]
     Endpoint(&'static str),
 }

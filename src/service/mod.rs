@@ -5,7 +5,8 @@ mod port;
 mod prepare;
 mod unserved;
 
-use std::os::fd::OwnedFd;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +15,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::attach::{self, Reply};
 use crate::config::{Config, ConfigError};
-use crate::hub::StoredLine;
 use crate::port::PortName;
 use crate::ring::RingError;
 use crate::system::exit_signals::ExitSignals;
@@ -82,21 +82,17 @@ impl Options {
 }
 
 /// Why a port cannot be served.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ServiceError {
-    /// The error of the configuration.
     #[error("{0}")]
     Config(#[from] ConfigError),
-    /// The port is not configured.
     #[error("{0} is not configured: {1} has no [ports.{0}]")]
     NotConfigured(PortName, PathBuf),
-    /// A descriptor from systemd.
     #[error("{0}")]
     Handed(#[from] HandedError),
-    /// No memory.
     #[error("{0}")]
     Ring(#[from] RingError),
-    /// The runtime, a signal, a socket.
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),
 }
@@ -126,14 +122,14 @@ pub fn run(options: &Options) -> Result<(), ServiceError> {
 
 async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
     let mut signals = Signals::new().map_err(|error| ServiceError::System("signals", error))?;
-    let (listeners, mut stored) =
-        listeners(handed).map_err(|error| ServiceError::System("sockets", error))?;
+    let Handed { ssh, attach, mut line, mut ring } = handed;
+    let listeners = Listeners::new(ssh, attach).map_err(|error| ServiceError::System("sockets", error))?;
     systemd::notify(&[NotifyState::Ready]);
 
     // The sockets of a port that cannot be served are answered all the same: each client is told why, until that is fixed.
     let mut administrator = None;
     let prepared = loop {
-        let prepared = Prepared::new(options, &mut stored.ring).await;
+        let prepared = Prepared::new(options, &mut ring).await;
         if let Some(waiting) = administrator.take() {
             let reply = match &prepared {
                 Ok(_) => Reply::Applied(Vec::new()),
@@ -146,7 +142,7 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
             Err(error) => {
                 if let ServiceError::NotConfigured(..) = &error {
                     // Removed from the configuration: its tty belongs to another port, or to none.
-                    stored.line.forget();
+                    line.forget();
                     if listeners.ssh.is_empty() && listeners.attach.is_empty() {
                         tracing::warn!("{error}");
                         return Ok(());
@@ -159,7 +155,7 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
             }
         }
     };
-    PortService::start(options.clone(), prepared, listeners, stored.line).run(signals).await
+    PortService::start(options.clone(), prepared, listeners, line).run(signals).await
 }
 
 /// The sockets of the port.
@@ -169,42 +165,19 @@ pub(crate) struct Listeners {
     attach: Vec<tokio::net::UnixListener>,
 }
 
-/// Descriptors that an earlier process left in the FD store.
-#[derive(Debug)]
-pub(crate) struct Stored {
-    line: StoredLine,
-    ring: StoredRing,
-}
-
-/// Of these, the ring: more than one if the process was killed within a resize, and its pipe.
-#[derive(Debug, Default)]
-pub(crate) struct StoredRing {
-    memfds: Vec<OwnedFd>,
-    intake: Option<OwnedFd>,
-}
-
-fn listeners(handed: Handed) -> std::io::Result<(Listeners, Stored)> {
-    let mut listeners = Listeners { ssh: Vec::new(), attach: Vec::new() };
-    for socket in handed.ssh {
-        socket.set_nonblocking(true)?;
-        listeners.ssh.push(tokio::net::TcpListener::from_std(socket)?);
+impl Listeners {
+    fn new(ssh: Vec<TcpListener>, attach: Vec<UnixListener>) -> std::io::Result<Self> {
+        let mut listeners = Self { ssh: Vec::new(), attach: Vec::new() };
+        for socket in ssh {
+            socket.set_nonblocking(true)?;
+            listeners.ssh.push(tokio::net::TcpListener::from_std(socket)?);
+        }
+        for socket in attach {
+            socket.set_nonblocking(true)?;
+            listeners.attach.push(tokio::net::UnixListener::from_std(socket)?);
+        }
+        Ok(listeners)
     }
-    for socket in handed.attach {
-        socket.set_nonblocking(true)?;
-        listeners.attach.push(tokio::net::UnixListener::from_std(socket)?);
-    }
-    Ok((
-        listeners,
-        Stored {
-            line: StoredLine {
-                tty: handed.tty,
-                dialer: handed.dialer,
-                stream: handed.stream,
-                levels: handed.levels,
-            },
-            ring: StoredRing { memfds: handed.rings, intake: handed.intake },
-        },
-    ))
 }
 
 /// The signals that this process handles.

@@ -17,7 +17,7 @@ use crate::capture::writer::{self, Health, Writer};
 use crate::config::{Config, ConfigError, Endpoint, Port, Rules, Triggers};
 use crate::event::Event;
 use crate::hub::line::{Change, Line, LineConfig};
-use crate::hub::{Hub, LineState, SourceConfig, StoredLine};
+use crate::hub::{Hub, LineState, SourceConfig};
 use crate::ownership::Claims;
 use crate::plaintext::{self, Protocol};
 use crate::port::PortName;
@@ -26,7 +26,7 @@ use crate::ssh::{Access, ConsoleChannel, Gatekeeping};
 use crate::system::clock::{clock, reached};
 use crate::system::journal;
 use crate::system::memory;
-use crate::system::systemd::Watchdog;
+use crate::system::systemd::{StoredLine, Watchdog};
 use crate::trigger::{notifier, watcher};
 use crate::{attach, initial, ssh, system::systemd};
 

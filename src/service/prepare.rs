@@ -3,12 +3,12 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::{Options, ServiceError, StoredRing};
+use super::{Options, ServiceError};
 use crate::config::{Config, ConfigError};
 use crate::logdir;
 use crate::port::PortName;
 use crate::ring::{INTAKE_STORED_AS, Ring, STORED_AS};
-use crate::system::systemd;
+use crate::system::systemd::{self, StoredRing};
 
 /// Everything that a port needs.
 pub(super) struct Prepared {

@@ -153,6 +153,14 @@ fn imap(here: &Context, settings: &config::Port) -> Mapping {
     if here.terminal { settings.imap.clone() } else { Mapping::default() }
 }
 
+/// The last lines, up to this session's position.
+fn last_lines(here: &Context, lines: usize, upto: u64) -> Vec<u8> {
+    let (mut text, head) = here.console.hub.last_words(lines);
+    let ahead = usize::try_from(head.saturating_sub(upto)).unwrap_or(usize::MAX);
+    text.truncate(text.len().saturating_sub(ahead));
+    text
+}
+
 /// Replays the last lines, up to this session's position.
 async fn replay_lines<O: Outlet>(
     here: &Context,
@@ -161,9 +169,7 @@ async fn replay_lines<O: Outlet>(
     imap: &Mapping,
     outlet: &mut O,
 ) -> Result<(), Gone> {
-    let (mut text, head) = here.console.hub.last_words(lines);
-    let ahead = usize::try_from(head.saturating_sub(upto)).unwrap_or(usize::MAX);
-    text.truncate(text.len().saturating_sub(ahead));
+    let text = last_lines(here, lines, upto);
     let title = match lines {
         1 => "replay of the last line".to_owned(),
         lines => format!("replay of the last {lines} lines"),
@@ -180,9 +186,7 @@ async fn repeat_prompt<O: Outlet>(
     imap: &Mapping,
     outlet: &mut O,
 ) -> Result<(), Gone> {
-    let (mut line, head) = here.console.hub.last_words(1);
-    let ahead = usize::try_from(head.saturating_sub(upto)).unwrap_or(usize::MAX);
-    line.truncate(line.len().saturating_sub(ahead));
+    let line = last_lines(here, 1, upto);
     if line.is_empty() || line.ends_with(b"\n") || line.len() > PROMPT_LIMIT {
         return Ok(());
     }

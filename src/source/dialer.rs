@@ -13,24 +13,21 @@ use super::message::{FromDialer, FromPort, PacketError, Packets, Request};
 use crate::port::Source;
 
 /// Why there is no dialer. The Display is the sentence that the user reads.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum DialerError {
-    /// The socket is not there, or nothing listens.
     #[error(
         "console-source@{unit}.socket does not listen ({source}): `systemctl status console-source@{unit}.socket` reports why"
     )]
     NoSocket {
-        /// Instance of the units.
         unit: String,
         /// As connect(2) returned it.
         source: io::Error,
     },
-    /// It ended, or does not follow the protocol.
     #[error(
         "console-source@{unit}.service failed ({why}): `journalctl -u console-source@{unit}` reports why"
     )]
     Failed {
-        /// Instance of the units.
         unit: String,
         /// What happened.
         why: String,
@@ -39,14 +36,7 @@ pub enum DialerError {
     #[error(
         "console-source@{unit}.service connects to {target}, not to {wanted}: `systemctl daemon-reload` makes its new unit"
     )]
-    OtherTarget {
-        /// Instance of the units.
-        unit: String,
-        /// The far end to which the dialer connects.
-        target: String,
-        /// The far end in the configuration.
-        wanted: String,
-    },
+    OtherTarget { unit: String, target: String, wanted: String },
 }
 
 /// An event of the dialer.

@@ -151,15 +151,13 @@ pub enum FromDialer {
 }
 
 /// Why a packet could not be sent or understood.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum PacketError {
-    /// The socket failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// Not JSON, or not of this protocol.
     #[error("a message that this protocol does not have: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// A message longer than [`MAX_PACKET_BYTES`].
     #[error("a message of more than {MAX_PACKET_BYTES} bytes")]
     TooLong,
 }

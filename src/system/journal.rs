@@ -11,6 +11,7 @@ mod stderr;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
+use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -50,6 +51,13 @@ pub fn init(program: &'static str, port: Option<&PortName>) {
     }
     NoSpans.with(LevelFilter::INFO).with(journal).with(stderr).init();
     report_panics();
+}
+
+/// The exit code of a service that has ended. Its error is logged; one of its usage is 2, as of a wrong argument.
+pub fn exit_code<E: fmt::Display>(ended: Result<(), E>, is_of_usage: impl FnOnce(&E) -> bool) -> ExitCode {
+    let Err(error) = ended else { return ExitCode::SUCCESS };
+    tracing::error!("{error}");
+    if is_of_usage(&error) { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 /// Renames the port that this process serves.

@@ -22,15 +22,13 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 const MAX_DESCRIPTORS: usize = 4;
 
 /// Why a message could not be sent or received.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum MessageError {
-    /// The socket failed.
     #[error("the peer is gone: {0}")]
     Io(#[from] io::Error),
-    /// The peer announced more than [`MAX_MESSAGE_BYTES`].
     #[error("a message of {0} bytes exceeds the limit of {MAX_MESSAGE_BYTES}")]
     TooLong(usize),
-    /// Not JSON, or not of this protocol.
     #[error("unknown message: {0}")]
     Malformed(#[from] serde_json::Error),
 }

@@ -122,6 +122,11 @@ fn too_long() -> io::Error {
     io::Error::other(format!("longer than {} KiB, which is the limit", READ_LIMIT / 1024))
 }
 
+/// The result of a removal, which has succeeded too if there was nothing to remove.
+pub fn gone(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
 /// Makes a change of the entry `path` of its directory survive a power failure.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -129,10 +134,7 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 fn fill(draft: &Path, contents: &[u8], mode: u32, owner: Option<Owner>) -> io::Result<()> {
-    match fs::remove_file(draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    gone(fs::remove_file(draft))?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
     file.write_all(contents)?;
     if let Some(Owner { uid, gid }) = owner {

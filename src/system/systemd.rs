@@ -38,16 +38,48 @@ pub struct Handed {
     pub ssh: Vec<TcpListener>,
     /// `attach`: the local listener.
     pub attach: Vec<UnixListener>,
-    /// `tty`: the device, kept open while no port process was running.
+    /// The line, kept open while no port process was running.
+    pub line: StoredLine,
+    /// The scrollback, likewise.
+    pub ring: StoredRing,
+}
+
+/// The descriptors of a line that the previous process has left in the FD store: a tty, or the connection to the dialer
+/// and its stream.
+#[derive(Debug, Default)]
+pub struct StoredLine {
+    /// `tty`: the device.
     pub tty: Option<OwnedFd>,
-    /// `dialer`: the connection to the port's console-dial, likewise.
+    /// `dialer`: the connection to the port's console-dial.
     pub dialer: Option<OwnedFd>,
-    /// `stream`: what the port reads and writes in place of a tty, likewise.
+    /// `stream`: what the port reads and writes in place of a tty.
     pub stream: Option<OwnedFd>,
-    /// `levels`: DTR and RTS before a client set them, likewise.
+    /// `levels`: DTR and RTS before a lease that the process has not survived.
     pub levels: Option<OwnedFd>,
-    /// `ring` and `ring-resized`: the scrollback, likewise. Both, if a process was killed within a resize.
-    pub rings: Vec<OwnedFd>,
+}
+
+impl StoredLine {
+    /// Whether it contains an open line.
+    pub fn is_open(&self) -> bool {
+        self.tty.is_some() || self.stream.is_some()
+    }
+
+    /// Closes all, here and in the FD store.
+    pub fn forget(&mut self) {
+        let Self { tty, dialer, stream, levels } = std::mem::take(self);
+        for (name, descriptor) in [("tty", tty), ("dialer", dialer), ("stream", stream), ("levels", levels)] {
+            if descriptor.is_some() {
+                forget(name);
+            }
+        }
+    }
+}
+
+/// The descriptors of a ring in the FD store.
+#[derive(Debug, Default)]
+pub struct StoredRing {
+    /// `ring` and `ring-resized`: both, if a process was killed within a resize.
+    pub memfds: Vec<OwnedFd>,
     /// `intake`: the pipe in front of it.
     pub intake: Option<OwnedFd>,
 }
@@ -65,12 +97,14 @@ impl Handed {
             match name {
                 "ssh" => handed.ssh.extend(fds.take_tcp_listener(index).map_err(unusable)?),
                 "attach" => handed.attach.extend(fds.take_unix_listener(index).map_err(unusable)?),
-                "tty" => handed.tty = take_raw(&mut fds, index).map_err(unusable)?,
-                "dialer" => handed.dialer = take_raw(&mut fds, index).map_err(unusable)?,
-                "stream" => handed.stream = take_raw(&mut fds, index).map_err(unusable)?,
-                "levels" => handed.levels = take_raw(&mut fds, index).map_err(unusable)?,
-                "ring" | "ring-resized" => handed.rings.extend(take_raw(&mut fds, index).map_err(unusable)?),
-                "intake" => handed.intake = take_raw(&mut fds, index).map_err(unusable)?,
+                "tty" => handed.line.tty = take_raw(&mut fds, index).map_err(unusable)?,
+                "dialer" => handed.line.dialer = take_raw(&mut fds, index).map_err(unusable)?,
+                "stream" => handed.line.stream = take_raw(&mut fds, index).map_err(unusable)?,
+                "levels" => handed.line.levels = take_raw(&mut fds, index).map_err(unusable)?,
+                "ring" | "ring-resized" => {
+                    handed.ring.memfds.extend(take_raw(&mut fds, index).map_err(unusable)?)
+                }
+                "intake" => handed.ring.intake = take_raw(&mut fds, index).map_err(unusable)?,
                 _ => drop(take_raw(&mut fds, index).map_err(unusable)?),
             }
         }

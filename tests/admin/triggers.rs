@@ -12,6 +12,17 @@ use crate::bench::{Bench, printed};
 
 const RULES: &str = "[ports.a.triggers]\npanic = { match = \"panic\", start = true, cooldown = \"5s\" }\nquiet = { silence = \"5m\" }\n";
 
+/// What programs that react to triggers subscribe to; none of ours does.
+#[zbus::proxy(
+    interface = "org.consoleserver1.Manager",
+    default_service = "org.consoleserver1",
+    default_path = "/org/consoleserver1"
+)]
+trait Subscriber {
+    #[zbus(signal)]
+    fn triggered(&self, port: &str, rule: &str, line: &str) -> zbus::Result<()>;
+}
+
 /// `Report` by that user.
 async fn report(bench: &Bench, user: &str, words: [&str; 3]) -> Output {
     bench.watcher_call("Report", user, words).await
@@ -34,7 +45,8 @@ async fn bench() -> (Bench, Accounts) {
 #[tokio::test]
 async fn a_report_is_accepted_once_per_cooldown_and_starts_the_hook_unit_with_the_line() {
     let (bench, _accounts) = bench().await;
-    let mut signals = bench.manager().await.receive_triggered().await.unwrap();
+    let subscriber = SubscriberProxy::new(&bench.client).await.unwrap();
+    let mut signals = subscriber.receive_triggered().await.unwrap();
     let line = "Kernel panic - \"not\" $(syncing) %i";
     let done = report(&bench, "_console-port", ["a", "panic", line]).await;
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

@@ -13,7 +13,6 @@ use crate::cli::stdout::print_error;
 use crate::cli::target::Target;
 use crate::port::{PortName, PortPattern};
 
-/// Arguments of `autobaud`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Autobaud {
     /// Ports, tried one after the other
@@ -23,7 +22,6 @@ pub struct Autobaud {
     pub set: bool,
 }
 
-/// No line rate was detected.
 #[derive(Debug, Error)]
 #[error(
     "the output of {0} does not read as text at any of these rates: the device may use another rate, or another parity or bytesize than the port"

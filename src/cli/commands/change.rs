@@ -23,7 +23,6 @@ use crate::config::Value;
 use crate::port::pattern::fold;
 use crate::port::{PortName, PortPattern};
 
-/// Arguments of `create`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Creation {
     /// Names: core, p[01-48] or a,b. ttyUSB0 stands for /dev/ttyUSB0; other names need a `device`
@@ -54,7 +53,6 @@ pub struct Setting {
     pub words: Vec<String>,
 }
 
-/// Arguments of `unset`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Unset {
     /// Ports; or server, access, defaults or templates.NAME; or groups or templates, with names as KEY
@@ -120,7 +118,6 @@ pub(in crate::cli) async fn set(
     }
 }
 
-/// `unset`
 pub(in crate::cli) async fn unset(Unset { of, keys }: Unset, client: &Client, to: &mut impl Write) -> Done {
     for key in &keys {
         value::check_key(&of.kind(), key)?;
@@ -138,7 +135,6 @@ pub(in crate::cli) async fn unset(Unset { of, keys }: Unset, client: &Client, to
     print_effects(client, before, &keys.iter().map(String::as_str).collect::<Vec<_>>(), to).await
 }
 
-/// `create`
 pub(in crate::cli) async fn create(creation: Creation, client: &Client, to: &mut impl Write) -> Done {
     let Creation { ports, like, first_port, words } = creation;
     let names = ports.names().ok_or_else(|| ValueError::NotNames(ports.to_string()))?;
@@ -201,7 +197,6 @@ async fn free_ports(client: &Client, first: u16, count: usize) -> Done<Vec<u16>>
     }
 }
 
-/// `remove`
 pub(in crate::cli) async fn remove(Named { ports }: Named, client: &Client, to: &mut impl Write) -> Done {
     let ports = client.select(&ports).await?;
     let names: Vec<&str> = ports.iter().map(PortName::as_str).collect();
@@ -251,23 +246,17 @@ async fn print_effects(
         for key in keys.iter().flat_map(|key| inside(key, &before.candidate, &after.candidate)) {
             let key = &key.as_str();
             let text = |keys: &value::Keys| keys.get(*key).map_or("-".to_owned(), shown);
-            effects.push(match target {
-                Target::Port(port) => Effect {
-                    heirs: Vec::new(),
-                    port: Some(port.clone()),
-                    key: (*key).to_owned(),
-                    old: text(&before.candidate),
-                    new: text(&after.candidate),
-                    pending: after.running.get(*key) != after.candidate.get(*key),
-                },
-                table => Effect {
-                    heirs: heirs(&format!("{table}.{key}"), &ports).unwrap_or_default(),
-                    port: None,
-                    key: format!("{table}.{key}"),
-                    old: text(&before.candidate),
-                    new: text(&after.candidate),
-                    pending: after.running.get(*key) != after.candidate.get(*key),
-                },
+            let (port, key_of_table) = match target {
+                Target::Port(port) => (Some(port.clone()), None),
+                table => (None, Some(format!("{table}.{key}"))),
+            };
+            effects.push(Effect {
+                port,
+                heirs: key_of_table.as_ref().and_then(|key| heirs(key, &ports)).unwrap_or_default(),
+                key: key_of_table.unwrap_or_else(|| (*key).to_owned()),
+                old: text(&before.candidate),
+                new: text(&after.candidate),
+                pending: after.running.get(*key) != after.candidate.get(*key),
             });
         }
     }

@@ -13,7 +13,6 @@ use crate::cli::table::table;
 use crate::config::compare::{Difference, differences};
 use crate::config::{self, Config, ConfigError, LAST_GOOD};
 
-/// Arguments of `check`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Check {
     /// File; default: the configuration of this machine
@@ -64,13 +63,11 @@ pub fn run(root: &Path, file: Option<&Path>, to: &mut impl Write) -> Result<(), 
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// The file is invalid.
     #[error(transparent)]
     Invalid(#[from] ConfigError),
     /// The programs that read it may not.
     #[error("{0}: {1}")]
     Unreadable(String, String),
-    /// Standard output is closed.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
 }

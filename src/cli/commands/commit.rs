@@ -10,7 +10,6 @@ use crate::cli::error::Done;
 use crate::cli::service::sentence;
 use crate::exec;
 
-/// Arguments of `commit`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Commit {

@@ -8,7 +8,6 @@ use crate::cli::error::Done;
 use crate::port::PortPattern;
 use crate::session::{Escape, Options};
 
-/// Arguments of `connect`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Connect {
     #[command(flatten)]
@@ -17,7 +16,6 @@ pub struct Connect {
     pub port: PortPattern,
 }
 
-/// Options of `connect`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct Connection {
     /// Escape keys of this session, such as ^Xc, or none

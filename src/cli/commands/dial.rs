@@ -16,7 +16,6 @@ use crate::fleet;
 /// Bytes of one read.
 const READ_CHUNK: usize = 16 * 1024;
 
-/// Arguments of `dial`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Dial {
     /// Name of a console: core-switch.console

@@ -19,7 +19,6 @@ use crate::port::PortName;
 use crate::port::pattern::fold;
 use crate::system::clock::date_and_clock;
 
-/// Arguments of `diff`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Diff {
     /// Ports, server, access or defaults; default: everything
@@ -121,7 +120,6 @@ pub fn with_heirs(changes: &[Change], heirs: impl Heirs) -> Vec<WithHeirs<'_>> {
     changes.iter().map(|change| WithHeirs { change, ports: heirs(change) }).collect()
 }
 
-/// A row for each change.
 pub fn each(changes: &[Change], heirs: impl Heirs) -> Vec<Row> {
     changes.iter().map(|change| row(change, &heirs)).collect()
 }

@@ -13,7 +13,6 @@ use crate::cli::service::{ServiceError, sentence};
 use crate::cli::units::{self, Verb};
 use crate::port::{PortName, PortPattern};
 
-/// Arguments of `reload`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Reload {
     /// Ports

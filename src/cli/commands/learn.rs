@@ -41,7 +41,6 @@ fn seconds(word: &str) -> Result<u32, String> {
     exec::seconds(word, 1..=MAX_TIMEOUT)
 }
 
-/// Arguments of `learn`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Learn {
     /// Port; created if it does not exist

@@ -14,7 +14,6 @@ use crate::cli::{adapters, select};
 use crate::config::Config;
 use crate::port::{PortName, PortPattern};
 
-/// Arguments of `list`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct List {
     /// List USB adapters that no port names as its `device`: vendor, product, serial number, path

@@ -51,7 +51,6 @@ pub(super) fn each<T: Send>(
     })
 }
 
-/// The result of a port.
 struct Answer {
     output: Bounded,
     /// Its standard error.

@@ -27,10 +27,8 @@ pub struct PowerOptions {
 /// Why no power command was run.
 #[derive(Debug, Error)]
 pub enum PowerError {
-    /// Answered with no.
     #[error("not confirmed: nothing was done")]
     NotConfirmed,
-    /// Standard input is not a terminal.
     #[error("power {0} cuts the power, and without a terminal it cannot be confirmed: add --yes")]
     Unconfirmed(PowerVerb),
 }

@@ -11,7 +11,6 @@ use crate::cli::error::Done;
 use crate::cli::target::Target;
 use crate::port::PortName;
 
-/// Arguments of `rename`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Rename {
     /// Port
@@ -21,7 +20,6 @@ pub struct Rename {
     pub to: PortName,
 }
 
-/// Arguments of `copy`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Copy {
     /// Port to copy

@@ -21,7 +21,6 @@ use crate::port::{PortName, PortPattern};
 /// Slowest and fastest replay.
 const SPEED_RANGE: std::ops::RangeInclusive<f64> = 0.01..=1000.0;
 
-/// Arguments of `play`.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct Play {
     /// Port; exactly one

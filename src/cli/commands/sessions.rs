@@ -11,7 +11,6 @@ use crate::cli::summary::counted;
 use crate::hub::DEFAULT_BREAK_MS;
 use crate::port::{BreakArgument, PortName, PortPattern};
 
-/// Arguments of `break`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Break {
     /// Ports
@@ -21,7 +20,6 @@ pub struct Break {
     pub which: Option<BreakArgument>,
 }
 
-/// Arguments of `disconnect`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Disconnect {
     /// Ports
@@ -30,13 +28,10 @@ pub struct Disconnect {
     pub user: String,
 }
 
-/// There is no session to disconnect.
 #[derive(Debug, Error)]
 #[error("{user} has no session at {ports}")]
 pub struct NoSession {
-    /// Login name.
     pub user: String,
-    /// The ports.
     pub ports: String,
 }
 

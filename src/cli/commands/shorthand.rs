@@ -11,7 +11,6 @@ use crate::port::PortPattern;
 pub struct Shorthand(pub Setting);
 
 pub(in crate::cli) struct Row {
-    /// The command.
     pub name: &'static str,
     /// The table that the key belongs to; `None` = a port, which is the first word.
     table: Option<&'static str>,

@@ -12,7 +12,6 @@ use crate::cli::select::{groups_of, selected};
 use crate::cli::service::ServiceError;
 use crate::cli::target::{Target, Targets};
 
-/// Arguments of `show`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Show {
     /// Ports; or server, access, defaults, groups, templates or templates.NAME

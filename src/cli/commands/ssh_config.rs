@@ -20,7 +20,6 @@ use crate::session::plain;
 /// The entry of the admin CLI.
 const CLI: &str = "consolectl";
 
-/// Arguments of `ssh-config`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct SshConfigOptions {
     /// Name or address of this machine for clients; default: its host name

@@ -16,7 +16,6 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long it then waits for console-admin if a port did not answer either.
 const STATUS_RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `status`
 pub(in crate::cli) async fn run(
     Ports { ports, output }: Ports,
     client: &Client,

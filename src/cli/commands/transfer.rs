@@ -86,7 +86,6 @@ impl Protocol {
     }
 }
 
-/// Arguments of `transfer`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Transfer {
     /// Port

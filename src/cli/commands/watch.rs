@@ -120,7 +120,6 @@ struct Follower {
     turns: Arc<Semaphore>,
 }
 
-/// Standard output is closed.
 struct OutputClosed;
 
 impl Follower {

@@ -28,7 +28,7 @@ use clap::Args;
 use nix::unistd::geteuid;
 
 use super::args::Output;
-use super::bounded::{self, NoAnswer, Space};
+use super::bounded::{self, NoAnswer};
 use super::endpoint::Endpoint;
 use super::error::{CommandError, Done};
 use super::look;
@@ -51,7 +51,6 @@ const AT_ONCE: usize = 64;
 /// For a disk to report its free space.
 const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Arguments of `doctor`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Doctor {
     /// Ports; default: all
@@ -150,24 +149,16 @@ fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
     }));
     let logs: Vec<PathBuf> = subjects.iter().map(Subject::logs).collect();
     let spaces = bounded::space_of(&logs, DISK_TIMEOUT);
-    let mut logged = Vec::with_capacity(subjects.len());
     let all: Vec<_> = subjects.iter().zip(&spaces).collect();
-    for some in all.chunks(AT_ONCE) {
-        // A port that hangs must not delay the others.
-        logged.extend(std::thread::scope(|scope| {
-            let ask = |(subject, space): &(&Subject<'_>, &Result<Option<Space>, NoAnswer>)| match space {
-                // The port would hang on reading its log.
-                Err(NoAnswer::Timeout(_)) => Vec::new(),
-                _ => examine_log(runtime, &observed, subject),
-            };
-            let asked: Vec<_> = some.iter().map(|one| scope.spawn(move || ask(one))).collect();
-            asked.into_iter().map(|asked| asked.join().unwrap_or_default()).collect::<Vec<_>>()
-        }));
-    }
+    let logged = bounded::each_at_once(&all, AT_ONCE, |(subject, space)| match space {
+        // The port would hang on reading its log.
+        Err(NoAnswer::Timeout(_)) => Vec::new(),
+        _ => examine_log(runtime, &observed, subject),
+    });
     for (((subject, directory), space), logged) in subjects.iter().zip(&logs).zip(&spaces).zip(logged) {
         findings.extend(examine_port(&observed, subject));
         findings.extend(log::disk(directory, space, subject));
-        findings.extend(logged);
+        findings.extend(logged.unwrap_or_default());
     }
     findings
 }
