@@ -169,6 +169,8 @@ pub trait Manager {
     fn revert(&self) -> zbus::Result<Vec<String>>;
     /// All uncommitted changes, including those that run.
     fn changes(&self) -> zbus::Result<Vec<Change>>;
+    /// State, counters and sessions of the ports that run, without their keys.
+    fn running_ports(&self) -> zbus::Result<Vec<RunningPort>>;
     /// Whether the caller may change anything.
     fn may_administer(&self) -> zbus::Result<bool>;
 
