@@ -268,7 +268,8 @@ impl<D: Destination> Handler for Connection<D> {
         Self::until_peer_closes(&self.shared, login).await
     }
 
-    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
+    /// No such method? russh lacks our patch (patches/README.md).
+    async fn auth_password_bytes(&mut self, user: &str, password: &[u8]) -> Result<Auth, russh::Error> {
         Self::until_peer_closes(&self.shared, self.logins.by_password(user, password)).await
     }
 
@@ -278,9 +279,8 @@ impl<D: Destination> Handler for Connection<D> {
         _submethods: &str,
         response: Option<Response<'a>>,
     ) -> Result<Auth, russh::Error> {
-        let answers = response.map(|answers| {
-            answers.map(|answer| Secret(String::from_utf8_lossy(&answer).into_owned())).collect::<Vec<_>>()
-        });
+        let answers =
+            response.map(|answers| answers.map(|answer| Secret(answer.to_vec())).collect::<Vec<_>>());
         Self::until_peer_closes(&self.shared, self.logins.by_questions(user, answers)).await
     }
 
