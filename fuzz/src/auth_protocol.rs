@@ -125,10 +125,10 @@ async fn visit(path: &std::path::Path, orders: u8) -> Vec<Identity> {
         let granted = match orders >> shift & 3 {
             0 => login.offer(&key).await.map(|_| None),
             1 => login.key(&key, None).await,
-            2 => login.password(Secret("x".to_owned())).await,
+            2 => login.password(Secret("x".into())).await,
             _ => match login.converse().await {
                 Ok(Step::Prompts { prompts, .. }) => {
-                    let answers = prompts.iter().map(|_| Secret("x".to_owned())).collect();
+                    let answers = prompts.iter().map(|_| Secret("x".into())).collect();
                     login.answer(answers).await.map(|step| match step {
                         Step::Granted(identity) => Some(identity),
                         Step::Prompts { .. } | Step::Denied => None,

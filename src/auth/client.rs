@@ -470,7 +470,7 @@ mod tests {
             is_send(login.key(key, None));
             is_send(login.converse());
             is_send(login.answer(Vec::new()));
-            is_send(login.password(Secret(String::new())));
+            is_send(login.password(Secret(Vec::new())));
         }
         fn last(login: &Granted) {
             is_send(login.run(Run::Admin, None));

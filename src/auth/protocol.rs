@@ -23,7 +23,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use crate::config::RootLogin;
@@ -299,10 +300,23 @@ pub struct Identity {
     pub groups: Vec<String>,
 }
 
-/// A password or another answer: not printed by Debug.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(pub String);
+/// A password or another answer, in the encoding of the client's terminal: sshd passes the bytes to PAM, and so do we. Not printed by
+/// Debug. In a message, a string with a character for each byte.
+#[derive(Clone, PartialEq)]
+pub struct Secret(pub Vec<u8>);
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0.iter().copied().map(char::from).collect::<String>())
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let bytes: Result<_, _> = String::deserialize(from)?.chars().map(u8::try_from).collect();
+        bytes.map(Self).map_err(D::Error::custom)
+    }
+}
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -119,7 +119,7 @@ fn send_host_keys(peer: &mut Peer, directory: &Path) -> Result<(), PeerError> {
     }
     for key in &found.keys {
         match key.to_openssh(LineEnding::LF) {
-            Ok(text) => peer.send(&Reply::HostKey(Secret(text.to_string())))?,
+            Ok(text) => peer.send(&Reply::HostKey(Secret(text.as_bytes().to_vec())))?,
             Err(error) => tracing::error!("cannot send a host key: {error}"),
         }
     }

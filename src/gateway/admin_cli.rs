@@ -175,6 +175,7 @@ fn parse(name: &str, request: ChannelRequest) -> Result<Run, Rejected> {
         }
         (Some(port), ChannelRequest::Shell) => Ok(Run::Console(port)),
         (_, ChannelRequest::Rfc2217) => Err(Rejected::Rfc2217),
+        (_, ChannelRequest::Sftp) => Err(ForeignCommand::FileTransfer("sftp").into()),
         (Some(port), ChannelRequest::Command(_)) => Err(Rejected::CommandForConsole(port)),
     }
 }

@@ -98,6 +98,7 @@ impl Destination for ConsoleChannel {
             }
             ChannelRequest::Shell => Ok(Request::Session(Options::default())),
             ChannelRequest::Command(line) => exec::parse(&line),
+            ChannelRequest::Sftp => Err(exec::ForeignCommand::FileTransfer("sftp").into()),
         };
         let command = match asked {
             Ok(Request::Session(options)) => {

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::admission::Slot;
+use super::hello::Socket;
 
 /// A client's socket.
 pub struct ClientStream {
@@ -32,6 +33,12 @@ impl ClientStream {
             self.written.notify_one();
         }
         done
+    }
+}
+
+impl Socket for ClientStream {
+    fn has_unread(&self) -> bool {
+        rustix::io::ioctl_fionread(&self.stream).is_ok_and(|count| count > 0)
     }
 }
 

@@ -77,6 +77,9 @@ pub enum ChannelRequest {
     Shell,
     /// A command: `ssh host command`.
     Command(Vec<u8>),
+    /// File transfer, which no destination has: it prints an alternative on standard error, and then the request fails. A failed request
+    /// carries no text, and OpenSSH's scp and sftp would print only "subsystem request failed".
+    Sftp,
     /// The line of a port by RFC 2217: `ssh -s host rfc2217`.
     Rfc2217,
 }

@@ -12,7 +12,7 @@ use russh::server::{
     Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedCertificate,
     VerifiedPublicKey,
 };
-use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty, Sig};
 use socket2::Socket;
 use tokio::io::Interest;
 use tokio::sync::watch;
@@ -33,6 +33,9 @@ use crate::system::reactor::peer_closed;
 
 /// Time for a client to close its end after its last session. OpenSSH reports a disconnect before that as an error.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time for a client to print standard error before the failure of its request.
+const PRINT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Progress of a connection.
 #[derive(Clone, Default)]
@@ -125,13 +128,16 @@ impl<D: Destination> Connection<D> {
         request: ChannelRequest,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
+        let is_sftp = request == ChannelRequest::Sftp;
         let Some(Admitted { name, identity, login, .. }) = self.admitted.clone() else {
             return session.channel_failure(channel);
         };
         let Some(SessionParts { typed, out, terminal }) = self.shared.channels.begin(channel) else {
             return session.channel_failure(channel);
         };
-        session.channel_success(channel)?;
+        if !is_sftp {
+            session.channel_success(channel)?;
+        }
         let session_login = Login {
             name,
             identity,
@@ -153,7 +159,14 @@ impl<D: Destination> Connection<D> {
             let exit = destination.serve(session_login).await;
             // Even if the client never receives the exit status.
             shared.session_ended();
-            finish(&handle, channel, exit).await;
+            if is_sftp {
+                // libssh2 (curl) and libssh wait without limit for SFTP's first packet, unless the request has failed. OpenSSH's client
+                // exits as soon as it has, and prints what it has received before.
+                tokio::time::sleep(PRINT_TIMEOUT).await;
+                let _ = handle.channel_failure(channel).await;
+            } else {
+                finish(&handle, channel, exit).await;
+            }
             shared.channels.close(channel);
             if shared.channels.is_used_up() {
                 tokio::time::sleep(CLOSE_TIMEOUT).await;
@@ -255,7 +268,8 @@ impl<D: Destination> Handler for Connection<D> {
         Self::until_peer_closes(&self.shared, login).await
     }
 
-    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
+    /// No such method? russh lacks our patch (patches/README.md).
+    async fn auth_password_bytes(&mut self, user: &str, password: &[u8]) -> Result<Auth, russh::Error> {
         Self::until_peer_closes(&self.shared, self.logins.by_password(user, password)).await
     }
 
@@ -265,9 +279,8 @@ impl<D: Destination> Handler for Connection<D> {
         _submethods: &str,
         response: Option<Response<'a>>,
     ) -> Result<Auth, russh::Error> {
-        let answers = response.map(|answers| {
-            answers.map(|answer| Secret(String::from_utf8_lossy(&answer).into_owned())).collect::<Vec<_>>()
-        });
+        let answers =
+            response.map(|answers| answers.map(|answer| Secret(answer.to_vec())).collect::<Vec<_>>());
         Self::until_peer_closes(&self.shared, self.logins.by_questions(user, answers)).await
     }
 
@@ -333,10 +346,21 @@ impl<D: Destination> Handler for Connection<D> {
         row_height: u32,
         _pix_width: u32,
         _pix_height: u32,
-        _session: &mut Session,
+        session: &mut Session,
     ) -> Result<(), russh::Error> {
         self.shared.channels.resize(channel, window(col_width, row_height));
-        Ok(())
+        // Sent only to a client that has asked for a reply.
+        session.channel_success(channel)
+    }
+
+    /// A console has no process to signal. A client that waits for the reply would wait without limit.
+    async fn signal(
+        &mut self,
+        channel: ChannelId,
+        _signal: Sig,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        session.channel_failure(channel)
     }
 
     async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
@@ -359,9 +383,7 @@ impl<D: Destination> Handler for Connection<D> {
         session: &mut Session,
     ) -> Result<(), russh::Error> {
         match name {
-            // Rejected as a command of that name, because a failed request has no text, and OpenSSH's scp and sftp would print only
-            // "subsystem request failed".
-            "sftp" => self.start(channel, ChannelRequest::Command(name.into()), session),
+            "sftp" => self.start(channel, ChannelRequest::Sftp, session),
             "rfc2217" => self.start(channel, ChannelRequest::Rfc2217, session),
             _ => session.channel_failure(channel),
         }

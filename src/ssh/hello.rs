@@ -5,16 +5,26 @@
 use std::io;
 use std::time::Duration;
 
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// Timeout of the KEXINIT after our version line. All known clients send it without waiting for ours; a client that waits is served after
-/// this time as if its algorithms were unknown. Under load, unauthenticated clients are not read at once.
+use super::refuse::disconnect;
+
+/// Timeout of the KEXINIT after the client's version line; after it, a client is served as if its algorithms were unknown. Under load,
+/// unauthenticated clients are not read at once.
 const KEXINIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Timeout if nothing has arrived after that line: libssh before 0.9 (Debian 10, RHEL 7) sends its KEXINIT when it has ours. Other clients
+/// send both at once, or the KEXINIT a round trip later.
+const SILENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of the longest version line, and of a packet that every implementation must accept (RFC 4253, sections 4.2 and 6.1).
 const LINE_LIMIT: usize = 255;
 const PACKET_LIMIT: usize = 35_000;
 const VERSION_PREFIX: &[u8] = b"SSH-";
+/// Versions that have SSH 2 (RFC 4253, section 5.1).
+const SERVED_PREFIXES: [&[u8]; 2] = [b"SSH-2.0-", b"SSH-1.99-"];
+/// How the header of the PROXY protocol begins, of version 1 and 2 (HAProxy's proxy-protocol.txt).
+const PROXY_PREFIXES: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
 const KEXINIT: u8 = 20;
 /// The cookie of a KEXINIT.
 const COOKIE: usize = 16;
@@ -41,31 +51,96 @@ pub(super) struct Hello {
     pub(super) kexinit: Option<KexInit>,
 }
 
+/// Why a client's first bytes are rejected. Display is the message for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(super) enum NotSsh {
+    /// A load balancer that is configured to add a header.
+    #[error(
+        "the PROXY protocol is not supported: configure the proxy to send no header (HAProxy: remove send-proxy)"
+    )]
+    Proxy,
+    /// SSH 1, or a later one than 2, in sshd's words.
+    #[error("Protocol major versions differ.")]
+    OtherVersion,
+    /// Another protocol, in sshd's words.
+    #[error("Invalid SSH identification string.")]
+    Other,
+}
+
+impl NotSsh {
+    fn of(bytes: &[u8]) -> Self {
+        if PROXY_PREFIXES.iter().any(|prefix| bytes.starts_with(prefix)) {
+            Self::Proxy
+        } else if bytes.starts_with(VERSION_PREFIX) && bytes.contains(&b'\n') {
+            Self::OtherVersion
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// Why there is no key exchange with a client.
+#[derive(Debug, Error)]
+pub(super) enum HelloError {
+    #[error(transparent)]
+    NotSsh(#[from] NotSsh),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A client's socket.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin {
+    /// Whether bytes have arrived that are not read yet.
+    fn has_unread(&self) -> bool;
+}
+
 impl Hello {
     /// Sends our version line and reads the client's, and its KEXINIT.
-    pub(super) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<Self> {
+    pub(super) async fn exchange(stream: &mut impl Socket) -> Result<Self, HelloError> {
         stream.write_all(OUR_VERSION).await?;
         stream.flush().await?;
         let mut hello = Self::default();
         while !hello.bytes.contains(&b'\n') {
             if hello.bytes.len() > LINE_LIMIT || !VERSION_PREFIX.starts_with(hello.prefix()) {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "not an SSH version line"));
+                return Err(hello.reject(stream).await?.into());
             }
             read_more(stream, &mut hello.bytes).await?;
         }
-        if hello.prefix() != VERSION_PREFIX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "not an SSH version line"));
+        if !SERVED_PREFIXES.iter().any(|prefix| hello.bytes.starts_with(prefix)) {
+            return Err(hello.reject(stream).await?.into());
         }
-        let kexinit = async {
-            while !hello.parse() {
-                read_more(stream, &mut hello.bytes).await?;
-            }
-            io::Result::Ok(())
-        };
-        if let Ok(read) = timeout(KEXINIT_TIMEOUT, kexinit).await {
+        if let Ok(read) = timeout(SILENT_TIMEOUT, hello.read_kexinit(stream)).await {
+            read?;
+        } else if (hello.has_begun() || stream.has_unread())
+            && let Ok(read) = timeout(KEXINIT_TIMEOUT - SILENT_TIMEOUT, hello.read_kexinit(stream)).await
+        {
             read?;
         }
         Ok(hello)
+    }
+
+    async fn read_kexinit(&mut self, stream: &mut impl Socket) -> io::Result<()> {
+        while !self.parse() {
+            read_more(stream, &mut self.bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether something follows the version line.
+    fn has_begun(&self) -> bool {
+        self.bytes.len() > self.plain
+    }
+
+    /// Sends the reason. The client of a proxy has received our version line and expects packets.
+    async fn reject(&self, stream: &mut impl Socket) -> io::Result<NotSsh> {
+        let why = NotSsh::of(&self.bytes);
+        let message = match why {
+            NotSsh::Proxy => disconnect(&why.to_string()),
+            NotSsh::OtherVersion | NotSsh::Other => format!("{why}\r\n").into_bytes(),
+        };
+        stream.write_all(&message).await?;
+        stream.flush().await?;
+        Ok(why)
     }
 
     fn prefix(&self) -> &[u8] {
@@ -149,6 +224,12 @@ pub(super) mod tests {
         packet
     }
 
+    impl Socket for tokio::io::DuplexStream {
+        fn has_unread(&self) -> bool {
+            false
+        }
+    }
+
     const LISTS_OF_A_CLIENT: [&str; LISTS] = ["a,b", "c", "d", "d", "e,f", "e"];
 
     #[tokio::test]
@@ -193,12 +274,13 @@ pub(super) mod tests {
             let (mut ours, mut theirs) = tokio::io::duplex(64 * 1024);
             theirs.write_all(bytes).await.unwrap();
             let rejected = Hello::exchange(&mut ours).await.unwrap_err();
-            assert_eq!(rejected.kind(), io::ErrorKind::InvalidData, "{bytes:?}");
+            assert!(matches!(rejected, HelloError::NotSsh(NotSsh::Other)), "{bytes:?}: {rejected}");
         }
         let (mut ours, mut theirs) = tokio::io::duplex(64 * 1024);
         theirs.write_all(b"SSH-2.0-x\r\n").await.unwrap();
         theirs.shutdown().await.unwrap();
         let ended = Hello::exchange(&mut ours).await.unwrap_err();
+        let HelloError::Io(ended) = ended else { panic!("{ended}") };
         assert_eq!(ended.kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -103,7 +103,7 @@ impl KeyRing {
         Some(configs)
     }
 
-    /// Loads the keys again because a client needs another kind, which may have been generated in the meantime: for the next client.
+    /// Loads the keys again because a client needs another kind, which may have been generated in the meantime.
     pub(super) async fn load_for_another_kind(&self) {
         self.load(Instant::now() - RELOAD_TIMEOUT).await;
     }

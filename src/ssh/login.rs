@@ -126,12 +126,12 @@ impl<D: Destination> Authenticator<D> {
     }
 
     /// Authenticates by SSH's method `password`.
-    pub(super) async fn by_password(&mut self, name: &str, password: &str) -> Result<Auth, russh::Error> {
+    pub(super) async fn by_password(&mut self, name: &str, password: &[u8]) -> Result<Auth, russh::Error> {
         let since = self.turn().await?;
         let Some(login) = self.login(name).await? else {
             return Ok(constant_time_denial(since, denied()).await);
         };
-        let auth = match login.password(Secret(password.to_owned())).await {
+        let auth = match login.password(Secret(password.to_vec())).await {
             Ok(Some(identity)) => self.admit(identity),
             Ok(None) => denied(),
             Err(LoginError::AccountDenied(why)) => self.accept_to_disconnect(&why),

@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 use russh::Disconnect;
 use russh::server::Handle;
 use socket2::{SockRef, Socket};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
@@ -52,7 +53,7 @@ use banner::Banner;
 use channels::Channels;
 use counted::ClientStream;
 use handler::{CLOSE_TIMEOUT, Connection, Progress, Shared};
-use hello::{Hello, KexInit};
+use hello::{Hello, HelloError, KexInit, NotSsh};
 use host_keys::{Configs, KeyRing};
 use limits::{Limits, Ticket};
 use liveness::Watch;
@@ -187,15 +188,31 @@ impl<D: Destination> Server<D> {
         &self,
         mut stream: ClientStream,
         handler: Connection<D>,
-        configs: Configs,
+        mut configs: Configs,
         word: SshAlgorithms,
         (peer, slot): (SocketAddr, &admission::Slot),
     ) -> Result<(), russh::Error> {
-        let hello = Hello::exchange(&mut stream).await?;
+        let hello = match Hello::exchange(&mut stream).await {
+            Ok(hello) => hello,
+            Err(HelloError::NotSsh(why)) => {
+                slot.turn().end();
+                self.report_not_ssh(why, peer);
+                if why == NotSsh::Proxy {
+                    drain(&mut stream).await;
+                }
+                return Err(russh::Error::IO(std::io::Error::other(why)));
+            }
+            Err(HelloError::Io(error)) => return Err(error.into()),
+        };
         // What follows may wait, and others must not wait for it.
         slot.turn().end();
         if let Some(kexinit) = &hello.kexinit {
-            self.report_mismatch(kexinit, &hello, word, &configs, peer).await;
+            if algorithms::unmatched(kexinit, word, &configs.keys) == Some(Category::HostKey) {
+                // Another kind may have been generated in the meantime.
+                self.host_keys.load_for_another_kind().await;
+                configs = self.host_keys.configs(word).await.unwrap_or(configs);
+            }
+            self.report_mismatch(kexinit, &hello, word, &configs, peer);
             if algorithms::is_cheap(kexinit, word, &configs.keys) {
                 let stream = ReplayStream::new(stream, hello);
                 return russh::server::run_stream(configs.cheap, stream, handler).await?.await;
@@ -211,7 +228,15 @@ impl<D: Destination> Server<D> {
         served.await.map_err(|panicked| russh::Error::IO(std::io::Error::other(panicked)))?
     }
 
-    async fn report_mismatch(
+    /// Reports what an administrator has configured. Of the rest, scanners would fill the journal.
+    fn report_not_ssh(&self, why: NotSsh, peer: SocketAddr) {
+        let source = peer.ip().to_canonical();
+        if why == NotSsh::Proxy && self.mismatches.should_log(source, &why.to_string(), Instant::now()) {
+            warn!("cannot serve {source}: {why}");
+        }
+    }
+
+    fn report_mismatch(
         &self,
         kexinit: &KexInit,
         hello: &Hello,
@@ -219,15 +244,11 @@ impl<D: Destination> Server<D> {
         configs: &Configs,
         peer: SocketAddr,
     ) {
-        let Some(category) = algorithms::unmatched(kexinit, word, &configs.keys) else { return };
         let source = peer.ip().to_canonical();
         if let Some(why) = mismatch::sentence(kexinit, &hello.version(), word, &configs.keys)
             && self.mismatches.should_log(source, &why, Instant::now())
         {
             warn!("cannot serve {source}: {why}");
-        }
-        if category == Category::HostKey {
-            self.host_keys.load_for_another_kind().await;
         }
     }
 
@@ -271,6 +292,17 @@ impl<D: Destination> Server<D> {
     }
 }
 
+/// Discards what the client has sent, for a moment: closing with unread bytes would reset the connection, and the message could be lost.
+async fn drain(stream: &mut ClientStream) {
+    let rest = async {
+        stream.shutdown().await?;
+        let mut scratch = [0; 1024];
+        while stream.read(&mut scratch).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, rest).await;
+}
+
 /// Waits for the login. If the connection ends before, this never returns, since its end is handled elsewhere.
 async fn logged_in(progress: &mut watch::Receiver<Progress>) -> (Arc<Seat>, Handle) {
     let inside = progress.wait_for(|progress| progress.login.is_some()).await;
@@ -290,8 +322,6 @@ pub(crate) async fn peer_dead(socket: &Socket, written: &Notify, peer: SocketAdd
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
-
     use super::*;
     use russh::keys::{Algorithm, PrivateKey};
 

@@ -28,7 +28,8 @@ pub async fn refuse(mut client: TcpStream, why: &str) {
     let _ = tokio::time::timeout(REJECT_TIMEOUT, conversation).await;
 }
 
-fn disconnect(why: &str) -> Vec<u8> {
+/// The packet.
+pub(super) fn disconnect(why: &str) -> Vec<u8> {
     let mut payload = vec![DISCONNECT];
     payload.extend(NOT_AVAILABLE.to_be_bytes());
     payload.extend((why.len() as u32).to_be_bytes());

@@ -72,7 +72,7 @@ fn key(text: &str) -> PublicKey {
 }
 
 fn secret(text: &str) -> Secret {
-    Secret(text.to_owned())
+    Secret(text.into())
 }
 
 #[track_caller]

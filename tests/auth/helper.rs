@@ -89,7 +89,7 @@ impl Helper {
     }
 
     pub fn answer(&mut self, answer: &str) -> Reply {
-        self.ask(&Request::Answers(vec![Secret(answer.to_owned())]))
+        self.ask(&Request::Answers(vec![Secret(answer.into())]))
     }
 
     /// A conversation that asks for a password and nothing else.

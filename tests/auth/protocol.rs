@@ -31,7 +31,7 @@ fn a_peer_that_violates_the_protocol_is_disconnected() {
     let helper = Helper::login("alice").begin("alice", "ttyUSB0", RootLogin::Yes);
     ends_with_protocol_error(helper, "repeated Begin");
     let mut helper = Helper::login("alice");
-    helper.send(&Request::Answers(vec![Secret("sesame".to_owned())]));
+    helper.send(&Request::Answers(vec![Secret("sesame".into())]));
     ends_with_protocol_error(helper, "Answers without prompts");
 }
 
@@ -40,7 +40,7 @@ fn a_peer_that_violates_the_protocol_of_a_conversation_is_disconnected() {
     let _accounts = alice();
     for (request, reason) in [
         (Request::Answers(vec![]), "the number of answers"),
-        (Request::Answers(vec![Secret("sesame".to_owned()), Secret(String::new())]), "the number of answers"),
+        (Request::Answers(vec![Secret("sesame".into()), Secret(Vec::new())]), "the number of answers"),
         (Request::Key { key: KEY.to_owned(), flags: None }, "PAM expects Answers"),
         (Request::Converse, "PAM expects Answers"),
     ] {
@@ -63,7 +63,7 @@ fn a_client_that_leaves_is_no_failure() {
         let mut helper = Helper::login("alice");
         assert_eq!(helper.ask(&Request::Converse), prompts("Password: "));
         if answered {
-            helper.send(&Request::Answers(vec![Secret("wrong".to_owned())]));
+            helper.send(&Request::Answers(vec![Secret("wrong".into())]));
         }
         let Ended { status, journal } = helper.leave();
         assert!(journal.contains("ended: the client disconnected before it was logged in"), "{journal}");

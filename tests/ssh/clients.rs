@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::accounts::Accounts;
 use crate::client::Client;
-use crate::programs::{By, Program};
+use crate::programs::{By, Program, careful};
 use crate::rig::{Rig, run, sha256, until};
 use crate::{at_terminal, served};
 
@@ -221,4 +221,23 @@ fn users_of_different_clients_take_over_and_exchange_messages() {
     for other in [&mut openssh, &mut plink] {
         other.sees("[demo (127.0.0.1) detached; no client has write access]");
     }
+}
+
+/// libssh with an RSA key: by the time that it sends NEWKEYS it must know whether the server verifies SHA-2, or it sends no signature. sshd
+/// sends its extensions with its own NEWKEYS.
+#[test]
+fn the_extensions_come_before_the_client_sends_its_new_keys() {
+    let rig = served("");
+    let mut client = Client::start(careful(rig.tcp_port, "demo", &rig.path("key"), "extensions"));
+    client.sees("done\n");
+    client.ends_with(0);
+}
+
+/// As sshd replies to `window-change`. Its success for `signal` would be wrong here: a console has no process to signal.
+#[test]
+fn a_client_that_asks_for_a_reply_to_any_request_gets_it() {
+    let rig = served("");
+    let mut client = Client::start(careful(rig.tcp_port, "demo", &rig.path("key"), "replies"));
+    client.sees("window-change: success\nsignal: failure\ndone\n");
+    client.ends_with(0);
 }

@@ -26,6 +26,7 @@ mod certificate_cases;
 mod certificates;
 mod clients;
 mod crowd;
+mod encodings;
 mod ends;
 mod exec;
 mod host_keys;

@@ -9,6 +9,7 @@ use russh::keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg};
 use socket2::{Domain, Socket, Type};
 
 use crate::accounts::Accounts;
+use crate::client::Client;
 use crate::limits::connect;
 use crate::rig::{PATIENCE, Rig, until};
 use crate::{at_terminal, served};
@@ -99,6 +100,33 @@ fn a_client_that_does_not_speak_ssh_is_disconnected() {
     let journal = rig.journal();
     assert!(!journal.contains("panicked"), "{journal}");
     is_harmless(&journal);
+}
+
+/// A load balancer that adds its header to a connection of OpenSSH.
+#[test]
+fn the_header_of_the_proxy_protocol_is_rejected_with_a_message() {
+    let rig = served("");
+    let header = r"PROXY TCP4 192.0.2.7 192.0.2.1 51000 22\r\n";
+    let proxy = format!(
+        "ProxyCommand=sh -c \"{{ printf '{header}'; cat; }} | socat - TCP:127.0.0.1:{}\"",
+        rig.tcp_port
+    );
+    let mut client = Client::start(rig.ssh(&["-o", &proxy, "demo@127.0.0.1"]));
+    client.is_told("the PROXY protocol is not supported: configure the proxy to send no header");
+    client.ends_with(255);
+    rig.wait_for_journal("cannot serve 127.0.0.1: the PROXY protocol is not supported");
+}
+
+/// libssh before 0.9, which gives up after ten seconds.
+#[test]
+fn a_client_that_waits_for_our_kexinit_receives_it() {
+    let rig = served("");
+    let mut stream = stranger(&rig, 0);
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    stream.write_all(b"SSH-2.0-libssh-0.7.1\r\n").unwrap();
+    let mut heard = [0; b"SSH-2.0-consoleserver\r\n".len() + 6];
+    stream.read_exact(&mut heard).unwrap();
+    assert_eq!(heard.last(), Some(&KEXINIT), "{heard:?}");
 }
 
 #[test]

@@ -65,10 +65,10 @@ impl Accounts {
     }
 
     /// `chpasswd`.
-    pub fn set_password(&self, name: &str, password: &str) {
+    pub fn set_password(&self, name: &str, password: impl AsRef<[u8]>) {
         let mut child = Command::new("chpasswd").stdin(Stdio::piped()).spawn().unwrap();
-        let line = format!("{name}:{password}\n");
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), line.as_bytes()).unwrap();
+        let line = [name.as_bytes(), b":", password.as_ref(), b"\n"].concat();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), &line).unwrap();
         assert!(child.wait().unwrap().success(), "chpasswd failed for {name}");
     }
 

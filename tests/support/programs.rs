@@ -72,6 +72,13 @@ pub fn hostile(port: u16, user: &str, key: &Path, act: &[&str]) -> Command {
     command
 }
 
+/// A client that waits where others do not: for what `act` says.
+pub fn careful(port: u16, user: &str, key: &Path, act: &str) -> Command {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/careful-client"));
+    command.args([&port.to_string(), user]).arg(key).arg(act);
+    command
+}
+
 /// Everything that SSH has beside a session, asked for by [`hostile`], was refused.
 #[track_caller]
 pub fn all_refused(answers: &str) {
