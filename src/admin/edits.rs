@@ -304,7 +304,7 @@ impl State {
         let text = candidate
             .apply_to_running(&self.running_text)
             .map_err(|error| Rejected::Whole(error.to_string()))?;
-        changes::candidate(&text).map_err(Rejected::Whole)?;
+        candidate.candidate(&text).map_err(Rejected::Whole)?;
         let last = Last { key, who: author.who.clone(), when: author.when };
         let next = Self::new(
             self.committed.clone(),
