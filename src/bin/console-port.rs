@@ -30,6 +30,9 @@ Options:
   -V, --version        Print version
 ";
 
+/// The unit is not restarted after this exit status (sysexits.h, and `RestartPreventExitStatus=` of console@.service).
+const EX_CONFIG: u8 = 78;
+
 /// Command line.
 enum Request {
     Serve(Options),
@@ -63,7 +66,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::FAILURE
+            if error.is_of_configuration() { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }
