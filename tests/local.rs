@@ -301,7 +301,7 @@ fn access_requires_membership_in_one_of_the_groups() {
     let (status, _, aside) = said(as_user("bob", &["connect", "demo"]));
     assert_eq!(
         (status, aside.as_str()),
-        (Some(1), "consolectl: bob has no access to demo: not in any of its groups\n")
+        (Some(1), "consolectl: bob has no access to demo; this requires membership in the group dialout\n")
     );
     let (_, table, _) = said(as_user("bob", &["status"]));
     assert!(table.contains("bob has no access to demo"), "{table}");
@@ -356,7 +356,11 @@ fn a_member_of_a_read_only_group_is_read_only_and_a_named_user_may_write() {
     assert!(aside.contains("your access to this port is read-only"), "{aside}");
     accounts.add("bob", None);
     let (status, found, aside) = said(command("bob", &["grep", "seen"]));
-    assert_eq!((status, found.as_str(), aside.as_str()), (Some(1), "", ""), "of no port that he may use");
+    // With access to no port: what would give it.
+    let denied = "consolectl: bob has no access to demo; this requires membership in the group noc\n";
+    assert_eq!((status, found.as_str(), aside.as_str()), (Some(1), "", denied));
+    let (status, found, aside) = said(command("bob", &["watch"]));
+    assert_eq!((status, found.as_str(), aside.as_str()), (Some(1), "", denied));
     let (status, _, aside) = said(command("bob", &["grep", "seen", "demo"]));
     assert!(status == Some(1) && aside.contains("bob has no access to demo"), "{aside}");
 }

@@ -62,6 +62,10 @@ pub struct Present<'a> {
     pub units: &'a generator::Plan,
     pub config: &'a Config,
     pub active: &'a BTreeSet<PortName>,
+    /// Ports with an active service or socket.
+    pub up: &'a BTreeSet<PortName>,
+    /// Whether systemd has the units of a port and has never started them: another daemon-reload came first.
+    pub fresh: &'a (dyn Fn(&PortName) -> bool + Sync),
     /// Whether a socket of a port is active, that is, the port was not stopped.
     pub open: &'a (dyn Fn(&PortName) -> bool + Sync),
     /// Whether a port that should listen does not: after a daemon-reload, systemd closes an edited socket
@@ -107,8 +111,8 @@ pub fn plan(now: &Present<'_>, new: &Config, ports: &BTreeSet<PortName>) -> Plan
 }
 
 impl Plan {
-    /// Ports that systemd has from the generator and that an edit of the file has removed. They are stopped
-    /// first, since another port may have their listener or device now.
+    /// Ports that an edit of the file has removed: systemd has them from the generator, or a daemon-reload came first and they still run.
+    /// They are stopped first, since another port may have their listener or device now.
     fn removed_by_hand(
         &mut self,
         now: &Present<'_>,
@@ -116,7 +120,9 @@ impl Plan {
         new: &Config,
         ports: &BTreeSet<PortName>,
     ) {
-        for name in enabled(now.units).iter().map(|unit| now.config.instances.port(unit).clone()) {
+        let generated =
+            enabled(now.units).iter().map(|unit| now.config.instances.port(unit).clone()).collect();
+        for name in now.up.union(&generated).cloned() {
             if !new.ports.contains_key(&name) && !ports.contains(&name) {
                 self.port(now, units, new, &name);
                 self.remarks.push(format!("{name} stopped: it was removed from the file"));
@@ -132,7 +138,9 @@ impl Plan {
         let source_socket = unit.source_socket();
         // A port added to the file by an edit is in the running configuration, but systemd does not have it
         // yet.
-        let was_enabled = before.is_some_and(|port| port.enabled) && enabled(now.units).contains(unit);
+        let was_enabled = before.is_some_and(|port| port.enabled)
+            && enabled(now.units).contains(unit)
+            && (now.active.contains(name) || !(now.fresh)(name));
         let (old_path, new_path) = (watch(now.units, unit), watch(units, unit));
         // A port that is not enabled keeps running or listening with its new settings if it was started.
         let is_up = now.active.contains(name) || (now.open)(name);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::state::{Author, Rejected, State, is_again};
-use crate::config::changes::{self, Change, Changes, KeyPath, stated};
+use crate::config::changes::{Change, Changes, KeyPath, stated};
 use crate::config::{Text, Value};
 
 /// Replaced changes of others that are listed; the removal of a port may replace dozens.
@@ -196,7 +196,7 @@ impl State {
             own.insert(path.clone(), change.clone());
         }
         let text = own.apply(&self.committed.text).map_err(|error| Rejected::Whole(error.to_string()))?;
-        changes::candidate(&text).map_err(Rejected::Alone)?;
+        own.candidate(&text).map_err(Rejected::Alone)?;
         Ok(own)
     }
 

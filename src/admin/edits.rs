@@ -286,7 +286,7 @@ impl State {
         let text = candidate
             .apply_to_running(&self.running_text)
             .map_err(|error| Rejected::Whole(error.to_string()))?;
-        changes::candidate(&text).map_err(Rejected::Whole)?;
+        candidate.candidate(&text).map_err(Rejected::Whole)?;
         let mut next = self.with(self.committed.clone(), None, self.running.clone(), candidate);
         next.last = Some(Last { key, who: author.who.clone(), when: author.when });
         next.revision += 1;

@@ -102,7 +102,9 @@ impl Core {
         let next = &next.clone().with_instances(instances(&config, &next.running_config, is_up)?);
         let concerned = &rename::concerned(concerned, &next.running_config, renames);
         let named = |unit: &PortName| renamed(renames, state.instances.port(unit)).clone();
-        let up = [active, open].map(|units| units.iter().map(named).collect());
+        // (A query that fails is of no port: it stays stopped.)
+        let fresh = self.units.never_started().await.unwrap_or_default();
+        let up = [active, open, fresh].map(|units| units.iter().map(named).collect());
         let plan = plan((&units, &config, up), &next.running_config, concerned, requested);
         for address in &plan.probe {
             probe(*address)?;
@@ -229,7 +231,7 @@ impl Core {
             let touched = plan.steps.iter().filter_map(|step| PortName::of_unit(step.unit()));
             let touched: BTreeSet<_> = touched.map(|unit| named(&unit)).collect();
             let (active, open) = self.units_up().await?;
-            let up = [active, open].map(|units| units.iter().map(named).collect());
+            let up = [active, open, BTreeSet::new()].map(|units| units.iter().map(named).collect());
             let config = under_new_names(&next.running_config, renames);
             let mut back = self::plan((&units, &config, up), &state.running_config, &touched, &touched);
             // The socket that failed does not listen now: it is started again even if its addresses did not
@@ -304,10 +306,10 @@ impl Core {
     }
 }
 
-/// The plan that makes `next` run, from systemd's units, the running configuration, and the ports with an active service
-/// and with an active socket.
+/// The plan that makes `next` run, from systemd's units, the running configuration, and the ports with an active service,
+/// with an active socket, and with a socket that was never started.
 fn plan(
-    (units, config, [active, open]): (&generator::Plan, &Config, [BTreeSet<PortName>; 2]),
+    (units, config, [active, open, fresh]): (&generator::Plan, &Config, [BTreeSet<PortName>; 3]),
     next: &Config,
     concerned: &BTreeSet<PortName>,
     requested: &BTreeSet<PortName>,
@@ -316,6 +318,8 @@ fn plan(
         units,
         config,
         active: &active,
+        up: &active.union(&open).cloned().collect(),
+        fresh: &|name| fresh.contains(name),
         open: &|name| open.contains(name),
         deaf: &|name| deaf(next, name),
         requested,

@@ -307,7 +307,7 @@ impl State {
     pub fn check_running(&self) -> Result<(), Rejected> {
         let text =
             self.running.apply(&self.committed.text).map_err(|error| Rejected::Part(error.to_string()))?;
-        changes::candidate(&text).map(drop).map_err(Rejected::Part)
+        self.running.candidate(&text).map(drop).map_err(Rejected::Part)
     }
 
     /// Without pending changes, on this committed text.
@@ -335,7 +335,7 @@ impl State {
     pub fn merged(&self) -> Result<String, Rejected> {
         let text =
             self.pending().apply(&self.committed.text).map_err(|error| Rejected::Whole(error.to_string()))?;
-        changes::candidate(&text).map_err(Rejected::Whole).map(|_| text)
+        self.pending().candidate(&text).map_err(Rejected::Whole).map(|_| text)
     }
 
     /// The keys that were changed here and also edited in the committed file: one sentence each.

@@ -72,6 +72,12 @@ trait Systemd {
     fn job_removed(&self, id: u32, job: ObjectPath<'_>, unit: &str, result: &str) -> zbus::Result<()>;
 }
 
+#[zbus::proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
+trait Unit {
+    #[zbus(property)]
+    fn inactive_enter_timestamp_monotonic(&self) -> zbus::Result<u64>;
+}
+
 /// Result of a start that is not waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
@@ -178,6 +184,31 @@ impl Units {
     /// Instances of the ports with an active socket.
     pub async fn open(&self) -> Result<BTreeSet<PortName>, UnitsError> {
         self.ports_of(&["active"], &["console@*.socket", "console-attach@*.socket"]).await
+    }
+
+    /// Instances of the ports whose local socket is loaded and was never active. (That of a port that was stopped stays loaded, since the
+    /// target wants it, with the time of its stop.)
+    pub async fn never_started(&self) -> Result<BTreeSet<PortName>, UnitsError> {
+        let what = "systemctl list-units --state=inactive console-attach@*.socket";
+        let listed = self.0.list_units_by_patterns(&["inactive"], &["console-attach@*.socket"]);
+        let listed =
+            bounded(what, REPLY_TIMEOUT, listed).await?.map_err(|error| UnitsError::of(what, error))?;
+        let mut found = BTreeSet::new();
+        // While the target is stopped, so are all ports.
+        if self.loaded(&["consoleserver.target"]).await?.iter().all(|unit| unit.active != "active") {
+            return Ok(found);
+        }
+        for row in listed.into_iter().filter(|row| row.2 == "loaded") {
+            let unit = UnitProxy::builder(self.0.inner().connection())
+                .path(row.6)
+                .cache_properties(zbus::proxy::CacheProperties::No);
+            let unit = unit.build().await.map_err(|error| UnitsError::of(what, error))?;
+            let stopped = bounded(what, REPLY_TIMEOUT, unit.inactive_enter_timestamp_monotonic()).await?;
+            if stopped.is_ok_and(|time| time == 0) {
+                found.extend(PortName::of_unit(&row.0));
+            }
+        }
+        Ok(found)
     }
 
     /// Loaded units with these names, in any state.

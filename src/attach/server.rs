@@ -266,6 +266,7 @@ impl Server {
     /// The caller's name and access, if it has the required permission, and whether it is an administrator.
     async fn caller(&self, uid: u32, needs: Permission) -> Result<(String, Right, bool), Denied> {
         let rules = self.rules.borrow().clone();
+        let requirement = rules.requirement();
         // The account database may be slow (LDAP) or hang, and its functions block.
         let look_up = on_a_thread(&self.look_ups, move || {
             let uid = Uid::from_raw(uid);
@@ -292,7 +293,7 @@ impl Server {
             Ok(Ok((user, None, _))) => {
                 let why = match needs {
                     Permission::User | Permission::Status | Permission::Metrics => {
-                        format!("{user} has no access to {name}: not in any of its groups")
+                        format!("{user} has no access to {name}; {requirement}")
                     }
                     Permission::Administrator => {
                         format!("{user} is not an administrator of {name}: use consolectl")

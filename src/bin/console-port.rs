@@ -1,6 +1,5 @@
 //! One serial port: reads the tty, logs its output, serves it by SSH and locally. Run by systemd as
 //! `console@NAME.service`, or by `consoleserver`.
-
 //!
 //! Its arguments are parsed by lexopt, not by clap as those of the other programs: 48 of this process run, and users rarely start it.
 
@@ -29,6 +28,9 @@ Options:
   -h, --help           Print help
   -V, --version        Print version
 ";
+
+/// The unit is not restarted after this exit status (sysexits.h, and `RestartPreventExitStatus=` of console@.service).
+const EX_CONFIG: u8 = 78;
 
 /// Command line.
 enum Request {
@@ -59,7 +61,13 @@ fn main() -> ExitCode {
         let _ = writeln!(io::stderr(), "console-port: the process name cannot be set: {error}");
     }
     journal::init("console-port", Some(&options.port));
-    journal::exit_code(service::run(&options), |_| false)
+    match service::run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            if error.is_of_configuration() { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
+        }
+    }
 }
 
 fn parse_arguments() -> Result<Request, lexopt::Error> {

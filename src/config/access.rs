@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::key_sources::{DEFAULT_FILES, KeysCommand, KeysCommandUser, KeysFile};
+use crate::port::nearest::either;
 
 /// `[access]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +88,19 @@ pub enum Right {
 }
 
 impl Rules {
+    /// What gives access, for a user who has none.
+    pub fn requirement(&self) -> String {
+        let named = [&self.groups, &self.read_only].into_iter().filter_map(|groups| match groups {
+            Groups::Everyone => None,
+            Groups::Members(names) => Some(names),
+        });
+        let names: Vec<&str> = named.flatten().map(String::as_str).collect();
+        match names.is_empty() {
+            true => "only its listed users have access".to_owned(),
+            false => format!("this requires membership in the group {}", either(&names)),
+        }
+    }
+
     /// The access of a user who is in `groups`; `None` = no access.
     pub fn right<S: AsRef<str>>(&self, user: &str, groups: &[S]) -> Option<Right> {
         match () {

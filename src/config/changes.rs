@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::fault::MAX_BYTES;
 pub use super::key_path::{Holder, KeyPath, PathError, Scope};
-use super::{Config, ConfigError, Instances, Value, edit, file, read};
+use super::{Config, ConfigError, Conflict, Instances, Value, edit, file, read};
 use crate::port::PortName;
 
 /// Changes that were reloaded but not committed, below the root. Written by console-admin, read with the
@@ -140,6 +140,31 @@ impl Changes {
     /// The change of a key.
     pub fn get(&self, path: &KeyPath) -> Option<&Change> {
         self.0.get(path)
+    }
+
+    /// The configuration with this text, which has these changes, or the sentences that say why it is invalid. Of two keys that conflict, the
+    /// one that was changed last is reported.
+    pub fn candidate(&self, text: &str) -> Result<Config, String> {
+        if text.len() > MAX_BYTES {
+            return Err(format!("the configuration would exceed the limit of {MAX_BYTES} bytes"));
+        }
+        let config = read::unresolved(text)?;
+        let Some(Conflict { shared, mut key, mut other }) = config.conflicts().into_iter().next() else {
+            return Ok(config);
+        };
+        if self.last_change(&key) < self.last_change(&other) {
+            std::mem::swap(&mut key, &mut other);
+        }
+        let path: Option<KeyPath> = key.parse().ok();
+        let value = path.and_then(|path| path.effective(&config)).map(|value| format!(" = {value}"));
+        Err(format!("{key}{}: already used by {other}; {shared}", value.unwrap_or_default()))
+    }
+
+    /// When a key of a listener was changed last: itself, or the addresses that it is for.
+    fn last_change(&self, key: &str) -> Option<jiff::Timestamp> {
+        let path: KeyPath = key.parse().ok()?;
+        let listen = KeyPath { scope: path.scope.clone(), key: Some("listen") };
+        [path, listen].iter().filter_map(|path| Some(self.get(path)?.when)).max()
     }
 
     /// Adds a change. The author's name is shortened to [`MAX_WHO`].
@@ -288,24 +313,5 @@ pub fn keys_of(text: &str, port: &PortName) -> Vec<(KeyPath, Value)> {
 
 /// The configuration with this text, or the sentences that say why it is invalid.
 pub fn candidate(text: &str) -> Result<Config, String> {
-    if text.len() > MAX_BYTES {
-        return Err(format!("the configuration would exceed the limit of {MAX_BYTES} bytes"));
-    }
-    match read::unresolved(text) {
-        Err(faults) => Err(faults),
-        Ok(config) => match config.conflicts().first() {
-            None => Ok(config),
-            Some(conflict) => {
-                let path: Option<KeyPath> = conflict.key.parse().ok();
-                let value = path.and_then(|path| path.effective(&config)).map(|value| format!(" = {value}"));
-                Err(format!(
-                    "{}{}: already used by {}; {}",
-                    conflict.key,
-                    value.unwrap_or_default(),
-                    conflict.other,
-                    conflict.shared
-                ))
-            }
-        },
-    }
+    Changes::default().candidate(text)
 }

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::changes::{self, Changes};
+use super::changes::Changes;
 use super::fault::MAX_BYTES;
 use super::{Config, ConfigError, Instances, read};
 
@@ -88,7 +88,7 @@ pub(super) fn overlaid(Text { text, path }: Text, root: &Path) -> Result<Loaded,
             true => Ok(None),
             false => {
                 let text = running.apply(&text).map_err(|error| error.to_string())?;
-                changes::candidate(&text).map(Some)
+                running.candidate(&text).map(Some)
             }
         }
     });

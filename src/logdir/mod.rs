@@ -2,8 +2,9 @@
 //! start would lead to the old directory after the directory is replaced or a disk is mounted over it, and would keep
 //! the port from starting without the directory. Instead `console-logs` opens the directory and passes it as a
 //! descriptor of a mount of its own (open_tree(2)), out of which no `..` leads, and passes another one whenever the path leads elsewhere.
-//! `rename` renames them. `server` is that program, `client` the port's side. Without systemd the port has the path itself (`LOGS_DIRECTORY`).
+//! `adopt` gives the port files that root has made in it, `rename` renames directories. `server` is that program, `client` the port's side. Without systemd the port has the path itself (`LOGS_DIRECTORY`).
 
+mod adopt;
 mod client;
 mod detached;
 mod peer;

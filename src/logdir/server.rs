@@ -1,5 +1,6 @@
 //! `console-logs`: opens the directory of the capture log for each port that requests it, creates it if it is missing, and sends another one
-//! when the path leads elsewhere. It reads nothing from its peers but requests without content, and nothing from the directories.
+//! when the path leads elsewhere. It reads nothing from its peers but requests without content, and nothing from the directories but the
+//! owners of files.
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, Metadata, Permissions};
@@ -22,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::watch::PathWatch;
-use super::{DirectoryReply, Identity, detached, peer, rename};
+use super::{DirectoryReply, Identity, adopt, detached, peer, rename};
 use crate::config::Instances;
 use crate::port::PortName;
 use crate::system::accepting::Failing;
@@ -369,13 +370,17 @@ fn open(
     let found = std::fs::metadata(proc_path(&opened)).map_err(failed("examined", &path))?;
     // Once: where it has no effect (a file system without owners), each attempt would be another change of the directory.
     let is_new = known.is_none_or(|(device, inode, _)| (device, inode) != (found.dev(), found.ino()));
-    if (create || is_new) && Uid::from_raw(found.uid()) != *user {
+    let is_theirs = Uid::from_raw(found.uid()) == *user && found.mode() & 0o700 == 0o700;
+    if (create || is_new) && !is_theirs {
         fchownat(&opened, "", Some(*user), Some(*group), AtFlags::AT_EMPTY_PATH)
             .map_err(io::Error::from)
             .and_then(|()| {
                 std::fs::set_permissions(proc_path(&opened), Permissions::from_mode(DIRECTORY_MODE))
             })
             .map_err(failed("given to the user of the ports", &path))?;
+    }
+    if create {
+        adopt::files(&opened, *user, *group);
     }
     let mount = detached::mount(&opened).map_err(failed("handed over", &path))?;
     let read_only = nix::sys::statvfs::fstatvfs(&mount)

@@ -97,6 +97,13 @@ pub enum ServiceError {
     System(&'static str, std::io::Error),
 }
 
+impl ServiceError {
+    /// Whether another attempt would fail as well, until the configuration is changed.
+    pub fn is_of_configuration(&self) -> bool {
+        matches!(self, Self::Config(_) | Self::NotConfigured(..))
+    }
+}
+
 /// Runs the process until it is told to exit, or until it has nothing left to do.
 pub fn run(options: &Options) -> Result<(), ServiceError> {
     // All ports have one user id; without this, a compromised port could read the memory and descriptors of the others by /proc.
@@ -124,7 +131,12 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
     let mut signals = Signals::new().map_err(|error| ServiceError::System("signals", error))?;
     let Handed { ssh, attach, mut line, mut ring } = handed;
     let listeners = Listeners::new(ssh, attach).map_err(|error| ServiceError::System("sockets", error))?;
-    systemd::notify(&[NotifyState::Ready]);
+    // Without a socket there is nobody to tell: `systemctl start console@` with a wrong name must fail, and a port that has no sockets yet
+    // must not run, because systemd starts no socket whose service runs.
+    let is_alone = listeners.ssh.is_empty() && listeners.attach.is_empty();
+    if !is_alone {
+        systemd::notify(&[NotifyState::Ready]);
+    }
 
     // The sockets of a port that cannot be served are answered all the same: each client is told why, until that is fixed.
     let mut administrator = None;
@@ -143,10 +155,9 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
                 if let ServiceError::NotConfigured(..) = &error {
                     // Removed from the configuration: its tty belongs to another port, or to none.
                     line.forget();
-                    if listeners.ssh.is_empty() && listeners.attach.is_empty() {
-                        tracing::warn!("{error}");
-                        return Ok(());
-                    }
+                }
+                if is_alone {
+                    return Err(error);
                 }
                 match unserved::explain(&options.port, &error, &listeners, &mut signals).await {
                     unserved::Next::TryAgain(asked) => administrator = asked,
@@ -155,6 +166,9 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
             }
         }
     };
+    if is_alone {
+        systemd::notify(&[NotifyState::Ready]);
+    }
     PortService::start(options.clone(), prepared, listeners, line).run(signals).await
 }
 

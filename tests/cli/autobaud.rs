@@ -223,7 +223,7 @@ fn a_read_only_user_and_a_port_with_a_writer_are_rejected() {
         asking.ends_with(1);
         assert_eq!(asking.aside(), format!("consolectl: {wanted}\n"));
     };
-    refused("eve", "eve has no access to demo: not in any of its groups");
+    refused("eve", "eve has no access to demo; this requires membership in the group noc");
     refused("carol", "carol has read-only access to demo: autobaud requires write access");
     let alice = as_user("alice", ["connect", "demo"]);
     rig.wait_for_status("1 attached");

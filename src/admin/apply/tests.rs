@@ -23,6 +23,8 @@ fn reported(old: &str, new: &str, ports: &[&str], active: &[&str], requested: &[
         ),
         config: &old,
         active: &names(active),
+        up: &BTreeSet::new(),
+        fresh: &|_| false,
         open: &|name| match name.as_str() {
             "stopped" => false,
             "started" => true,
@@ -235,6 +237,8 @@ fn by_hand(old: &str, new: &str, active: &[&str]) -> String {
         units: &generator::plan(&old, None, &Machine::at(Path::new("/"))),
         config: &new,
         active: &active,
+        up: &BTreeSet::new(),
+        fresh: &|_| false,
         open: &|name| old.ports.contains_key(name),
         deaf: &|_| false,
         requested: &BTreeSet::new(),
@@ -247,6 +251,38 @@ fn by_hand(old: &str, new: &str, active: &[&str]) -> String {
     lines.extend(apply.iter().map(|port| format!("apply {port}")));
     lines.extend(remarks);
     lines.join("\n")
+}
+
+/// `apt` and other programs run a daemon-reload between the edit and the reload.
+#[test]
+fn a_daemon_reload_before_the_reload_changes_nothing() {
+    let new = Config::parse("[ports.b]\nssh_port = 1002\ndevice = \"/dev/there\"\n", Path::new("t")).unwrap();
+    let up = BTreeSet::from(["a".parse().unwrap()]);
+    let now = Present {
+        units: &generator::plan(&new, None, &Machine::at(Path::new("/"))),
+        config: &new,
+        active: &up,
+        up: &up,
+        fresh: &|name| name.as_str() == "b",
+        open: &|name| name.as_str() == "a",
+        deaf: &|_| false,
+        requested: &BTreeSet::new(),
+        leads: &|_| Some(7),
+    };
+    let Plan { steps, remarks, .. } = plan(&now, &new, &new.ports.keys().cloned().collect());
+    let steps: Vec<_> = steps.iter().map(|step| step.to_string().replace("systemctl ", "")).collect();
+    assert_eq!(
+        steps,
+        [
+            "stop console@a.socket",
+            "stop console-attach@a.socket",
+            "stop console@a.service",
+            "start console-attach@b.socket",
+            "start console@b.socket",
+            "start console@b.service"
+        ]
+    );
+    assert_eq!(remarks, ["a stopped: it was removed from the file"]);
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn an_invalid_change_is_rejected_with_what_would_be_valid() {
     assert_eq!(refused("ports.a.boud", 1.into()), "boud: unknown key: did you mean baud?");
     assert_eq!(
         refused("ports.a.ssh_port", 1002.into()),
-        "ports.b.ssh_port = 1002: already used by ports.a.ssh_port; each listener needs its own TCP port"
+        "ports.a.ssh_port = 1002: already used by ports.b.ssh_port; each listener needs its own TCP port"
     );
     assert_eq!(refused("ports.c.baud", 300.into()), "there is no port c: did you mean a or b?");
     assert_eq!(

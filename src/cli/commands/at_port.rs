@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use jiff::Timestamp;
 
+use super::denials::Denials;
 use super::many;
 use super::replay;
 use super::watch;
@@ -303,6 +304,7 @@ fn grep(endpoint: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -
             print_error(&format_args!("consolectl: {before}"));
         }
     };
+    let mut denials = Denials::default();
     let mut former = Vec::new();
     for port in &ports {
         let mut shown = Labelled::new(format!("{port}: "), &stdout);
@@ -312,7 +314,7 @@ fn grep(endpoint: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -
                 whole &= !ran.had_notices;
             }
             // `grep` without ports skips those that the user may not use.
-            Err(AttachError::Rejected(_)) if all => {}
+            Err(AttachError::Rejected(why)) if all => denials.add(why),
             Err(error @ AttachError::NotServed { .. }) => {
                 match logs.and_then(|logs| Former::find(logs, port)) {
                     Some(port) => former.push(port),
@@ -341,6 +343,9 @@ fn grep(endpoint: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -
         shown.end()?;
     }
     lock(&stdout).end()?;
+    if let Some(why) = denials.of_all(ports.len()) {
+        print_error(&format_args!("consolectl: {why}"));
+    }
     if !denied.is_empty() {
         let names = denied.join(", ");
         print_error(&format_args!(

@@ -6,6 +6,7 @@ pub(super) mod change;
 pub(super) mod check;
 pub(super) mod commit;
 pub(super) mod connect;
+mod denials;
 pub(super) mod dial;
 pub(super) mod diff;
 pub(super) mod drive;

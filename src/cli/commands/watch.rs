@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc};
 
+use super::denials::Denials;
 use super::lines::{LINE_LIMIT, Lines, Mark, presentable};
 use crate::attach::client::AttachError;
 use crate::attach::watch::{WatchEvent, Watched};
@@ -67,12 +68,13 @@ async fn watch(runtime: PathBuf, ports: Vec<PortName>, all: bool, raw: bool) -> 
         ports.iter().enumerate().map(|(number, port)| label(number, port, colour)).collect();
     let (to_print, mut queued) = mpsc::channel(LINE_QUEUE);
     let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let denials = Arc::new(Mutex::new(Denials::default()));
     for (number, port) in ports.into_iter().enumerate() {
         let follower = Follower {
             runtime: runtime.clone(),
             port,
             number,
-            quiet_if_refused: all,
+            denials: all.then(|| denials.clone()),
             to_print: to_print.clone(),
             turns: turns.clone(),
         };
@@ -93,7 +95,10 @@ async fn watch(runtime: PathBuf, ports: Vec<PortName>, all: bool, raw: bool) -> 
         stdout.write_all(&out).await.map_err(end_if_closed)?;
         stdout.flush().await.map_err(end_if_closed)?;
     }
-    print_error(&"consolectl: no ports left to watch");
+    match denials.lock().unwrap_or_else(PoisonError::into_inner).of_all(labels.len()) {
+        Some(why) => print_error(&format_args!("consolectl: {why}")),
+        None => print_error(&"consolectl: no ports left to watch"),
+    }
     Ok(EXIT_FAILED)
 }
 
@@ -114,8 +119,8 @@ struct Follower {
     runtime: PathBuf,
     port: PortName,
     number: usize,
-    /// Whether a denied port is skipped silently, because the user asked for all ports.
-    quiet_if_refused: bool,
+    /// Where a denial is noted. Without it, it is printed: the user asked for this port.
+    denials: Option<Arc<Mutex<Denials>>>,
     to_print: mpsc::Sender<Printed>,
     turns: Arc<Semaphore>,
 }
@@ -150,7 +155,11 @@ impl Follower {
                 }
                 // Retrying does not help against missing permission.
                 Err(AttachError::Rejected(why)) if !attached_before => {
-                    return if self.quiet_if_refused { Ok(()) } else { self.note(&format!("[{why}]")).await };
+                    let Some(denials) = &self.denials else {
+                        return self.note(&format!("[{why}]")).await;
+                    };
+                    denials.lock().unwrap_or_else(PoisonError::into_inner).add(why);
+                    return Ok(());
                 }
                 Err(error) => {
                     let why = error.to_string();

@@ -90,9 +90,13 @@ fn may_read(user: &str, path: &Path) -> bool {
         "_console-port" => command.args(["--reuid", user, "--regid", "adm", "--groups", "dialout"]),
         _ => command.args(["--reuid", user, "--regid", user, "--init-groups"]),
     };
-    command.args(["test", "-r"]).arg(path).stdin(Stdio::null()).stderr(Stdio::null());
-    // (1 is test's: not readable. Anything else is an error of setpriv.)
-    !command.status().is_ok_and(|status| status.code() == Some(1))
+    command
+        .args(["sh", "-c", "test -r \"$0\" || exit 3"])
+        .arg(path)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
+    // (Anything else is an error of setpriv, such as a group that does not exist.)
+    !command.status().is_ok_and(|status| status.code() == Some(3))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Checks that the device is present, has a driver and can be opened.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,11 +26,22 @@ const PTY_SLAVES: std::ops::RangeInclusive<u32> = 136..=143;
 pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Option<Finding> {
     let device = &subject.device;
     let shown = subject.device.display();
-    let Ok(metadata) = fs::metadata(device) else {
-        // A port that waits for its adapter is a problem only if the user asks about it.
-        let elsewhere = identity::elsewhere(observed, subject);
-        return elsewhere.or_else(|| subject.named.then(|| absent(subject)));
+    let metadata = match fs::metadata(device) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            // A port that waits for its adapter is a problem only if the user asks about it.
+            let elsewhere = identity::elsewhere(observed, subject);
+            return elsewhere.or_else(|| subject.named.then(|| absent(subject)));
+        }
+        Err(error) => {
+            return Some(
+                subject.finding(format!("{shown} cannot be examined: {error}"), format!("ls -l {shown}")),
+            );
+        }
     };
+    if metadata.is_file() && device.starts_with("/dev") {
+        return Some(stray_file(subject));
+    }
     if !metadata.file_type().is_char_device() {
         return Some(subject.finding(format!("{shown} is not a serial port"), instead(subject)));
     }
@@ -53,6 +65,15 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Option<Fin
         return kernel.as_deref().and_then(driver_of).and_then(|driver| policy(observed, subject, driver));
     }
     Some(denied(subject, &owner, &group, mode, pty))
+}
+
+/// Output that was redirected to the name of an absent device, which then cannot get that name.
+pub(super) fn stray_file(subject: &Subject<'_>) -> Finding {
+    let shown = subject.device.display();
+    subject.finding(
+        format!("{shown} is a regular file, which a program created while the adapter was unplugged"),
+        format!("rm {shown}; then unplug the adapter and plug it in again"),
+    )
 }
 
 /// Whether it is a tty with a driver that this program knows. Other devices, such as /dev/null, are open in programs that no user should

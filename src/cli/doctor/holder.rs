@@ -9,6 +9,9 @@ use super::observation::Observation;
 use super::processes::Process;
 use super::ttys::kernel_name;
 
+/// The kernel's consoles on this machine (Documentation/admin-guide/serial-console.rst).
+const CONSOLES: &str = "/sys/class/tty/console/active";
+
 pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Finding> {
     let Some(wanted) = fs::metadata(&subject.device).ok().filter(device::is_serial) else {
         return Vec::new();
@@ -17,14 +20,28 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Findin
     if let Some(finding) = getty(observed, &kernel, subject) {
         return vec![finding];
     }
+    let consoles = fs::read_to_string(CONSOLES).unwrap_or_default();
     let holds = |process: &&Process| process.devices.contains(&wanted.rdev()) && !process.is_of(subject.unit);
-    let held = |process: &Process| held(subject, process, &kernel);
-    observed.processes.iter().filter(holds).map(held).collect()
+    let held = |process: &Process| held(observed, subject, process, &kernel);
+    observed
+        .processes
+        .iter()
+        .filter(holds)
+        .map(held)
+        .chain(kernel_console(&consoles, &kernel, subject))
+        .collect()
 }
 
-pub(super) fn held(subject: &Subject<'_>, process: &Process, kernel: &str) -> Finding {
-    let problem = format!("{} is held by {} (pid {})", subject.device.display(), process.name, process.pid);
-    subject.finding(problem, fix(process, kernel))
+pub(super) fn held(
+    observed: &Observation,
+    subject: &Subject<'_>,
+    process: &Process,
+    kernel: &str,
+) -> Finding {
+    let user = process.user().map(|user| format!(" of {user}")).unwrap_or_default();
+    let problem =
+        format!("{} is held by {}{user} (pid {})", subject.device.display(), process.name, process.pid);
+    subject.finding(problem, fix(observed, process, kernel))
 }
 
 /// A getty on the device, even if its process cannot be inspected, and a kernel console, for which systemd starts one.
@@ -49,9 +66,25 @@ pub(super) fn getty(observed: &Observation, kernel: &str, subject: &Subject<'_>)
     Some(subject.finding(problem, fix))
 }
 
-fn fix(process: &Process, kernel: &str) -> String {
-    let unit = process.group.rsplit('/').next().filter(|unit| unit.ends_with(".service"));
-    match (process.name.as_str(), unit) {
+/// The kernel of this machine prints its messages to the device.
+pub(super) fn kernel_console(consoles: &str, kernel: &str, subject: &Subject<'_>) -> Option<Finding> {
+    if !consoles.split_whitespace().any(|console| console == kernel) {
+        return None;
+    }
+    let device = subject.device.display();
+    Some(subject.finding(
+        format!(
+            "{device} is a console of this machine's kernel: its messages are sent to the device as input"
+        ),
+        format!(
+            "remove console={kernel} from the kernel command line (/etc/default/grub; on a Raspberry Pi \
+             console=serial0 from cmdline.txt), and reboot"
+        ),
+    ))
+}
+
+fn fix(observed: &Observation, process: &Process, kernel: &str) -> String {
+    match (process.name.as_str(), process.unit()) {
         ("ModemManager", _) => format!(
             "it ignores ports with udev's mark: udevadm info /dev/{kernel} | grep ID_MM\n\
              systemctl restart ModemManager, or: systemctl disable --now ModemManager"
@@ -59,16 +92,29 @@ fn fix(process: &Process, kernel: &str) -> String {
         ("brltty", _) => "it treats adapters as Braille displays: apt remove brltty, \
                           or: systemctl mask --now brltty.service brltty-udev.service"
             .to_owned(),
-        (name, _) if name.contains("getty") => {
-            format!("systemctl disable --now serial-getty@{kernel}.service")
-        }
         // Checked only for devices that belong to the diagnosed port.
         (_, Some(unit)) if unit.starts_with("console@") => {
             format!(
                 "it no longer belongs to that port, which releases it at a reload: systemctl reload {unit}"
             )
         }
-        (_, Some(unit)) if !unit.starts_with("user@") => format!("systemctl stop {unit}"),
-        _ => format!("exit it, or: kill {}", process.pid),
+        (_, Some(unit)) if !unit.starts_with("user@") => stop(observed, unit),
+        (name, None) if name.contains("getty") => {
+            format!("systemctl disable --now serial-getty@{kernel}.service")
+        }
+        _ => match process.container() {
+            Some((program, id)) => format!("it runs in a container: {program} stop {id}"),
+            None => format!("exit it, or: kill {}", process.pid),
+        },
+    }
+}
+
+/// The command that stops a unit, and keeps it from starting again, if it would: at the next boot, or by a socket, as gpsd does.
+fn stop(observed: &Observation, unit: &str) -> String {
+    let of = |key| observed.units.property(unit, key).unwrap_or_default();
+    let triggers = of("TriggeredBy");
+    match of("UnitFileState").starts_with("enabled") || !triggers.is_empty() {
+        true => format!("systemctl disable --now {}", [unit, triggers].join(" ").trim_end()),
+        false => format!("systemctl stop {unit}"),
     }
 }

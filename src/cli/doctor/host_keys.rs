@@ -41,7 +41,7 @@ fn complaint(status: &str) -> Option<Finding> {
 pub(super) fn missing(why: &str) -> Finding {
     Finding::everywhere(
         format!("no port accepts SSH logins: {why}"),
-        "fix or remove that file, then: systemctl restart console-hostkeys; systemctl reload 'console@*.service'",
+        "fix that file or directory, or remove it, then: systemctl restart console-hostkeys; systemctl reload 'console@*.service'",
     )
 }
 

@@ -128,7 +128,12 @@ fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
         })
         .collect();
     let observed = Observation::new(runtime, &config, &subjects);
-    findings.extend(units::everywhere(&observed));
+    let taken = units::admin_listener(&observed, &config);
+    let mut of_units = units::everywhere(&observed);
+    // Its failure has that reason.
+    of_units.retain(|found| taken.is_none() || !found.problem.starts_with("console-cli.socket has failed"));
+    findings.extend(of_units.into_iter().chain(taken));
+    findings.extend(units::unconfigured(&observed, &config));
     findings.extend(metrics::check(&observed));
     findings.extend(config_file::check(&file));
     findings.extend(config_file::writable(&file));
@@ -194,7 +199,11 @@ fn examine_port(observed: &Observation, subject: &Subject<'_>) -> Vec<Finding> {
             findings.extend(holder::check(observed, subject));
         }
     }
-    findings.extend(units::check(observed, subject));
+    let of_units = units::check(observed, subject);
+    // The status repeats what was found about the device.
+    let is_new = |found: &Finding| !findings.iter().any(|before| found.problem == before.problem);
+    let of_units: Vec<Finding> = of_units.into_iter().filter(is_new).collect();
+    findings.extend(of_units);
     findings.extend(firewall::check(subject));
     findings
 }

@@ -1,8 +1,10 @@
 //! The state of the machine that several checks need.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::device;
 use super::finding::Subject;
 use super::processes::{Process, listeners, processes};
 use super::systemd::{self, Units};
@@ -37,10 +39,18 @@ impl Observation {
                 described.push(name.service());
             }
         }
+        let processes = processes();
+        let devices: Vec<u64> = subjects
+            .iter()
+            .filter_map(|subject| subject.device.metadata().ok().filter(device::is_serial))
+            .map(|metadata| metadata.rdev())
+            .collect();
+        let holds = |process: &&Process| process.devices.iter().any(|device| devices.contains(device));
+        described.extend(processes.iter().filter(holds).filter_map(Process::unit).map(str::to_owned));
         let running = local::running(runtime).unwrap_or_default().into_iter().collect();
         Self {
             units: Units::query(&units, &described),
-            processes: processes(),
+            processes,
             running,
             ttys: Ttys::read(),
             claims: Claims::of(config),

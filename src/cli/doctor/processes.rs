@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::unistd::{Uid, User};
+
 use crate::port::PortName;
 use crate::session::plain;
 
@@ -13,6 +15,7 @@ use crate::session::plain;
 pub(super) struct Process {
     pub(super) pid: u32,
     pub(super) name: String,
+    pub(super) uid: u32,
     /// Its control group, which names its unit.
     pub(super) group: String,
     /// Device numbers of its character devices.
@@ -40,10 +43,34 @@ impl Process {
                 sockets.push(socket.to_owned());
             }
         }
+        let uid = fs::metadata(path).ok()?.uid();
         let read = |name: &str| fs::read_to_string(path.join(name)).unwrap_or_default();
         let group = read("cgroup").lines().find_map(|line| line.strip_prefix("0::").map(str::to_owned));
         let name = plain(read("comm").trim());
-        Some(Self { pid, name, group: group.unwrap_or_default(), devices, sockets })
+        Some(Self { pid, name, uid, group: group.unwrap_or_default(), devices, sockets })
+    }
+
+    /// Its user, except root.
+    pub(super) fn user(&self) -> Option<String> {
+        let uid = Uid::from_raw(self.uid);
+        (!uid.is_root()).then(|| match User::from_uid(uid) {
+            Ok(Some(user)) => user.name,
+            _ => uid.to_string(),
+        })
+    }
+
+    /// Its service.
+    pub(super) fn unit(&self) -> Option<&str> {
+        self.group.rsplit('/').next().filter(|unit| unit.ends_with(".service"))
+    }
+
+    /// The program and the short id of the container that it runs in.
+    pub(super) fn container(&self) -> Option<(&'static str, &str)> {
+        const SHORT_ID: usize = 12;
+        [("docker", "docker-"), ("podman", "libpod-")].into_iter().find_map(|(program, prefix)| {
+            let scope = self.group.split('/').find_map(|part| part.strip_prefix(prefix))?;
+            Some((program, scope.strip_suffix(".scope")?.get(..SHORT_ID)?))
+        })
     }
 
     pub(super) fn has_socket(&self, socket: &str) -> bool {

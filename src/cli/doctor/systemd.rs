@@ -64,7 +64,8 @@ impl Units {
                 .into_iter()
                 .chain(loaded.keys().filter(|unit| unit.starts_with("console") && !is_quiet(unit))),
         );
-        for unit in names {
+        let ports = loaded.keys().filter(|unit| unit.starts_with("console"));
+        for unit in names.iter().chain(ports) {
             let state = loaded.get(unit).map_or("inactive", String::as_str);
             let properties = units.0.entry(unit.clone()).or_default();
             properties.entry("ActiveState".to_owned()).or_insert_with(|| state.to_owned());
@@ -81,7 +82,7 @@ impl Units {
         if names.is_empty() {
             return Self::default();
         }
-        let properties = "--property=Id,ActiveState,UnitFileState,Result,StatusText,NRestarts,DevicePolicy,DeviceAllow,Listen";
+        let properties = "--property=Id,ActiveState,UnitFileState,LoadState,DropInPaths,ExecMainStatus,TriggeredBy,Result,StatusText,NRestarts,DevicePolicy,DeviceAllow,PrivateDevices,Listen";
         let asked = bounded::ask(Command::new("systemctl").args(["show", properties]).args(names), TIMEOUT);
         let Ok(listed) = asked else { return Self::default() };
         let text = listed.stdout;

@@ -118,9 +118,37 @@ fn findings_about_units() {
     );
     let stopped = observation(&[("consoleserver.target", &state("inactive"))], Vec::new(), Ttys::default());
     let mut all = text(units::everywhere(&common).into_iter().chain(units::everywhere(&stopped)));
-    let failed = [("ActiveState", "failed"), ("Result", "exit-code")];
+    let config =
+        Config::parse("[server]\nssh_port = 8022\n[ports.demo]\n", Path::new("config.toml")).unwrap();
+    let mut taken = observation(
+        &[
+            ("console-cli.socket", &state("failed")),
+            ("console@demo.socket", &state("active")),
+            ("console@old.socket", &state("active")),
+            ("console@old.service", &state("active")),
+        ],
+        Vec::new(),
+        Ttys::default(),
+    );
+    taken.listeners.insert(8022, "socket:[1]".to_owned());
+    all.push_str(&text(units::admin_listener(&taken, &config)));
+    all.push_str(&text(units::unconfigured(&taken, &config)));
+    let failed = [
+        ("ActiveState", "failed"),
+        ("Result", "exit-code"),
+        (
+            "DropInPaths",
+            "/run/systemd/generator/console@demo.service.d/10-port.conf /etc/systemd/system/console@demo.service.d/x.conf",
+        ),
+    ];
+    let rejected = [
+        ("ActiveState", "inactive"),
+        ("LoadState", "bad-setting"),
+        ("DropInPaths", "/etc/systemd/system/console@demo.service.d/x.conf"),
+    ];
     let restarting = [("ActiveState", "activating"), ("Result", "success"), ("NRestarts", "7")];
-    for status in [&failed[..], &restarting] {
+    let no_user = [("ActiveState", "failed"), ("Result", "exit-code"), ("ExecMainStatus", "217")];
+    for status in [&failed[..], &restarting, &rejected, &no_user] {
         let observed = observation(&[("console@demo.service", status)], Vec::new(), Ttys::default());
         all.push_str(&subject(|subject| text(units::check(&observed, subject))));
     }
@@ -172,23 +200,37 @@ fn findings_about_the_device() {
         subject(|subject| text([device::denied(subject, "root", group, 0o600, is_pty)]))
     };
     let mut all = [denied("root", false), denied("tty", false), denied("root", true)].concat();
+    all.push_str(&subject(|subject| text([device::stray_file(subject)])));
     let process = |name: &str, group: &str| Process {
         pid: 4711,
         name: name.to_owned(),
+        uid: 0,
         group: group.to_owned(),
         devices: Vec::new(),
         sockets: Vec::new(),
     };
+    let enabled: &[_] = &[("UnitFileState", "enabled"), ("TriggeredBy", "gpsd.socket")];
+    let holders = observation(&[("gpsd.service", enabled)], Vec::new(), Ttys::default());
     for (name, group) in [
         ("ModemManager", "/system.slice/ModemManager.service"),
         ("brltty", "/system.slice/brltty.service"),
         ("agetty", "/system.slice/login.service"),
         ("console-port", "/system.slice/console@old.service"),
         ("socat", "/system.slice/bridge.service"),
+        ("gpsd", "/system.slice/gpsd.service"),
+        (
+            "node",
+            "/system.slice/docker-3f2a9c01d2e4b5a697887766554433221100aabbccddeeff0011223344556677.scope",
+        ),
+        ("agetty", "/"),
         ("minicom", "/user.slice/user-1000.slice/session-1.scope"),
     ] {
-        all.push_str(&subject(|subject| text([holder::held(subject, &process(name, group), "ttyUSB0")])));
+        all.push_str(&subject(|subject| {
+            text([holder::held(&holders, subject, &process(name, group), "ttyUSB0")])
+        }));
     }
+    all.push_str(&subject(|subject| text(holder::kernel_console("tty0 ttyS0\n", "ttyS0", subject))));
+    assert_eq!(subject(|subject| holder::kernel_console("tty0 ttyS0\n", "ttyS", subject)), None);
     let properties = [("DevicePolicy", "closed"), ("DeviceAllow", "char-ttyS rw")];
     let observed = observation(&[("console@demo.service", &properties)], Vec::new(), Ttys::default());
     all.push_str(&subject(|subject| text(device::policy(&observed, subject, "ttyUSB"))));

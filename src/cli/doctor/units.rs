@@ -1,10 +1,14 @@
 //! Checks the units of the ports and of the other services.
 
+use std::collections::BTreeMap;
+
 use super::finding::{Finding, Subject, unit_journal};
 use super::log;
 use super::observation::Observation;
 use super::processes::TABLES;
 use super::systemd::{LOGROTATE_TIMER, METRICS_SOCKET, Units};
+use crate::config::Config;
+use crate::port::PortName;
 use crate::session::plain;
 
 /// Units that must be active while the target is, and the effect if one is not.
@@ -24,6 +28,8 @@ const STARTED: [(&str, &str); 6] = [
     ("console-open.service", "adapters that are plugged in during the boot are not opened"),
     ("console-rollback.service", "a commit that nobody confirms stays after a boot"),
 ];
+
+const CLI_SOCKET: &str = "console-cli.socket";
 
 pub(super) fn is_active(state: &str) -> bool {
     ["active", "reloading"].contains(&state)
@@ -49,6 +55,35 @@ pub(super) fn everywhere(observed: &Observation) -> Vec<Finding> {
     }));
     findings.extend(units.0.keys().filter_map(|unit| failed(units, unit)));
     findings
+}
+
+/// Units of ports that are not configured: a port that was removed from the file, and is still served.
+pub(super) fn unconfigured(observed: &Observation, config: &Config) -> Vec<Finding> {
+    let mut found: BTreeMap<PortName, Vec<&str>> = BTreeMap::new();
+    for unit in observed.units.0.keys().filter(|unit| observed.units.state(unit).is_some_and(is_active)) {
+        if let Some(name) = PortName::of_unit(unit)
+            && !config.ports.contains_key(config.instances.port(&name))
+        {
+            found.entry(name).or_default().push(unit);
+        }
+    }
+    let finding = |(name, units): (PortName, Vec<&str>)| {
+        let problem = format!("{name} is not configured, and its units are active");
+        Finding::everywhere(problem, format!("consolectl reload\nor: systemctl stop {}", units.join(" ")))
+    };
+    found.into_iter().map(finding).collect()
+}
+
+/// The SSH port of the admin CLI, if another program has it.
+pub(super) fn admin_listener(observed: &Observation, config: &Config) -> Option<Finding> {
+    let tcp = config.server.ssh_port.filter(|_| observed.units.state(CLI_SOCKET) == Some("failed"))?;
+    let user = listener_name(observed, tcp)?;
+    Some(Finding::everywhere(
+        format!("{CLI_SOCKET} does not listen on {tcp}: {user} uses that TCP port"),
+        format!(
+            "exit that program, then: systemctl restart {CLI_SOCKET}\nto use another one: consolectl cliport N"
+        ),
+    ))
 }
 
 /// Units that must be active and are not.
@@ -96,25 +131,74 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Findin
         let problem = format!("{unit} is masked: the port cannot be started");
         findings.push(subject.finding(problem, unmask_and_start(&unit)));
     }
+    if of("LoadState") == "bad-setting" {
+        // org.freedesktop.DBus.Error.InvalidArgs "Unit … has a bad unit file setting.": verify prints which.
+        let problem = format!("systemd rejects the unit file of {unit}: the port cannot be started");
+        let fix = format!(
+            "systemd-analyze verify {unit}{}\nthen: systemctl daemon-reload",
+            drop_ins(of("DropInPaths"))
+        );
+        return vec![subject.finding(problem, fix)];
+    }
     // A failing port is restarted repeatedly: between two attempts it is `activating`, and during an attempt Result is `success`, so that
     // only NRestarts shows it.
     let restarts: u32 = of("NRestarts").parse().unwrap_or(0);
     let is_restarting = of("ActiveState") == "activating" && (of("Result") != "success" || restarts > 1);
     if of("ActiveState") == "failed" || is_restarting {
-        let fix = format!("{}\nthen: systemctl restart {unit}", unit_journal(subject.unit));
+        let fix = format!(
+            "{}{}\nthen: systemctl restart {unit}",
+            unit_journal(subject.unit),
+            drop_ins(of("DropInPaths"))
+        );
         let result = if of("Result") == "success" {
             format!("restarted {restarts} times")
         } else {
             of("Result").to_owned()
         };
-        findings.push(subject.finding(format!("{unit} fails ({result})"), fix));
+        // systemd.exec(5): EXIT_GROUP, EXIT_USER.
+        let finding = match of("ExecMainStatus") {
+            "216" | "217" => subject.finding(
+                format!("{unit} fails: a user or group of the unit does not exist"),
+                format!(
+                    "systemd-sysusers; then: systemctl restart {unit}\n\
+                     if that is not enough: getent passwd _console-port; getent group adm dialout"
+                ),
+            ),
+            _ => subject.finding(format!("{unit} fails ({result})"), fix),
+        };
+        findings.push(finding);
     }
     if is_active(of("ActiveState")) {
         let problems = problems(of("StatusText"));
         findings.extend(problems.into_iter().map(|(problem, fix)| subject.finding(problem, fix)));
+        findings.extend(unseen(observed, subject, of("StatusText"), of("DropInPaths")));
     }
     findings.extend(listener(observed, subject));
     findings
+}
+
+/// A device that is present, and that the port waits for: its unit hides it.
+fn unseen(observed: &Observation, subject: &Subject<'_>, status: &str, paths: &str) -> Option<Finding> {
+    let hides = observed.units.property(&subject.unit.service(), "PrivateDevices") == Some("yes");
+    let waits = status.starts_with("unplugged") && subject.device.exists();
+    (hides && waits).then(|| {
+        let problem = format!("PrivateDevices=yes hides {} from the port", subject.device.display());
+        let fix = format!("remove that setting{}", drop_ins(paths));
+        subject.finding(
+            problem,
+            format!("{fix}\nthen: systemctl daemon-reload; systemctl restart {}", subject.unit.service()),
+        )
+    })
+}
+
+/// The drop-ins of the administrator, which may be the cause.
+fn drop_ins(paths: &str) -> String {
+    let own: Vec<&str> =
+        paths.split_whitespace().filter(|path| !path.starts_with("/run/systemd/generator/")).collect();
+    match own.is_empty() {
+        true => String::new(),
+        false => format!("\nits settings are changed by {}", own.join(" ")),
+    }
 }
 
 /// The problems in a port's STATUS=, each with its fix. See `service/port.rs`.
@@ -127,7 +211,10 @@ fn problems(status: &str) -> Vec<(String, String)> {
         part if is_of_the_log(part) => log::fix_of_failure(part),
         part => fix_of(part).to_owned(),
     };
-    let beside = parts.map(|part| (plain(part), fix(part)));
+    // Reported once, for all ports.
+    let is_of_host_keys =
+        |part: &&str| part.starts_with("SSH is not available") || part.starts_with("host key ");
+    let beside = parts.filter(|part| !is_of_host_keys(part)).map(|part| (plain(part), fix(part)));
     beside.chain(problem_of_state(line)).collect()
 }
 
@@ -148,6 +235,8 @@ fn fix_of(part: &str) -> &'static str {
         "exit that program: each of the two receives only part of the output"
     } else if part.ends_with(" (it is still open here)") || part.ends_with(" (the port still has it open)") {
         "until then, this port and that program each receive only part of the output"
+    } else if part.starts_with("settings unchanged") || part.starts_with("the configuration ") {
+        "correct the file, then: consolectl check; consolectl reload"
     } else {
         "the driver or adapter does not support this; to change it: consolectl set PORT KEY VALUE"
     }
@@ -176,6 +265,12 @@ fn listener(observed: &Observation, subject: &Subject<'_>) -> Option<Finding> {
     let (name, tcp) = (subject.name, subject.settings.ssh_port.filter(|_| subject.settings.enabled)?);
     let unit = subject.unit.ssh_socket();
     let state = observed.units.state(&unit)?;
+    // Reported once, for all ports.
+    if observed.units.state("consoleserver.target").is_some_and(|state| !is_active(state))
+        && !is_active(state)
+    {
+        return None;
+    }
     let problem = match (listener_name(observed, tcp), is_active(state)) {
         (Some(_), true) => return None,
         // Without /proc/net/tcp nothing is known about listeners.
@@ -295,6 +390,7 @@ mod tests {
         for well in [
             "9600 8N1, 0 attached, 5 bytes in, 0 out",
             "unplugged since 12:01:07, 1 attached, 0 bytes in, 0 out",
+            "9600 8N1, 0 attached, 5 bytes in, 0 out; SSH is not available: host keys: x; host key ignored: y",
             "starting, 0 attached",
             "idle: /dev/ttyUSB0 is the device of the port p1 (/dev/serial/by-path/x points to it), 0 attached",
             "",
