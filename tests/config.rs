@@ -26,7 +26,7 @@ fn a_wrong_type_is_reported_with_its_line_and_valid_values() {
     );
     assert_eq!(
         complaint("[ports.ttyUSB0]\nrtscts = 0\n"),
-        "/etc/consoleserver/config.toml:2: ports.ttyUSB0.rtscts = 0: expected true or false"
+        "/etc/consoleserver/config.toml:2: ports.ttyUSB0.rtscts = 0: expected true or false: did you mean false?"
     );
     assert_eq!(
         complaint("ports = 3\n"),
@@ -57,7 +57,7 @@ fn an_unknown_key_is_reported_with_the_most_similar_one() {
         complaint("[ports.a.keepalve]\ninterval = \"5m\"\n"),
         "/etc/consoleserver/config.toml:1: ports.a.keepalve: unknown key: did you mean keepalive?"
     );
-    let all = complaint("[ports.a]\nflow = 1\n");
+    let all = complaint("[ports.a]\nfrobnicate = 1\n");
     assert!(all.contains(", keepalive, ") && all.ends_with(", triggers"), "{all}");
     assert_eq!(
         complaint("[port.a]\n"),
@@ -154,9 +154,9 @@ fn all_errors_are_reported_in_the_order_of_the_file() {
         "3: ports.b.parity = \"X\": expected \"none\", \"even\", \"odd\", \"mark\" or \"space\", or the first letter",
         "6: ports.a.stopbits = 3: expected 1 or 2",
         "7: ports.a.log.file = \"../x\": expected a file name of 1 to 64 characters of A-Z a-z 0-9 . _ - \
-         that does not begin with a dot",
+         that does not begin with a dot: without a directory, which is /var/log/consoleserver/NAME",
         "10: ports.a.listen = \"localhost\": expected a list of 1 to 32 IP addresses such as [\"[::]\"] \
-         or [\"127.0.0.1\", \"[::1]\"]",
+         or [\"127.0.0.1\", \"[::1]\"]: did you mean [\"127.0.0.1\", \"[::1]\"]?",
         "13: server.monitor = \"dev\": expected the absolute path of a directory, such as \"/dev\"",
     ];
     assert_eq!(reported, expected.map(|line| format!("/etc/consoleserver/config.toml:{line}")).join("\n"));
@@ -179,7 +179,34 @@ fn a_syntax_error_is_reported_with_its_line() {
         ("log = none\n", "2: invalid TOML: string values must be quoted: log = none"),
         ("baud 9600 8N1\n", "2: invalid TOML: key with no value, expected `=`: baud 9600 8N1"),
         ("baud = 0\nbaud = 2\n", "3: invalid TOML: duplicate key: baud = 2"),
-        ("[ports.a]\n", "2: invalid TOML: duplicate key: [ports.a]"),
+        (
+            "[ports.a]\n",
+            "2: invalid TOML: duplicate table: its keys belong below the first heading of that name: [ports.a]",
+        ),
+        ("baud: 9600\n", "2: invalid TOML: expected = in place of the colon: baud: 9600"),
+        ("// x\n", "2: invalid TOML: a comment begins with #: // x"),
+        ("; x\n", "2: invalid TOML: a comment begins with #: ; x"),
+        ("baud = 9600 // x\n", "2: invalid TOML: a comment begins with #: baud = 9600 // x"),
+        ("baud = 9600;\n", "2: invalid TOML: a line ends without a semicolon: baud = 9600;"),
+        ("baud = 9600,\n", "2: invalid TOML: a line ends without a comma: baud = 9600,"),
+        ("baud =\n", "2: invalid TOML: missing value: baud ="),
+        (
+            "rtscts = True\n",
+            "2: invalid TOML: expected true or false, in lower case, or a word in quotes: rtscts = True",
+        ),
+        (
+            "description = \u{201c}core\u{201d}\n",
+            "2: invalid TOML: typographic quotes: use \" or ': description = \u{201c}core\u{201d}",
+        ),
+        (
+            "log = \"\\d\"\n",
+            "2: invalid TOML: in double quotes a backslash begins an escape sequence: use single quotes: log = \"\\d\"",
+        ),
+        ("[ports./dev/x]\n", "2: invalid TOML: write the name of the port without /dev/: [ports./dev/x]"),
+        (
+            "[ports.core switch]\n",
+            "2: invalid TOML: invalid port name: use A-Z a-z 0-9 _ -: [ports.core switch]",
+        ),
         ("escape = \"^Ec\n", "2: invalid TOML: invalid basic string, expected `\"`: escape = \"^Ec"),
         (
             "listen = [\"::\"\nbaud = 3\n",
@@ -317,11 +344,11 @@ fn an_invalid_trigger_is_reported_with_its_line_and_valid_values() {
         ),
         (
             "match = 3",
-            "2: ports.a.triggers.panic.match = 3: expected a regular expression of at most 256 bytes",
+            "2: ports.a.triggers.panic.match = 3: expected a regular expression of at most 256 bytes: did you mean \"3\"?",
         ),
         (
-            "silence = \"5 min\"",
-            "2: ports.a.triggers.panic.silence = \"5 min\": expected a time from \"1s\" to \"168h\"",
+            "silence = \"5 mon\"",
+            "2: ports.a.triggers.panic.silence = \"5 mon\": expected a time from \"1s\" to \"168h\"",
         ),
         (
             "start = true",

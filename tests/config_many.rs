@@ -94,7 +94,7 @@ fn an_invalid_or_missing_template_is_reported_with_its_line() {
         ),
         (
             "[ports.a]\nlike = 1\n",
-            "config.toml:2: ports.a.like = 1: expected the name of a template, such as \"cisco\" for [templates.cisco]",
+            "config.toml:2: ports.a.like = 1: expected the name of a template, such as \"cisco\" for [templates.cisco]: did you mean \"1\"?",
         ),
         (
             "[templates.t]\nbaud = \"fast\"\n[ports.a]\nlike = \"t\"\n[ports.b]\nlike = \"t\"\n",
@@ -192,8 +192,8 @@ fn a_group_has_ports_ranges_wildcards_and_other_groups() {
 fn an_invalid_group_is_reported_with_its_line() {
     let expected = "expected a list of ports such as [\"p01\", \"p[02-48]\", \"rack1-*\", \"@edge\"]";
     for (text, expected) in [
-        ("[groups]\ncore = \"p01\"\n".to_owned(), format!("2: groups.core = \"p01\": {expected}")),
-        ("[groups]\ncore = [\"p01\", 2]\n".to_owned(), format!("2: groups.core = 2: {expected}")),
+        ("[groups]\ncore = \"p01\"\n".to_owned(), format!("2: groups.core = \"p01\": {expected}: did you mean [\"p01\"]?")),
+        ("[groups]\ncore = [\"p01\", 2]\n".to_owned(), format!("2: groups.core = 2: {expected}: did you mean [\"2\"]?")),
         (
             "[groups]\ncore = [\"p[01-\"]\n".to_owned(),
             format!(

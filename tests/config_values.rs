@@ -64,7 +64,19 @@ fn a_value_in_its_range_is_accepted_and_the_next_one_rejected() {
     takes("ssh_port", &["1", "65535", "\"none\""]);
     refuses("ssh_port", &["0", "65536", "-1", "\"8023\"", "[8023]"]);
     takes("timeout", &["0", "1", "31536000"]);
-    refuses("timeout", &["-1", "31536001", "\"5m\""]);
+    refuses("timeout", &["-1", "31536001", "\"600\"", "\"0s\"", "\"1500ms\"", "\"366d\"", "\"\""]);
+    // As the other times, and as in systemd.time(7).
+    for (value, seconds) in [
+        ("\"10m\"", "600"),
+        ("\"1h 30min\"", "5400"),
+        ("\"90s\"", "90"),
+        ("\"2 hours\"", "7200"),
+        ("\"365d\"", "31536000"),
+        ("\"never\"", "0"),
+        ("\"none\"", "0"),
+    ] {
+        assert_eq!(put("timeout", value).as_deref(), Some(seconds), "timeout = {value}");
+    }
     takes("replay", &["0", "10000"]);
     refuses("replay", &["-1", "10001"]);
 }
@@ -74,8 +86,27 @@ fn times_and_sizes_have_units_and_limits() {
     takes("log.sync", &["\"10ms\"", "\"5s\"", "\"1m\"", "\"60m\"", "\"never\""]);
     refuses(
         "log.sync",
-        &["5", "\"5\"", "\"s\"", "\"9ms\"", "\"61m\"", "\"-1s\"", "\"5 s\"", "\"99999999999999999m\""],
+        &[
+            "5",
+            "\"5\"",
+            "\"s\"",
+            "\"9ms\"",
+            "\"61m\"",
+            "\"-1s\"",
+            "\"5 s x\"",
+            "\"99999999999999999m\"",
+            "\"1m 5\"",
+            "\"1.5s\"",
+        ],
     );
+    for (value, meant) in [
+        ("\"5 s\"", "\"5s\""),
+        ("\"1min\"", "\"1m\""),
+        ("\"1m30s\"", "\"90s\""),
+        ("\"500 msec\"", "\"500ms\""),
+    ] {
+        assert_eq!(put("log.sync", value).as_deref(), Some(meant), "log.sync = {value}");
+    }
     let of_rule = |key: &str, value: &str| {
         let text = format!("[ports.a.triggers.x]\nmatch = \"x\"\n{key} = {value}\n");
         let config = Config::parse(&text, Path::new("config.toml")).ok()?;
@@ -123,7 +154,10 @@ fn addresses_are_ip_addresses_and_a_covered_one_is_left_out() {
 #[test]
 fn names_and_paths_cannot_escape_their_directory() {
     takes("device", &["\"/dev/serial/by-id/usb-x%i-port0\""]);
-    refuses("device", &["\"ttyUSB0\"", "\"/dev/../etc/shadow\"", "\"/dev/a\\nb\"", "\"/\"", "\"\"", "7"]);
+    refuses(
+        "device",
+        &["\"ttyUSB0\"", "\"/dev/../etc/shadow\"", "\"/dev/a\\nb\"", "\"/dev/ttyS0 \"", "\"/\"", "\"\"", "7"],
+    );
     takes("log.file", &["\"console.log\"", "\"_-a.1\""]);
     refuses("log.file", &["\"\"", "\"../x\"", "\"a/b\"", "\".hidden\"", "\"a b\"", "\"%i\"", "\"ä\""]);
     refuses("log.file", &[&format!("\"{}\"", "x".repeat(65))]);

@@ -305,7 +305,7 @@ mod tests {
             ("bytesize ttyUSB0 ", &["5", "6", "7", "8"]),
             ("rtscts ttyUSB0 ", &["on", "off"]),
             ("sshport ttyUSB0 ", &["none"]),
-            ("timeout ttyUSB0 ", &[]),
+            ("timeout ttyUSB0 ", &["none", "never"]),
             ("set ttyUSB0 dtr ", &["leave", "on", "off"]),
             ("logtype ttyUSB0 ", &["none", "raw", "text", "hex", "both"]),
             ("set ttyUSB0 write ", &["one", "shared"]),

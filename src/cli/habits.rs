@@ -8,6 +8,8 @@ pub(super) const EXACT: &[(&str, &str)] = &[
     (":q", "exit"),
     ("baudrate", "baud"),
     ("cat", "log"),
+    ("conman", "connect"),
+    ("counters", "status"),
     ("cu", "connect"),
     ("databits", "bytesize"),
     ("description", "describe"),
@@ -40,12 +42,18 @@ const NO_MODE: &str = "there is no configuration mode: all commands work here";
 const NO_MODE_TO_LEAVE: &str = "there are no modes: all commands work here, and `exit` leaves the prompt";
 const NO_SHELL: &str = "this is the CLI of the console server, not a shell: `help` lists the commands";
 const JOURNAL: &str = "`log PORT` shows the output of a console; `journalctl -u console@PORT`, in a shell, the messages of its service";
+const NO_MENU: &str = "there is no menu: `list` lists the ports, `connect PORT` attaches to one";
+const KEYS: &str = "each command names its port: `baud PORT 9600`, `set PORT KEY=VALUE`; `show PORT` prints its configuration";
+const FILES: &str =
+    "the committed configuration is /etc/consoleserver/config.toml, logs are in /var/log/consoleserver/PORT";
 const MACHINE: &str = "the console server does not restart the machine: use `systemctl reboot` in a shell; `reload PORT` applies changes";
 
 /// Words that are not commands, each with a hint.
 pub(super) const HINTS: &[(&str, &str)] = &[
     ("abort", "`revert` discards uncommitted changes, or rolls back a `commit confirm`"),
     ("back", NO_MODE_TO_LEAVE),
+    ("backup", FILES),
+    ("bash", NO_SHELL),
     ("cancel", "`revert` discards uncommitted changes, or rolls back a `commit confirm`"),
     ("clear", "`disconnect PORT USER` disconnects sessions; Ctrl-L clears the screen"),
     ("cls", "Ctrl-L clears the screen"),
@@ -56,53 +64,77 @@ pub(super) const HINTS: &[(&str, &str)] = &[
     ("date", NO_SHELL),
     ("debug", "`doctor PORT` diagnoses why a port does not work"),
     ("devices", "`list --unconfigured` lists adapters without a port, `list` the ports"),
+    ("df", NO_SHELL),
     (
         "discover",
         "`list --unconfigured` lists adapters without a port; `learn NAME` waits for one to be plugged in",
     ),
+    ("dmesg", NO_SHELL),
+    ("dump", FILES),
+    ("echo", NO_SHELL),
     ("edit", NO_MODE),
     ("end", NO_MODE_TO_LEAVE),
+    ("erase", "`remove PORT` removes a port, `unset PORT KEY` a key; `revert` discards uncommitted changes"),
+    ("export", FILES),
     ("flow", "use `rtscts PORT on` or `xonxoff PORT on`"),
     ("flowcontrol", "use `rtscts PORT on` or `xonxoff PORT on`"),
     ("force", "`connect --force PORT` takes over write access"),
     ("halt", MACHINE),
     ("history", "use the arrow keys or Ctrl-R to find earlier lines"),
     ("hostname", NO_SHELL),
+    ("interface", KEYS),
+    ("ip", NO_SHELL),
     ("journal", JOURNAL),
     ("journalctl", JOURNAL),
     ("kill", "`disconnect PORT USER` disconnects sessions, `stop PORT` closes a port"),
+    ("line", KEYS),
     (
         "load",
         "`import FILE` imports the configuration of another console server; `check FILE` checks one of this program",
     ),
+    ("lsusb", "`list --unconfigured` lists adapters without a port"),
     ("mask", "`disable PORT` keeps a port closed"),
+    ("menu", NO_MENU),
     ("no", "`unset PORT KEY` removes a key, `remove PORT` a port; `disable PORT` keeps a port closed"),
+    ("passwd", NO_SHELL),
     ("ping", "not available here: `doctor` diagnoses the ports of this machine"),
+    ("pmshell", NO_MENU),
+    ("port", KEYS),
     ("poweroff", MACHINE),
     ("reboot", MACHINE),
     ("request", NO_SHELL),
     (
+        "reset",
+        "`power PORT cycle` power-cycles a device that has power commands; `reload PORT` applies changes",
+    ),
+    (
         "restart",
         "`reload PORT` applies changes and keeps sessions; `stop PORT` and `start PORT` close and open it",
     ),
+    ("resume", "`connect PORT` attaches again; a session is not kept in the background"),
     ("run", NO_MODE),
     (
         "scan",
         "`list --unconfigured` lists adapters without a port; `learn NAME` waits for one to be plugged in",
     ),
+    ("service", "use `start`, `stop`, `reload` and `status` of a port"),
     ("setportconfig", "use `set PORT KEY=VALUE`: baud, bytesize, parity, stopbits, rtscts and others"),
     ("setportcontrol", "use `set PORT dtr on` or `set PORT rts off`"),
     ("setportenable", "use `enable PORT` or `disable PORT`"),
+    ("shell", NO_SHELL),
     ("shutdown", "`stop PORT` closes a port, `disable PORT` keeps it closed"),
+    ("su", NO_SHELL),
     ("systemctl", "use `start`, `stop`, `reload` and `status` without systemctl"),
     ("terminal", "there is nothing to set: the terminal size is detected, and output is not paged"),
     ("test", "`doctor PORT` diagnoses a port, `check FILE` checks a configuration file"),
     ("top", NO_MODE_TO_LEAVE),
     ("traceroute", "not available here: `doctor` diagnoses the ports of this machine"),
+    ("ts_menu", NO_MENU),
     ("undo", "`unset PORT KEY` removes a key; `revert` discards uncommitted changes"),
     ("unmask", "`enable PORT` opens a port now and after each boot"),
     ("up", NO_MODE_TO_LEAVE),
     ("uptime", NO_SHELL),
+    ("username", "users are those of the machine; `set PORT users NAME` admits some of them"),
 ];
 
 /// `show WORD` of network devices.
@@ -208,6 +240,18 @@ pub(super) fn translated(command: &str, rest: &[&str]) -> Option<Result<Vec<Stri
         )),
         // cu(1)
         ("connect", ["-l", port]) => line(&["connect", port]),
+        // console(1) of conserver: attach, force, spy, who, users, examine; conman(1): -f force, -m monitor.
+        ("connect", ["-a" | "-A", port]) => line(&["connect", port]),
+        ("connect", ["-f" | "-F", port]) => line(&["connect", "--force", port]),
+        ("connect", ["-s" | "-S" | "-m" | "-r" | "--ro" | "--readonly" | "--read-only", port])
+        | ("connect", [port, "--ro" | "--readonly" | "--read-only"]) => line(&["watch", port]),
+        ("connect", ["-w" | "-W"]) => line(&["who"]),
+        ("connect", ["-u" | "-U"]) => line(&["status"]),
+        ("connect", ["-x"]) => line(&["list"]),
+        // `create core /dev/ttyUSB0`
+        ("create", [name, device]) if device.starts_with("/dev/") => {
+            line(&["create", name, &format!("device={device}")])
+        }
         // tail(1)'s -100; 100 alone is no port.
         ("log", words) if words.iter().any(|word| lines(word).is_some()) => {
             let words = words.iter().flat_map(|word| match lines(word) {

@@ -94,6 +94,7 @@ fn error_sentences() {
         CommandError::of_command(SystemctlError::Failed(text("Unit not found."), failed)),
         CommandError::of_command(CheckError::Output(absent())),
         CommandError::of_command(ImportError::UnknownKind("consoles.conf".into())),
+        CommandError::of_command(ImportError::Foreign("minirc.dfl".into(), "minicom", "use `create`")),
         CommandError::of_command(ImportError::Unreadable(text("conserver.cf"), absent())),
         CommandError::of_command(ImportError::TooLong(text("conserver.cf"), 1024 * 1024)),
         CommandError::of_command(ImportError::Utf16(text("ser2net.yaml"))),

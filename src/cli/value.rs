@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::target::Target;
 use crate::admin::{bus, wire};
 use crate::config::keys::{self, Key};
+use crate::config::meant;
 use crate::config::{Members, Port, Server, TemplateName, TemplateNameError, TriggerName, Value};
 use crate::exec;
 use crate::port::{GroupName, PatternError};
@@ -111,19 +112,22 @@ fn parse_as<T: Default>(
     }
     let text = words.join(" ");
     let seconds = (key == "timeout").then(|| exec::seconds(&text, 0..=u32::MAX).ok()).flatten();
+    let advice = meant::advice(key, &text);
     let mut why = match is_flag(known) {
         true => format!("expected {FLAG_WORDS}"),
         false => known.expected(None).to_string(),
     };
     // `10m`, as the keys that are times.
     let in_seconds = seconds.map(|seconds| Value::Integer(seconds.into()));
-    for candidate in candidates(&text, words).into_iter().chain(in_seconds) {
+    for candidate in meant::candidates(key, &text, words).into_iter().chain(in_seconds) {
         let mut tried = T::default();
         match known.put(&mut tried, &candidate) {
             // The file has the letter of a value that can be written as a word or as its first letter.
             Ok(()) => {
                 return Ok(match known.get(&tried) {
                     Some(Value::String(letter)) if letter.len() == 1 && candidate.is_str() => letter.into(),
+                    // `10m` of a key whose canonical form is seconds.
+                    Some(seconds @ Value::Integer(_)) if candidate.is_str() => seconds,
                     _ => candidate,
                 });
             }
@@ -132,31 +136,11 @@ fn parse_as<T: Default>(
             Err(_) => {}
         }
     }
-    Err(ValueError::Rejected { key: key.to_owned(), value: text, reason: why })
-}
-
-fn candidates(text: &str, words: &[String]) -> Vec<Value> {
-    let mut candidates: Vec<Value> = text.parse::<Value>().into_iter().collect();
-    candidates.push(text.into());
-    // Each key accepts only its own spelling: `off` is false for rtscts, "off" for dtr, "none" for ssh_port, 0 for timeout.
-    let lower = text.to_ascii_lowercase();
-    match lower.as_str() {
-        "0" | "off" | "no" | "false" | "none" | "never" | "disable" | "disabled" => {
-            candidates.push(false.into());
-            candidates.extend(["off", "no", "none", "never"].map(Value::from));
-            candidates.push(Value::Integer(0));
-        }
-        "1" | "on" | "yes" | "true" | "enable" | "enabled" => {
-            candidates.push(true.into());
-            candidates.extend(["on", "yes"].map(Value::from));
-        }
-        _ => {}
-    }
-    candidates.push(lower.into());
-    candidates.push(Value::Array(words.iter().map(|word| word.as_str().into()).collect()));
-    let parted = words.iter().flat_map(|word| word.split(',')).map(str::trim).filter(|word| !word.is_empty());
-    candidates.push(Value::Array(parted.map(Value::from).collect()));
-    candidates
+    let reason = match advice {
+        Some(advice) => format!("{why}: {advice}"),
+        None => why,
+    };
+    Err(ValueError::Rejected { key: key.to_owned(), value: text, reason })
 }
 
 /// What a boolean key expects.
@@ -211,9 +195,9 @@ fn unknown(of: &Target, key: &str) -> ValueError {
         return ValueError::UnknownKey { of: of.to_string(), key: key.to_owned(), instead };
     }
     let names = names(of);
-    let synonym =
-        KEY_SYNONYMS.iter().find(|(other, _)| other.eq_ignore_ascii_case(key)).map(|(_, name)| *name);
-    let near = synonym.filter(|name| names.contains(name)).or_else(|| similar(key, names.iter().copied()));
+    let near = meant::synonym(key)
+        .filter(|name| names.contains(name))
+        .or_else(|| similar(key, names.iter().copied()));
     let instead = match near {
         Some(near) => format!("did you mean {near}?"),
         None => format!("its keys are {}", names.join(", ")),
@@ -228,48 +212,12 @@ pub fn similar<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     known.into_iter().min_by_key(distance).filter(|name| distance(name) <= name.len().div_ceil(4))
 }
 
-/// What other programs, and the commands for a single key, call the keys.
-const KEY_SYNONYMS: &[(&str, &str)] = &[
-    ("baudrate", "baud"),
-    ("bits", "bytesize"),
-    ("cliport", "ssh_port"),
-    ("databits", "bytesize"),
-    ("desc", "description"),
-    ("describe", "description"),
-    ("devicename", "device"),
-    ("enable", "enabled"),
-    ("flow", "rtscts"),
-    ("flowcontrol", "rtscts"),
-    ("label", "description"),
-    ("listenport", "ssh_port"),
-    ("logfile", "log.file"),
-    ("logtype", "log.type"),
-    ("outputdelay", "output_delay"),
-    ("outputlinedelay", "output_line_delay"),
-    ("path", "device"),
-    ("port", "ssh_port"),
-    ("portmonitor", "monitor"),
-    ("rate", "baud"),
-    ("speed", "baud"),
-    ("sshport", "ssh_port"),
-    ("stop", "stopbits"),
-    ("tcp_port", "ssh_port"),
-    ("template", "like"),
-    ("tty", "device"),
-];
-
-/// Common line rates (asm-generic/termbits.h), for completion; `baud` accepts any other rate too.
-const RATES: &[&str] = &[
-    "300", "1200", "2400", "4800", "9600", "19200", "38400", "57600", "115200", "230400", "460800", "500000",
-    "576000", "921600", "1000000", "1500000", "2000000", "3000000",
-];
-
 /// The words that a key accepts, for completion; none if it accepts any text or a wide range of numbers. Found by trial.
 pub fn fixed(of: &Target, key: &str) -> Vec<&'static str> {
     const WORDS: &str = "none raw text hex both one shared even odd mark space leave on off key yes no never \
          default compatible strict crlf crcrlf igncr lfcr lfcrlf ignlf bsdel delbs 1 2 5 6 7 8";
     if key == "baud" {
-        return RATES.to_vec();
+        return meant::RATES.to_vec();
     }
     let list = |word: &str| Value::Array(vec![word.into()]);
     if accepts(of, key, &"Zz".into()) || accepts(of, key, &list("Zz")) {
@@ -415,6 +363,16 @@ mod tests {
             ("access", "groups", &["*"], list(&["*"])),
             ("access", "groups", &["[]"], list(&[])),
             ("defaults", "baud", &["9600"], Value::Integer(9600)),
+            // The notation of other programs, where it has one meaning.
+            ("ttyUSB0", "baud", &["115.2k"], Value::Integer(115200)),
+            ("ttyUSB0", "baud", &["9600", "baud"], Value::Integer(9600)),
+            ("ttyUSB0", "device", &["ttyS4"], "/dev/ttyS4".into()),
+            ("ttyUSB0", "device", &["usb-X-if00-port0"], "/dev/serial/by-id/usb-X-if00-port0".into()),
+            ("ttyUSB0", "listen", &["localhost"], list(&["127.0.0.1", "[::1]"])),
+            ("ttyUSB0", "log.sync", &["5"], "5s".into()),
+            ("ttyUSB0", "scrollback", &["512k"], "512K".into()),
+            ("ttyUSB0", "escape", &["^e", "c"], "^Ec".into()),
+            ("access", "root", &["prohibit-password"], "key".into()),
         ] {
             assert_eq!(parsed(of, key, words), Ok(wanted), "{of} {key} {words:?}");
         }
@@ -444,6 +402,13 @@ mod tests {
                 &["INLCRNL"],
                 "imap INLCRNL: expected a list of mappings (crlf, crcrlf or igncr; lfcr, lfcrlf or ignlf; bsdel; delbs), such as [\"lfcrlf\"]: INLCRNL is tio's name: use lfcrlf in imap",
             ),
+            (
+                "ttyUSB0",
+                "baud",
+                &["115200,8n1"],
+                "baud 115200,8n1: expected a number from 1 to 4294967295: each is a key of its own: baud = 115200, bytesize = 8, parity = \"N\", stopbits = 1",
+            ),
+            ("ttyUSB0", "baud", &["115k"], "baud 115k: expected a number from 1 to 4294967295"),
             ("ttyUSB0", "buad", &["1"], "ttyUSB0 has no key buad: did you mean baud?"),
             ("ttyUSB0", "speed", &["9600"], "ttyUSB0 has no key speed: did you mean baud?"),
             ("ttyUSB0", "LogFile", &["x"], "ttyUSB0 has no key LogFile: did you mean log.file?"),

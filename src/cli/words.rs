@@ -95,6 +95,13 @@ pub fn translate(words: Vec<String>) -> Result<Vec<String>, String> {
         ("set", [key, ..]) if super::assign::split(key).is_some() => {
             Err("expected a port before the keys: set PORT KEY=VALUE".to_owned())
         }
+        ("set", [key, value]) if crate::config::keys::find(crate::config::keys::PORT, key).is_some() => {
+            Err(format!(
+                "expected a port before the key: set PORT {} {}",
+                crate::session::plain(key),
+                crate::session::plain(value)
+            ))
+        }
         ("set", [_of, key]) if super::assign::split(key).is_none() => Err(format!(
             "expected a value for {}: set PORT KEY VALUE, or set PORT KEY=VALUE",
             crate::session::plain(key)
@@ -151,7 +158,9 @@ pub fn command(word: &str) -> Result<&'static str, String> {
             Err(format!("unknown command {}: {hint}", crate::session::plain(word)))
         }
         [] => {
-            let aliases = ALIASES.iter().chain(EXACT).map(|(alias, _)| *alias);
+            // One character is near to any other one, such as ? to 3.
+            let aliases =
+                ALIASES.iter().chain(EXACT).map(|(alias, _)| *alias).filter(|alias| alias.len() > 1);
             let mut near = nearest(word, visible.chain(aliases));
             // Suggest the command, not its alias.
             for near in &mut near {
@@ -251,6 +260,14 @@ mod tests {
             ("rollback 0", "revert"),
             ("systemctl start console@core.service", "start core"),
             ("systemctl status", "status"),
+            ("console -f core", "connect --force core"),
+            ("console -s core", "watch core"),
+            ("conman -m core", "watch core"),
+            ("connect core --read-only", "watch core"),
+            ("console -u", "status"),
+            ("console -w", "who"),
+            ("console -x", "list"),
+            ("create core /dev/ttyUSB0", "create core device=/dev/ttyUSB0"),
             ("spy core", "watch core"),
             ("monitor core", "watch core"),
             ("tio /dev/ttyUSB0", "connect /dev/ttyUSB0"),

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::meant;
+
 /// Bytes of the longest configuration file; the vendor's 32 ports take 4 KiB.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
 
@@ -151,6 +153,7 @@ impl<'a> Faults<'a> {
             }
             _ => message,
         };
+        let message = meant::syntax(line.trim(), message).unwrap_or(message);
         self.add(span, String::new(), None, format!("invalid TOML: {message}: {}", clip(line.trim())));
     }
 

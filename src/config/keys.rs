@@ -308,7 +308,7 @@ pub static PORT: &[Key<Port>] = &[
     },
     Key {
         name: "timeout",
-        expects: "a number of seconds from 1 to 31536000, or 0 for no timeout",
+        expects: "a number of seconds from 1 to 31536000, a time such as \"10m\", or 0 for no timeout",
         general: true,
         put: |port, v| store(&mut port.timeout, value::timeout(v)),
         get: |port| Some(value::show_timeout(port.timeout)),

@@ -1,5 +1,5 @@
 //! The configuration as one typed value, read and checked. `file` finds the file, `read` parses it by the
-//! table in `keys`, `value` parses single values, `conflicts` finds values that two ports cannot share,
+//! table in `keys`, `meant` says what a wrong key or value was meant to be, `value` parses single values, `conflicts` finds values that two ports cannot share,
 //! `salvage` uses the valid part of an invalid file, and `write` prints the configuration as TOML. `template`
 //! is what ports inherit, `group` names several ports, `trigger` is a port's trigger rules. `changes` holds
 //! changes that are not committed, `edit` writes them into a text, and only `commit` writes /etc.
@@ -21,6 +21,7 @@ mod instances;
 mod key_path;
 mod key_sources;
 pub mod keys;
+pub mod meant;
 mod read;
 mod salvage;
 mod ssh;

@@ -19,7 +19,7 @@ use super::group::{MAX_GROUPS, MAX_MEMBERS, cycles};
 use super::keys::{self, Key};
 use super::{
     Access, Config, ConfigError, Conflict, Fault, Layer, MAX_TEMPLATES, MAX_TRIGGERS, Members, Port, Shared,
-    TemplateName, TemplateNameError, Trigger, TriggerName, TriggerNameError, Triggers, Value,
+    TemplateName, TemplateNameError, Trigger, TriggerName, TriggerNameError, Triggers, Value, meant,
 };
 use crate::port::{GroupName, PatternError, PortError, PortName, PortPattern, pattern::no_such_group};
 
@@ -121,9 +121,11 @@ impl<'a> Reader<'a> {
 
     fn document(&mut self, tree: &DeTable<'a>, config: &mut Config) {
         const TABLES: [&str; 6] = ["server", "access", GROUPS, "defaults", TEMPLATES, "ports"];
-        for (key, _) in tree {
+        for (key, node) in tree {
             if !TABLES.contains(&&**key.get_ref()) {
-                self.faults.add(key.span(), segment(key.get_ref()), None, unknown(key.get_ref(), TABLES));
+                let reason = misplaced(key.get_ref(), node.get_ref(), &TABLES)
+                    .unwrap_or_else(|| unknown(key.get_ref(), TABLES));
+                self.faults.add(key.span(), segment(key.get_ref()), None, reason);
                 // Ports inherit from [default] or a key above all tables, but not from [acess], [group] or
                 // [port.NAME]. Ports that are
                 // like [template.NAME] miss the template.
@@ -385,7 +387,11 @@ impl<'a> Reader<'a> {
         let node = tree.get(name)?;
         let table = node.get_ref().as_table();
         if table.is_none() {
-            self.faults.add_value(node.span(), name.to_owned(), format!("expected a table: [{name}]"));
+            let right = match node.get_ref() {
+                DeValue::Array(_) => format!("one table for each: [{name}.NAME]"),
+                _ => format!("[{name}]"),
+            };
+            self.faults.add_value(node.span(), name.to_owned(), format!("expected a table: {right}"));
             self.uncertain.insert(name.to_owned());
         }
         table
@@ -418,7 +424,8 @@ impl<'a> Reader<'a> {
                     let mut names: Vec<&str> =
                         names.map(|name| name.split('.').next().unwrap_or(name)).collect();
                     names.dedup();
-                    if prefix.is_empty() && (is_inherited(path) || path.starts_with("ports.")) {
+                    let has_triggers = known.iter().any(|key| key.name == "baud");
+                    if prefix.is_empty() && has_triggers {
                         names.push(TRIGGERS);
                     }
                     let reason = match node.get_ref() {
@@ -431,7 +438,17 @@ impl<'a> Reader<'a> {
                         DeValue::Table(_) if prefix.is_empty() && path.starts_with("ports.") => {
                             DOTTED.to_owned()
                         }
-                        _ => unknown(word.get_ref(), names),
+                        // `keepalive = "5m"`
+                        _ if has_keys => {
+                            let keys = known.iter().map(|key| key.name).filter(|key| key.starts_with(&inner));
+                            format!("expected a table: its keys are {}", keys.collect::<Vec<_>>().join(", "))
+                        }
+                        _ => match meant::tables_of(word.get_ref()).filter(|_| prefix.is_empty()) {
+                            Some(tables) if path.matches('.').count() < 2 => {
+                                format!("unknown key: it belongs in {tables}")
+                            }
+                            _ => unknown(word.get_ref(), names),
+                        },
                     };
                     self.faults.add(word.span(), full, None, reason);
                     if prefix.is_empty() && !is_unrelated_typo(word.get_ref(), node, known) {
@@ -446,9 +463,18 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn value<T>(&mut self, full: String, node: &Node<'a>, key: &Key<T>, into: &mut T) {
+    fn value<T: Default>(&mut self, full: String, node: &Node<'a>, key: &Key<T>, into: &mut T) {
         let refused = match plain(node.get_ref()) {
-            Some(value) => key.put(into, &value),
+            Some(value) => key.put(into, &value).map_err(|mut refused| {
+                let element = refused.element.and_then(|index| value.as_array()?.get(index));
+                // A specific reason is more useful.
+                if refused == key.expected(refused.element)
+                    && let Some(instead) = meant::instead(key, element.unwrap_or(&value))
+                {
+                    refused.reason = format!("{}: {instead}", refused.reason);
+                }
+                refused
+            }),
             None => Err(key.expected(None)),
         };
         match refused {
@@ -484,6 +510,18 @@ impl<'a> Reader<'a> {
             let span = self.spans.get(&key).cloned().unwrap_or_default();
             self.faults.add_value(span, key, format!("already used by {other}{first}; {}", conflict.shared));
         }
+    }
+}
+
+/// What is right for a key above all tables that belongs in one, and for a port's table without `ports.`.
+fn misplaced(word: &str, value: &DeValue<'_>, tables: &[&str]) -> Option<String> {
+    match value.as_table() {
+        Some(table) => {
+            let is_port = table.iter().any(|(key, _)| keys::find(keys::PORT, key.get_ref()).is_some());
+            (is_port && nearest(word, tables).is_none())
+                .then(|| format!("unknown table: a port is [ports.{}]", segment(word)))
+        }
+        None => meant::tables_of(word).map(|tables| format!("unknown key: it belongs in {tables}")),
     }
 }
 
@@ -531,7 +569,8 @@ fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
 
 pub(super) fn unknown<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> String {
     let known: Vec<_> = known.into_iter().collect();
-    match nearest(word, &known) {
+    let synonym = meant::synonym(word).filter(|key| known.contains(&key.split('.').next().unwrap_or(key)));
+    match synonym.or_else(|| nearest(word, &known)) {
         Some(near) => format!("unknown key: did you mean {near}?"),
         None => format!("unknown key: expected one of {}", known.join(", ")),
     }

@@ -259,6 +259,7 @@ pub(super) fn path(value: &Value) -> Parsed<PathBuf> {
         && word.len() <= 1024
         && path.file_name().is_some()
         && !word.contains(char::is_control)
+        && word.trim() == word
         && !path.components().any(|part| part == Component::ParentDir);
     accept(right.then(|| path.to_owned()))
 }
@@ -280,11 +281,21 @@ pub(super) fn show_banner(path: Option<&Path>) -> Value {
     path.map_or("none".into(), show_path)
 }
 
+/// A number of seconds, or a time as of the other keys.
 pub(super) fn timeout(value: &Value) -> Parsed<Option<Duration>> {
-    match number(value)? {
-        0 => Ok(None),
-        seconds @ 1..=MAX_TIMEOUT => Ok(Some(Duration::from_secs(seconds))),
-        _ => Err(Rejected::Value),
+    const RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(MAX_TIMEOUT);
+    match value {
+        Value::String(word) if word == "none" || word == "never" => Ok(None),
+        // D-Bus and the canonical form have whole seconds.
+        Value::String(_) => match time(value, &RANGE)? {
+            time if time.subsec_nanos() == 0 => Ok(Some(time)),
+            _ => Err(Rejected::Value),
+        },
+        _ => match number(value)? {
+            0 => Ok(None),
+            seconds @ 1..=MAX_TIMEOUT => Ok(Some(Duration::from_secs(seconds))),
+            _ => Err(Rejected::Value),
+        },
     }
 }
 
@@ -324,16 +335,28 @@ pub(super) fn cooldown(value: &Value) -> Parsed<Duration> {
     time(value, &COOLDOWN_RANGE)
 }
 
+/// A time as in systemd.time(7), without fractions: `5s`, `1min 30s`. A unit is required.
 pub(super) fn time(value: &Value, range: &RangeInclusive<Duration>) -> Parsed<Duration> {
-    let (count, unit) = quantity(text(value)?)?;
-    let milliseconds = match unit {
-        "ms" => Some(count),
-        "s" => count.checked_mul(1000),
-        "m" => count.checked_mul(60_000),
-        "h" => count.checked_mul(3_600_000),
-        _ => None,
-    };
-    accept(milliseconds.map(Duration::from_millis).filter(|time| range.contains(time)))
+    let mut rest = text(value)?.trim();
+    let mut sum = Duration::ZERO;
+    while !rest.is_empty() {
+        let (count, more) = quantity(rest)?;
+        let more = more.trim_start();
+        let end = more.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(more.len());
+        let (unit, more) = more.split_at(end);
+        let milliseconds = match unit {
+            "ms" | "msec" => 1,
+            "s" | "sec" | "second" | "seconds" => 1000,
+            "m" | "min" | "minute" | "minutes" => 60_000,
+            "h" | "hr" | "hour" | "hours" => 3_600_000,
+            "d" | "day" | "days" => 86_400_000,
+            _ => return Err(Rejected::Value),
+        };
+        let part = accept(count.checked_mul(milliseconds).map(Duration::from_millis))?;
+        sum = accept(sum.checked_add(part))?;
+        rest = more.trim_start();
+    }
+    accept(Some(sum).filter(|time| range.contains(time)))
 }
 
 pub(super) fn show_time(time: Duration) -> Value {

@@ -94,6 +94,9 @@ enum State {
     Octal(u8, u16),
     /// The user edits a line.
     Line(Prompt),
+    /// After an Escape that canceled a line or a command: the key may be an arrow, whose other bytes are not for the device. The value is
+    /// 0, or the byte after Escape.
+    Key(u8),
 }
 
 /// The machine of one session.
@@ -164,6 +167,21 @@ impl EscapeMachine {
                     State::Typing
                 }
                 State::Line(asked) => self.edit_line(asked, byte, &mut actions),
+                State::Key(0) if matches!(byte, b'[' | b'O') => State::Key(byte),
+                State::Key(b'[') if matches!(byte, b'0'..=b'9' | b';') => State::Key(b'['),
+                State::Key(b'[') if byte.is_ascii_alphabetic() || byte == b'~' => State::Typing,
+                State::Key(b'O') if b"ABCDFHPQRS".contains(&byte) => State::Typing,
+                State::Key(held) => {
+                    if held != 0 {
+                        actions.typed(&[held]);
+                    }
+                    if byte == first {
+                        State::Prefix
+                    } else {
+                        actions.typed(&[byte]);
+                        State::Typing
+                    }
+                }
                 State::Octal(digits, value) => octal(digits, value, byte, &mut actions),
                 state => command(state, byte, &mut actions),
             };
@@ -184,7 +202,8 @@ impl EscapeMachine {
         let Some(EscapePrefix([first, second])) = self.prefix else { return Vec::new() };
         self.line.clear();
         match std::mem::replace(&mut self.state, State::Typing) {
-            State::Typing | State::Line(_) => Vec::new(),
+            State::Typing | State::Line(_) | State::Key(0) => Vec::new(),
+            State::Key(held) => vec![held],
             State::Prefix => vec![first],
             State::Command => vec![first, second],
             State::Break => vec![first, second, b'l'],
@@ -215,7 +234,7 @@ impl EscapeMachine {
             0x03 | 0x1b => {
                 self.line.clear();
                 actions.0.push(Action::Nothing);
-                return State::Typing;
+                return if byte == 0x1b { State::Key(0) } else { State::Typing };
             }
             0x08 | 0x7f => {
                 if self.erase() {
@@ -284,6 +303,7 @@ fn command(state: State, byte: u8, actions: &mut Actions) -> State {
         (State::Command, b'b') => asks(Prompt::Message),
         (State::Command, b'/') => asks(Prompt::Search),
         (State::Command, b'!') => asks(Prompt::Power),
+        (state, 0x1b) => (single_key_command(state, byte), State::Key(0)),
         (state, byte) => (single_key_command(state, byte), State::Typing),
     };
     actions.0.push(action);
@@ -400,6 +420,13 @@ mod tests {
             ("\x05c\r", vec![Nothing]),
             ("\x05cZ", vec![unknown("Z")]),
             ("\x05c\x1b", vec![unknown("\\x1b")]),
+            // Arrow keys, in both modes of the keypad.
+            ("\x05c\x1b[Ax", vec![unknown("\\x1b"), typed("x")]),
+            ("\x05c/x\x1b[Aq", vec![Ask(Prompt::Search), echo("x"), Nothing, typed("q")]),
+            ("\x05c/\x1bOAq", vec![Ask(Prompt::Search), Nothing, typed("q")]),
+            ("\x05c/\x1b[3~q", vec![Ask(Prompt::Search), Nothing, typed("q")]),
+            ("\x05c/\x1bOK", vec![Ask(Prompt::Search), Nothing, typed("OK")]),
+            ("\x05c/\x1b\x05c.", vec![Ask(Prompt::Search), Nothing, Detach]),
             ("\x05x", vec![typed("\x05x")]),
             ("\x05\x05c.", vec![typed("\x05"), Detach]),
             ("x\x05c.\x05", vec![typed("x"), Detach]),

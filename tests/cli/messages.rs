@@ -38,6 +38,15 @@ const FILES: &[&str] = &[
     "[ports.a.triggers]\nx = { silence = \"1ms\", cooldown = \"1s\", start = 1 }\ny = {}\n\"z z\" = { match = \"x\" }\n",
     "[ports.a.triggers]\na = { match = \"a(b\" }\nb = { match = \"\" }\nc = { match = \"(a{1000}){1000}\" }\nd = { match = \"(a)\\\\1\" }\n",
     "defaults = 1\nports = 2\n",
+    // Keys and tables in the wrong place, and words of other programs.
+    "baud = 9600\nssh_port = 8022\nlog = \"raw\"\ndevice = \"/dev/x\"\nroot = \"yes\"\n[ttyUSB0]\nbaud = 9600\n[global]\nport = 1\n",
+    "[server]\nbaud = 9600\n[access]\nusers = [\"alice\"]\n[ports.a]\nmonitor = \"/dev\"\nroot = \"no\"\nkeepalive = \"5m\"\n[ports.a.triggers.x]\nregex = \"x\"\nbaud = 1\n",
+    "[ports.a]\nspeed = 9600\nBaudRate = 9600\nport = 8023\ntcp-port = 8023\nlogfile = \"x\"\nusers_rw = []\nrate = 1\nbind = \"::1\"\ndatabits = 8\ntemplate = \"x\"\nflow = 1\n",
+    "[[ports]]\nname = \"a\"\n",
+    // Values in the notation of other programs.
+    "[ports.a]\nbaud = \"115200\"\nssh_port = \"8023\"\nxonxoff = \"yes\"\nparity = 0\nlog = false\ndtr = true\nreplay = \"50\"\nbytesize = \"8\"\ntimeout = \"600\"\n",
+    "[ports.a]\nbaud = \"115200 8N1\"\nparity = \"8n1\"\ndevice = \"ttyUSB0\"\nlisten = [\"*\"]\nraw = \"localhost:7001\"\nscrollback = \"1MB\"\nlog.sync = 5\nlog.type = \"Text\"\nlog.file = \"/var/log/x\"\nescape = \"Ctrl-E c\"\nsource = \"telnet://h:23\"\n",
+    "[ports.a]\nbaud = \"115.2k\"\ndevice = \"COM3\"\nlisten = [\"127.0.0.1:8023\"]\n[ports.b]\nbaud = \"115k\"\ndevice = \"usb-FTDI_X-if00-port0\"\n[ports.c]\ndevice = \"/dev/ttyS1 \"\nscrollback = 262144\n[access]\nroot = \"prohibit-password\"\n",
 ];
 
 #[test]

@@ -9,7 +9,7 @@ use zbus::{OwnedVariant, Variant};
 use super::error::ImportError;
 use super::kind::{self, Program};
 use super::plan::{Draft, Plan};
-use super::{formats, source};
+use super::{foreign, formats, source};
 use crate::admin::wire;
 use crate::cli::args::first_port;
 use crate::cli::client::{Client, print_warnings};
@@ -40,6 +40,9 @@ pub struct ImportOptions {
 fn read(options: &ImportOptions, this_host: &str) -> Result<Plan, ImportError> {
     let mut reader = source::Reader::of(&options.file);
     let source = reader.read(&options.file)?;
+    if let (None, Some((program, instead))) = (options.from, foreign::recognized(&source.text)) {
+        return Err(ImportError::Foreign(options.file.clone(), program, instead));
+    }
     let program = options
         .from
         .or_else(|| kind::by_name(&options.file))

@@ -1,6 +1,8 @@
 //! conman.conf(5): its CONSOLE directives, over what GLOBAL says before them. A directive is a line of KEY=VALUE; a line with a mistake is
 //! reported, and the rest is read.
 
+use std::collections::BTreeMap;
+
 use super::error::{ImportError, SourceLine};
 use super::plan::{Plan, quoted};
 use super::remote::FarEnd;
@@ -35,8 +37,19 @@ pub fn plan(source: &Source) -> Result<Plan, ImportError> {
             Err(why) => plan.report(&place, shown(&line), format_args!("left out: {why}")),
         }
     }
+    let mut names: BTreeMap<String, SourceLine> = BTreeMap::new();
     for (place, pairs, seropts) in consoles {
+        let name = pairs.iter().rev().find(|(key, _)| key == "name").map(|(_, name)| name.clone());
+        if let Some((name, first)) = name.as_ref().and_then(|name| names.get_key_value(name.as_str())) {
+            let why = format!("left out: conman keeps the console of that name at {first}");
+            plan.report(&place, format_args!("console {}", quoted(name)), why);
+            continue;
+        }
+        let before = plan.ports.len();
         console(&mut plan, &pairs, seropts.as_deref(), globals.loopback, &place)?;
+        if let Some(name) = name.filter(|_| plan.ports.len() > before) {
+            names.insert(name, place);
+        }
     }
     Ok(plan)
 }

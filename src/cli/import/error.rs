@@ -33,6 +33,12 @@ pub enum ImportError {
          use --from conserver, conman, ser2net or consoleserver"
     )]
     UnknownKind(PathBuf),
+    /// A file of a program that is not imported: the program, and what to do.
+    #[error(
+        "{0:?}: a file of {1}, which is not imported: {2} \
+         (imported are conserver.cf, conman.conf, ser2net.yaml, ser2net.conf and config.ini; --from PROGRAM reads it as one of them)"
+    )]
+    Foreign(PathBuf, &'static str, &'static str),
     /// It cannot be read.
     #[error("{0}: {1}")]
     Unreadable(String, io::Error),

@@ -130,7 +130,11 @@ fn console(plan: &mut Plan, known: &Known, line: &str, place: &SourceLine) -> Re
             return Ok(());
         }
     };
-    if state == "rawlp" && serial.device.starts_with("/dev/lp") {
+    // /dev/lp0, and /dev/usb/lp0 of a USB printer.
+    let file = serial.device.rsplit('/').next().unwrap_or_default();
+    if state == "rawlp"
+        && file.strip_prefix("lp").is_some_and(|number| number.starts_with(|c: char| c.is_ascii_digit()))
+    {
         plan.report(place, title, "a printer port");
         return Ok(());
     }

@@ -37,10 +37,11 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
+/// Lines of which one must tell the format: a file of another kind may have anything further on.
+const TRIED: usize = 3;
+
 /// From the first line that tells: a file may begin with a mistake, such as `YAML 1.1` without its `%`.
 pub fn by_text(text: &str) -> Option<Program> {
-    /// A file of another kind may have anything further on.
-    const TRIED: usize = 3;
     lines(text).take(TRIED).find_map(by_line)
 }
 
@@ -65,5 +66,10 @@ fn by_line(first: &str) -> Option<Program> {
 
 /// Whether a file of ser2net has the format of before 4.0.
 pub fn is_former(text: &str) -> bool {
-    lines(text).next().is_some_and(|first| !first.starts_with(['%', '-']) && former::is_line(first))
+    let says = |line: &str| match line {
+        line if line.starts_with(['%', '-']) => Some(false),
+        line if former::is_line(line) => Some(true),
+        _ => None,
+    };
+    lines(text).take(TRIED).find_map(says).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! `import`: converts the configuration of another console server. Readers produce a [`Plan`] of the ports and of what is not imported:
 //! `conserver` reads conserver.cf(5) by `lexer` and `blocks`, `conman` conman.conf(5), `ser2net` reads ser2net.yaml(5) by `yaml` and `former` its format before
-//! 4.0, and `ini` reads config.ini of ConsoleServer. They do no I/O; their caller reads included files. `carry` applies the plan.
+//! 4.0, and `ini` reads config.ini of ConsoleServer. `foreign` recognizes files of other programs. They do no I/O; their caller reads included files. `carry` applies the plan.
 
 mod blocks;
 mod breaks;
@@ -9,6 +9,7 @@ mod conman;
 mod consent;
 mod conserver;
 mod error;
+mod foreign;
 mod formats;
 mod former;
 mod gensio;

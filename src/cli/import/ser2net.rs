@@ -106,8 +106,8 @@ struct Reader<'r, 'i> {
 impl Reader<'_, '_> {
     fn file(&mut self, source: &Source, depth: usize) -> Result<(), ImportError> {
         let document = yaml::read(source, &mut self.anchors)?;
-        for (place, fault) in document.faults {
-            self.plan.report(&place, fault, "the rest of the file is read");
+        for (place, fault, rest) in document.faults {
+            self.plan.report(&place, fault, rest);
         }
         for (key, node) in document.entries {
             self.block(&key, &node, depth)?;
@@ -149,6 +149,13 @@ impl Reader<'_, '_> {
             "admin" => plan.report(&key.place, "admin", "ports are administered with consolectl(1)"),
             "rotator" => plan.report(&key.place, title, "each port has its own listener"),
             "led" => plan.report(&key.place, title, without("led")),
+            _ if KNOWN.contains(&word) => {
+                plan.report(
+                    &key.place,
+                    title,
+                    "belongs to a connection: indent it below `connection: &NAME`",
+                );
+            }
             _ => {
                 let what = if text("connector").is_some() { "left out: " } else { "" };
                 plan.report(&key.place, title, format_args!("{what}{}", unknown(word, &BLOCKS)));

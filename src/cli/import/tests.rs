@@ -146,7 +146,7 @@ fn an_error_is_reported_with_its_line() {
             "connection:\n  accepter: tcp,1\n",
             "f:1: connection: left out: no name: expected connection: &NAME",
         ),
-        ("x\n", "f:1: expected a key such as connection: or define:: the rest of the file is read"),
+        ("x\n", "f:1: expected a key such as `connection` or `define`: nothing is read"),
         ("connection: &a x\n", "f:1: connection: left out: expected accepter: and connector:"),
         (
             "define: &a b\nconnection: &c\n  x: '*(d)'\n",
@@ -191,6 +191,7 @@ fn the_format_is_inferred_from_the_first_line() {
     for (text, wanted) in [
         ("BANNER:b:x\n", true),
         ("# x\n4001:telnet:600:/dev/ttyUSB0:9600\n", true),
+        ("// x\n4001:telnet:600:/dev/ttyUSB0:9600\n", true),
         ("connection: &a\n", false),
         ("%YAML 1.1\n", false),
         ("---\n", false),

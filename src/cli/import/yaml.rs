@@ -69,9 +69,12 @@ impl Node {
 pub struct Document {
     /// The top-level entries.
     pub entries: Vec<(Node, Node)>,
-    /// Syntax errors.
-    pub faults: Vec<(SourceLine, String)>,
+    /// Syntax errors: what, and what is read in spite of it.
+    pub faults: Vec<(SourceLine, String, &'static str)>,
 }
+
+/// What becomes of a file with a syntax error.
+const REST_IS_READ: &str = "the rest of the file is read";
 
 /// The strings of anchors, in a file and those that it includes.
 #[derive(Default)]
@@ -89,7 +92,15 @@ pub fn read(source: &Source, anchors: &mut Anchors) -> Result<Document, ImportEr
     let mut document = Document { entries: Vec::new(), faults: Vec::new() };
     let place = |line: usize| SourceLine { file: source.name.clone(), line };
     let (known, all) = (anchors.texts.clone(), anchors.all);
-    match Tree::of(source, &source.text, 0, anchors).document() {
+    let (text, second) = first_document(&source.text);
+    if let Some(line) = second {
+        document.faults.push((
+            place(line),
+            "a second document".to_owned(),
+            "left out: ser2net reads the first one only",
+        ));
+    }
+    match Tree::of(source, text, 0, anchors).document() {
         Ok(entries) => {
             document.entries = entries;
             return Ok(document);
@@ -97,22 +108,46 @@ pub fn read(source: &Source, anchors: &mut Anchors) -> Result<Document, ImportEr
         Err(Halt::Bound(error)) => return Err(error),
         Err(Halt::Broken((line, why))) => {
             (anchors.texts, anchors.all) = (known, all);
-            if blocks(&source.text).next().is_none() {
-                document.faults.push((place(line), why));
+            if blocks(text).next().is_none() {
+                document.faults.push((place(line), why, "nothing is read"));
             }
         }
     }
-    for (first, block) in blocks(&source.text) {
+    for (first, block) in blocks(text) {
         match Tree::of(source, block, first, anchors).document() {
             Ok(entries) => document.entries.extend(entries),
             Err(Halt::Bound(error)) => return Err(error),
             Err(Halt::Broken((line, why))) => {
                 let begin = block.lines().next().unwrap_or_default();
-                document.faults.push((place(line), format!("{}: left out: {why}", quoted(begin.trim()))));
+                let what = format!("{}: left out: {why}", quoted(begin.trim()));
+                document.faults.push((place(line), what, REST_IS_READ));
             }
         }
     }
     Ok(document)
+}
+
+/// The text up to the end of its first document, and the line at which another one begins. ser2net serves the first one and logs an error.
+fn first_document(text: &str) -> (&str, Option<usize>) {
+    let is_marker = |line: &str, marker: &str| {
+        line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+    };
+    let is_content = |line: &str| !line.trim().is_empty() && !line.starts_with(['#', '%']);
+    let (mut at, mut end, mut has_content) = (0, None, false);
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        let start = at;
+        at += line.len();
+        let line = line.trim_end();
+        let ends = is_marker(line, "...");
+        let begins = is_marker(line, "---");
+        match end {
+            Some(end) if is_content(line) && !ends => return (&text[..end], Some(index + 1)),
+            None if has_content && ends => end = Some(start),
+            None if has_content && begins => return (&text[..start], Some(index + 1)),
+            _ => has_content |= is_content(line) && !ends && !(begins && line.len() == 3),
+        }
+    }
+    (end.map_or(text, |end| &text[..end]), None)
 }
 
 /// The top-level blocks, which start in the first column, with the number of lines before each.
@@ -121,7 +156,7 @@ fn blocks(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut at = 0;
     for (line, content) in text.split_inclusive('\n').enumerate() {
         let is_key = content.starts_with("? ")
-            || content.starts_with(|c: char| c.is_ascii_alphabetic() || "\"'".contains(c))
+            || content.starts_with(|c: char| c.is_ascii_alphanumeric() || "\"'".contains(c))
                 && content.contains(':');
         if is_key {
             starts.push((line, at));
@@ -174,8 +209,13 @@ impl<'s, 'a> Tree<'s, 'a> {
         }
         parsed.map_err(|error| {
             let line = error.problem_mark().map_or(0, |mark| mark.line);
+            let line = self.line(line);
+            let text = self.source.text.lines().nth(line - 1).unwrap_or_default();
+            if text.trim_start_matches(' ').starts_with('\t') {
+                return Halt::Broken((line, "indented by a tab: YAML is indented by spaces".to_owned()));
+            }
             let context = error.context().map(|context| format!("{context}: ")).unwrap_or_default();
-            Halt::Broken((self.line(line), format!("{context}{}", error.problem())))
+            Halt::Broken((line, format!("{context}{}", error.problem())))
         })
     }
 
@@ -190,26 +230,20 @@ impl<'s, 'a> Tree<'s, 'a> {
 
     fn document(mut self) -> Result<Vec<(Node, Node)>, Halt> {
         let mut entries = Vec::new();
-        let mut documents = 0;
         loop {
             let event = self.next()?;
             let place = self.place(&event);
             match event.data {
                 EventData::StreamEnd => return Ok(entries),
-                EventData::StreamStart { .. } | EventData::DocumentEnd { .. } => {}
-                EventData::DocumentStart { .. } if documents == 0 => documents = 1,
-                EventData::DocumentStart { .. } => {
-                    return Err(Halt::Broken((
-                        place.line,
-                        "ser2net reads only the first document".to_owned(),
-                    )));
-                }
+                EventData::StreamStart { .. }
+                | EventData::DocumentStart { .. }
+                | EventData::DocumentEnd { .. } => {}
                 _ => match self.node(event, 0)?.kind {
                     Kind::Map(map) => entries = map,
                     // Only comments.
                     Kind::Text(text) if text.is_empty() => {}
                     _ => {
-                        let why = "expected a key such as connection: or define:".to_owned();
+                        let why = "expected a key such as `connection` or `define`".to_owned();
                         return Err(Halt::Broken((place.line, why)));
                     }
                 },

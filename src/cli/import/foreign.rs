@@ -1,0 +1,94 @@
+//! Files of programs that are not imported, each with what to do instead. Without this, a file with sections passes for ConsoleServer's
+//! config.ini, and any YAML for ser2net's.
+
+/// A program, whether a line is one of its file, and what to do.
+type Foreign = (&'static str, fn(&str) -> bool, &'static str);
+
+const ONE_DEVICE: &str =
+    "it is for one device: use `create NAME device=/dev/ttyUSB0 baud=115200`, with its device and rate";
+const EACH_DEVICE: &str =
+    "use `create NAME device=/dev/ttyUSB0 baud=115200` for each device, with its device and rate";
+const APPLIANCE: &str = "use `create p[01-48] device=/dev/ttyUSB[0-47] --first-port 8101` for all ports, and `describe` for their labels";
+
+const FOREIGN: &[Foreign] = &[
+    (
+        "consoleserver itself",
+        is_own_table,
+        "`check FILE` checks it; it is read as /etc/consoleserver/config.toml",
+    ),
+    ("minicom", |line| line.starts_with("pu ") || line.starts_with("pr "), ONE_DEVICE),
+    ("tio", |line| TIO.contains(&key(line)), EACH_DEVICE),
+    ("labgrid", |line| LABGRID.contains(&line), EACH_DEVICE),
+    ("screen", |line| line.starts_with("screen "), EACH_DEVICE),
+    ("kermit", |line| line.starts_with("set line ") || line.starts_with("set port /"), ONE_DEVICE),
+    ("UUCP", |line| line == "type direct", ONE_DEVICE),
+    (
+        "ConsolePi",
+        |line| ["OUTLETS:", "HOSTS:", "cfg_file_ver:"].iter().any(|key| line.starts_with(key)),
+        "its adapters are in /etc/ser2net.yaml: import that file",
+    ),
+    ("goconserver", |line| line.contains("\"nodes\"") || line == "console:", EACH_DEVICE),
+    ("systemd", |line| ["[Unit]", "[Service]", "[Socket]"].contains(&line), EACH_DEVICE),
+    ("inetd", |line| line.contains(" stream tcp "), EACH_DEVICE),
+    ("a Cyclades", |line| line.starts_with("all.") || line.starts_with("s1."), APPLIANCE),
+    ("an Opengear", |line| line.starts_with("config.ports."), APPLIANCE),
+    ("a Digi", |line| line.starts_with("set serial "), APPLIANCE),
+];
+
+/// Keys of tio's file that no other format here has.
+const TIO: [&str; 6] = ["no-autoconnect", "no-reconnect", "log-file", "input-mode", "output-mode", "device"];
+const LABGRID: [&str; 4] = ["USBSerialPort:", "RawSerialPort:", "NetworkSerialPort:", "resources:"];
+
+fn key(line: &str) -> &str {
+    line.split_once('=').map_or("", |(key, _)| key.trim())
+}
+
+fn is_own_table(line: &str) -> bool {
+    ["[ports.", "[templates."].iter().any(|table| line.starts_with(table)) || line == "[access]"
+}
+
+/// The program and what to do, if a line tells.
+pub fn recognized(text: &str) -> Option<(&'static str, &'static str)> {
+    /// A file may begin with sections that other programs have too.
+    const TRIED: usize = 50;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let found = |line: &str| FOREIGN.iter().find(|(_, is_line, _)| is_line(line));
+    lines.take(TRIED).find_map(found).map(|(program, _, instead)| (*program, *instead))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::recognized;
+
+    #[test]
+    fn a_file_of_another_program_is_recognized_and_an_imported_one_is_not() {
+        for (text, wanted) in [
+            ("[ports.ttyUSB0]\nbaud = 9600\n", Some("consoleserver itself")),
+            (
+                "# Machine-generated file\npu port             /dev/ttyUSB0\npu baudrate 115200\n",
+                Some("minicom"),
+            ),
+            ("[rpi3]\ndevice = /dev/ttyUSB0\nbaudrate = 115200\n", Some("tio")),
+            ("[rpi3]\nbaudrate = 115200\nno-autoconnect = enable\n", Some("tio")),
+            ("rack-a:\n  USBSerialPort:\n    match:\n      ID_SERIAL_SHORT: x\n", Some("labgrid")),
+            ("screen -t sw1 1 /dev/ttyUSB0 9600\n", Some("screen")),
+            ("set line /dev/ttyUSB0\nset speed 115200\n", Some("kermit")),
+            ("port usb\ntype direct\ndevice /dev/ttyUSB0\n", Some("UUCP")),
+            ("CONFIG:\n  cfg_file_ver: 10\nOUTLETS:\n", Some("ConsolePi")),
+            ("{\"nodes\":[{\"name\":\"a\"}]}\n", Some("goconserver")),
+            ("[Unit]\nDescription=x\n[Service]\n", Some("systemd")),
+            ("7001 stream tcp nowait root /usr/sbin/sredird sredird -i /dev/ttyUSB0\n", Some("inetd")),
+            ("conf.dhcp_client 0\nall.speed 9600\n", Some("a Cyclades")),
+            ("config.ports.port1.speed 9600\n", Some("an Opengear")),
+            ("set serial port=1 baudrate=9600\n", Some("a Digi")),
+            ("[GLOBAL]\nmonitorpath = /dev\n[/dev/ttyUSB0]\nbaudrate = 9600\n", None),
+            ("[ttyUSB0]\nbaudrate = 9600\n", None),
+            ("console a { type device; device /dev/ttyS0; }\n", None),
+            ("CONSOLE name=\"a\" dev=\"/dev/ttyS0\"\n", None),
+            ("connection: &a\n  connector: serialdev,/dev/ttyS0,9600\n", None),
+            ("LED:led1:sysfs:device=duckbill:green:rs485\n2000:raw:0:/dev/ttyS0:9600\n", None),
+        ] {
+            assert_eq!(recognized(text).map(|(program, _)| program), wanted, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! What an unknown key or an invalid value was meant to be: words of other programs, and other notations. Pure.
+
+use super::Value;
+use super::keys::{self, Key};
+
+/// What other programs, and the commands for a single key, call the keys.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("address", "listen"),
+    ("allowed_users", "users"),
+    ("baudrate", "baud"),
+    ("bind", "listen"),
+    ("bits", "bytesize"),
+    ("bps", "baud"),
+    ("cliport", "ssh_port"),
+    ("crtscts", "rtscts"),
+    ("data_bits", "bytesize"),
+    ("databits", "bytesize"),
+    ("desc", "description"),
+    ("describe", "description"),
+    ("dev", "device"),
+    ("devicename", "device"),
+    ("disabled", "enabled"),
+    ("enable", "enabled"),
+    ("flow", "rtscts"),
+    ("flow_control", "rtscts"),
+    ("flowcontrol", "rtscts"),
+    ("history", "replay"),
+    ("idle_timeout", "timeout"),
+    ("idletimeout", "timeout"),
+    ("label", "description"),
+    ("listenport", "ssh_port"),
+    ("log_file", "log.file"),
+    ("log_type", "log.type"),
+    ("logfile", "log.file"),
+    ("logging", "log"),
+    ("logtype", "log.type"),
+    ("outputdelay", "output_delay"),
+    ("outputlinedelay", "output_line_delay"),
+    ("path", "device"),
+    ("pattern", "match"),
+    ("port", "ssh_port"),
+    ("portmonitor", "monitor"),
+    ("rate", "baud"),
+    ("regex", "match"),
+    ("speed", "baud"),
+    ("sshport", "ssh_port"),
+    ("stop", "stopbits"),
+    ("stop_bits", "stopbits"),
+    ("tcp_port", "ssh_port"),
+    ("template", "like"),
+    ("tty", "device"),
+    ("users_rw", "users"),
+];
+
+/// Common line rates (asm-generic/termbits.h), for completion; `baud` accepts any other rate too.
+pub const RATES: &[&str] = &[
+    "300", "1200", "2400", "4800", "9600", "19200", "38400", "57600", "115200", "230400", "460800", "500000",
+    "576000", "921600", "1000000", "1500000", "2000000", "3000000",
+];
+
+/// The key that another program calls so.
+pub fn synonym(word: &str) -> Option<&'static str> {
+    let word = word.to_ascii_lowercase().replace('-', "_");
+    SYNONYMS.iter().find(|(other, _)| *other == word).map(|(_, key)| *key)
+}
+
+/// The tables that have a key, for a key that is in another one.
+pub fn tables_of(word: &str) -> Option<&'static str> {
+    let of_port = keys::find(keys::PORT, word);
+    match (keys::find(keys::SERVER, word), of_port, keys::find(keys::ACCESS, word)) {
+        (Some(_), Some(_), _) => Some("[server], or [ports.NAME]"),
+        (Some(_), None, _) => Some("[server]"),
+        (None, Some(key), _) if key.general => Some("[ports.NAME], or [defaults] for all ports"),
+        (None, Some(_), _) => Some("[ports.NAME]"),
+        (None, None, Some(_)) => Some("[access]"),
+        _ => None,
+    }
+}
+
+/// Values that a text may stand for, most literal first.
+pub fn candidates(key: &str, text: &str, words: &[String]) -> Vec<Value> {
+    let mut candidates: Vec<Value> = text.parse::<Value>().into_iter().collect();
+    candidates.push(text.into());
+    // Each key accepts only its own spelling: `off` is false for rtscts, "off" for dtr, "none" for ssh_port, 0 for timeout.
+    let lower = text.to_ascii_lowercase();
+    match lower.as_str() {
+        "0" | "off" | "no" | "false" | "none" | "never" | "disable" | "disabled" => {
+            candidates.push(false.into());
+            candidates.extend(["off", "no", "none", "never"].map(Value::from));
+            candidates.push(Value::Integer(0));
+        }
+        "1" | "on" | "yes" | "true" | "enable" | "enabled" => {
+            candidates.push(true.into());
+            candidates.extend(["on", "yes"].map(Value::from));
+        }
+        _ => {}
+    }
+    candidates.extend(rewritten(key, text.trim()));
+    candidates.push(lower.into());
+    candidates.push(list(words.iter().map(String::as_str)));
+    let parted = words.iter().flat_map(|word| word.split(',')).map(str::trim).filter(|word| !word.is_empty());
+    candidates.push(list(parted));
+    candidates
+}
+
+fn list<'w>(words: impl Iterator<Item = &'w str>) -> Value {
+    Value::Array(words.map(Value::from).collect())
+}
+
+/// The same value in the notation of a key.
+fn rewritten(key: &str, text: &str) -> Option<Value> {
+    let lower = text.to_ascii_lowercase();
+    Some(match key {
+        "device" => device(text)?.into(),
+        "baud" => Value::Integer(rate(&lower)?),
+        "listen" => match lower.as_str() {
+            "*" | "any" | "all" => list(["[::]"].into_iter()),
+            "localhost" => list(["127.0.0.1", "[::1]"].into_iter()),
+            _ => return None,
+        },
+        "rfc2217" | "raw" => format!("127.0.0.1:{}", lower.strip_prefix("localhost:")?).into(),
+        // sshd_config(5), PermitRootLogin
+        "root" if ["prohibit-password", "without-password"].contains(&lower.as_str()) => "key".into(),
+        "scrollback" => match text.parse::<u64>() {
+            Ok(bytes) => format!("{}K", bytes / 1024).into(),
+            Err(_) => {
+                let size = text.to_ascii_uppercase().replace(' ', "");
+                size.trim_end_matches('B').trim_end_matches('I').into()
+            }
+        },
+        // As systemd.time(7) reads a number without a unit.
+        "log.sync" | "keepalive.interval" | "silence" | "cooldown" => {
+            format!("{}s", text.parse::<u64>().ok()?).into()
+        }
+        "escape" => {
+            let keys = lower.replace(' ', "");
+            let keys = ["ctrl-", "ctrl+", "c-", "^"].iter().find_map(|prefix| keys.strip_prefix(prefix))?;
+            let (control, rest) = keys.split_at_checked(1)?;
+            format!("^{}{rest}", control.to_ascii_uppercase()).into()
+        }
+        "source" if text.starts_with('/') => format!("unix:{text}").into(),
+        "source" => text.replacen("://", ":", 1).trim_end_matches('/').into(),
+        _ => return None,
+    })
+}
+
+/// A name in /dev, or the name of a link there.
+fn device(text: &str) -> Option<String> {
+    let begins = |words: &[&str]| words.iter().any(|word| text.starts_with(word));
+    Some(match text {
+        _ if begins(&["/dev/"]) => text.to_owned(),
+        _ if begins(&["tty", "serial/by-"]) => format!("/dev/{text}"),
+        _ if begins(&["dev/"]) => format!("/{text}"),
+        _ if begins(&["by-id/", "by-path/"]) => format!("/dev/serial/{text}"),
+        _ if begins(&["usb-"]) => format!("/dev/serial/by-id/{text}"),
+        _ if begins(&["pci-", "platform-"]) => format!("/dev/serial/by-path/{text}"),
+        _ => return None,
+    })
+}
+
+/// `115.2k`, `115k2`, `9600 baud`, `115,200`: only common rates, since 115k may be 115200 as well as 115000.
+fn rate(lower: &str) -> Option<i64> {
+    let bare = ["bps", "baud", "bd"].iter().find_map(|unit| lower.strip_suffix(unit)).unwrap_or(lower).trim();
+    let rate = match bare.split_once(['k', 'm']) {
+        Some((whole, "")) => {
+            let (whole, part) = whole.split_once('.').unwrap_or((whole, ""));
+            thousands(whole, part, bare.ends_with('m'))?
+        }
+        Some((whole, part)) => thousands(whole, part, bare.contains('m'))?,
+        None => bare.replace([',', '_', ' '], "").parse().ok()?,
+    };
+    RATES.contains(&rate.to_string().as_str()).then_some(rate)
+}
+
+fn thousands(whole: &str, part: &str, millions: bool) -> Option<i64> {
+    let zeros = if millions { 6 } else { 3 };
+    format!("{whole}{part:0<zeros$}").parse().ok().filter(|_| part.len() <= zeros)
+}
+
+/// What a rejected value of a key was probably meant to be, as it is written in the file.
+pub fn instead<T: Default>(key: &Key<T>, value: &Value) -> Option<String> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Integer(_) | Value::Boolean(_) => value.to_string(),
+        _ => return None,
+    };
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    let meant = candidates(key.name, &text, &words).into_iter().find(|other| {
+        // An empty list is no list of the words.
+        *other != *value && !words.is_empty() && key.put(&mut T::default(), other).is_ok()
+    });
+    meant.map(|meant| format!("did you mean {meant}?")).or_else(|| advice(key.name, &text))
+}
+
+/// What to write for a value that has more in it than the key takes.
+pub fn advice(key: &str, text: &str) -> Option<String> {
+    let text = text.trim();
+    match key {
+        "baud" | "parity" => {
+            let (rate, rest) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+            // (8N1 begins with a digit.)
+            let (rate, frame) = if rate.len() < 2 { ("", text) } else { (rate, rest) };
+            let frame: String = frame.chars().filter(char::is_ascii_alphanumeric).collect();
+            let frame = frame.to_ascii_uppercase();
+            let (bits, parity, stop) = match frame.as_bytes() {
+                [bits @ b'5'..=b'8', parity @ b'A'..=b'Z', stop @ b'1'..=b'2'] => (bits, parity, stop),
+                [parity @ b'A'..=b'Z', bits @ b'5'..=b'8', stop @ b'1'..=b'2'] => (bits, parity, stop),
+                _ => return None,
+            };
+            let [bits, parity, stop] = [bits, parity, stop].map(|byte| char::from(*byte));
+            let baud = if rate.is_empty() { String::new() } else { format!("baud = {rate}, ") };
+            let keys = format!("{baud}bytesize = {bits}, parity = \"{parity}\", stopbits = {stop}");
+            "NEOMS".contains(parity).then(|| format!("each is a key of its own: {keys}"))
+        }
+        "listen" if text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => {
+            Some("an address without a TCP port, which is the key ssh_port".to_owned())
+        }
+        "log.file" if text.contains('/') => {
+            Some("without a directory, which is /var/log/consoleserver/NAME".to_owned())
+        }
+        "device" if text.get(..3).is_some_and(|com| com.eq_ignore_ascii_case("COM")) => Some(
+            "COM ports are Windows'; `consolectl list --unconfigured` lists the adapters here".to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+/// What is wrong with a line that is not TOML, for common mistakes. `message` is the parser's.
+pub fn syntax(line: &str, message: &str) -> Option<&'static str> {
+    let value = line.split_once('=').map(|(_, value)| value.trim());
+    let is_key = |word: &str| {
+        let word = word.trim_end();
+        !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    };
+    Some(match line {
+        _ if message.starts_with("duplicate key") && line.starts_with('[') => {
+            "duplicate table: its keys belong below the first heading of that name"
+        }
+        _ if line.starts_with("//") || line.starts_with(';') => "a comment begins with #",
+        _ if line.contains(['“', '”', '„', '‘', '’']) => "typographic quotes: use \" or '",
+        _ if line.contains('\u{a0}') => "no-break space: use an ordinary one",
+        _ if message.contains("escape") => {
+            "in double quotes a backslash begins an escape sequence: use single quotes"
+        }
+        _ if line.starts_with("[ports./dev/") => "write the name of the port without /dev/",
+        _ if line.starts_with("[ports:") || line.starts_with("[ports ") => "write a dot: [ports.NAME]",
+        _ if line.starts_with("[ports.") && line.contains([' ', '*', '/', ':']) && line.ends_with(']') => {
+            "invalid port name: use A-Z a-z 0-9 _ -"
+        }
+        _ if value.is_none() && line.split_once(':').is_some_and(|(key, _)| is_key(key)) => {
+            "expected = in place of the colon"
+        }
+        _ => match value? {
+            "" => "missing value",
+            word if ["yes", "no", "on", "off", "true", "false"]
+                .contains(&word.to_ascii_lowercase().as_str()) =>
+            {
+                "expected true or false, in lower case, or a word in quotes"
+            }
+            value if value.contains(" //") || value.contains(" ;") => "a comment begins with #",
+            value if value.ends_with(';') => "a line ends without a semicolon",
+            value if value.ends_with(',') && !value.starts_with(['[', '{']) => "a line ends without a comma",
+            _ => return None,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_in_another_notation_is_a_common_one() {
+        for (text, wanted) in [
+            ("115.2k", Some(115_200)),
+            ("115k2", Some(115_200)),
+            ("9k6", Some(9600)),
+            ("1.5m", Some(1_500_000)),
+            ("9600 baud", Some(9600)),
+            ("115200bps", Some(115_200)),
+            ("115,200", Some(115_200)),
+            ("115k", None),
+            ("115200,8n1", None),
+            ("115200 8n1", None),
+            ("k", None),
+            ("99999999999999999999k", None),
+        ] {
+            assert_eq!(rate(text), wanted, "{text}");
+        }
+    }
+}
