@@ -122,9 +122,9 @@ impl Plan {
     ) {
         let generated =
             enabled(now.units).iter().map(|unit| now.config.instances.port(unit).clone()).collect();
-        for name in now.up.union(&generated).cloned() {
-            if !new.ports.contains_key(&name) && !ports.contains(&name) {
-                self.port(now, units, new, &name);
+        for name in now.up.union(&generated) {
+            if !new.ports.contains_key(name) && !ports.contains(name) {
+                self.port(now, units, new, name);
                 self.remarks.push(format!("{name} stopped: it was removed from the file"));
             }
         }
