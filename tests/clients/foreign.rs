@@ -38,7 +38,7 @@ fn file_transfer_programs_get_an_alternative() {
     // curl and others on this library would wait without limit if the request were granted.
     let key = bench.rig.path("key");
     let shown = fails(&mut Tool::Libssh2.library(&bench.rig, By::Key(&key), "sftp"));
-    assert!(shown.contains("SFTP"), "libssh2: {shown}");
+    assert!(shown.contains("ChannelFailure"), "libssh2: {shown}");
     let shell = format!("ssh {options} -p {port}");
     let shown = fails(Command::new("rsync").args(["-e", &shell, "/etc/hostname", &place]));
     assert!(shown.contains(advice), "rsync: {shown}");
