@@ -6,13 +6,12 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nix::libc::{major, minor};
 use nix::unistd::{Gid, Group, Uid, User};
 
 use super::finding::{Finding, Subject};
 use super::identity;
 use super::observation::Observation;
-use super::ttys::kernel_name;
+use super::ttys::{is_pty, is_serial, kernel_name, node_name};
 use crate::cli::adapters;
 use crate::port::{driver_of, natural_order};
 use crate::session::plain;
@@ -20,8 +19,6 @@ use crate::session::plain;
 /// The group of ttys in Debian's udev rules, and the user of the port processes.
 const GROUP: &str = "dialout";
 pub(super) const PORT_USER: &str = "_console-port";
-/// Major numbers of Unix98 pseudo terminals (linux/major.h).
-const PTY_SLAVES: std::ops::RangeInclusive<u32> = 136..=143;
 
 pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Option<Finding> {
     let device = &subject.device;
@@ -46,7 +43,7 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Option<Fin
         return Some(subject.finding(format!("{shown} is not a serial port"), instead(subject)));
     }
     let kernel = node_name(metadata.rdev());
-    let pty = PTY_SLAVES.contains(&major(metadata.rdev()));
+    let pty = is_pty(metadata.rdev());
     if !is_serial(&metadata) {
         let kernel = kernel.unwrap_or_default();
         return Some(subject.finding(
@@ -74,14 +71,6 @@ pub(super) fn stray_file(subject: &Subject<'_>) -> Finding {
         format!("{shown} is a regular file, which a program created while the adapter was unplugged"),
         format!("rm {shown}; then unplug the adapter and plug it in again"),
     )
-}
-
-/// Whether it is a tty with a driver that this program knows. Other devices, such as /dev/null, are open in programs that no user should
-/// stop.
-pub(super) fn is_serial(metadata: &fs::Metadata) -> bool {
-    metadata.file_type().is_char_device()
-        && (PTY_SLAVES.contains(&major(metadata.rdev()))
-            || node_name(metadata.rdev()).is_none_or(|kernel| driver_of(&kernel).is_some()))
 }
 
 /// A device that the port process cannot open.
@@ -131,12 +120,6 @@ pub(super) fn policy(observed: &Observation, subject: &Subject<'_>, driver: &str
              if that is not enough, add this with `systemctl edit {unit}`:\n  [Service]\n  DeviceAllow=char-{driver} rw"
         ),
     ))
-}
-
-/// The kernel name of a character device.
-fn node_name(device: u64) -> Option<String> {
-    let entry = format!("/sys/dev/char/{}:{}", major(device), minor(device));
-    Some(fs::canonicalize(entry).ok()?.file_name()?.to_string_lossy().into_owned())
 }
 
 /// Whether a port process may read and write a device with these permissions.
@@ -238,15 +221,6 @@ fn modules(alias: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_tty_is_a_serial_port() {
-        for other in ["/dev/null", "/dev/zero", "/etc/passwd", "/dev"] {
-            assert!(!is_serial(&fs::metadata(other).unwrap()), "{other}");
-        }
-        let pty = nix::pty::openpty(None, None).unwrap();
-        assert!(is_serial(&fs::File::from(pty.slave).metadata().unwrap()));
-    }
 
     #[test]
     fn owner_group_and_mode_decide_whether_a_port_opens_a_device() {

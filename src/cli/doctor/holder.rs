@@ -3,17 +3,16 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use super::device;
 use super::finding::{Finding, Subject};
 use super::observation::Observation;
 use super::processes::Process;
-use super::ttys::kernel_name;
+use super::ttys::{is_serial, kernel_name};
 
 /// The kernel's consoles on this machine (Documentation/admin-guide/serial-console.rst).
 const CONSOLES: &str = "/sys/class/tty/console/active";
 
 pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Finding> {
-    let Some(wanted) = fs::metadata(&subject.device).ok().filter(device::is_serial) else {
+    let Some(wanted) = fs::metadata(&subject.device).ok().filter(is_serial) else {
         return Vec::new();
     };
     let kernel = kernel_name(&subject.device);

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::device;
 use super::finding::Subject;
 use super::processes::{Process, listeners, processes};
 use super::systemd::{self, Units};
-use super::ttys::{Ttys, kernel_name};
+use super::ttys::{Ttys, is_serial, kernel_name};
 use crate::cli::local;
 use crate::config::Config;
 use crate::ownership::Claims;
@@ -42,7 +41,7 @@ impl Observation {
         let processes = processes();
         let devices: Vec<u64> = subjects
             .iter()
-            .filter_map(|subject| subject.device.metadata().ok().filter(device::is_serial))
+            .filter_map(|subject| subject.device.metadata().ok().filter(is_serial))
             .map(|metadata| metadata.rdev())
             .collect();
         let holds = |process: &&Process| process.devices.iter().any(|device| devices.contains(device));
