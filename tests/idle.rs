@@ -49,7 +49,9 @@ fn nothing_wakes_an_idle_port_but_the_watchdog() {
     until("ten beats", || (rig.watchdogs() >= beats + 10).then_some(()));
     let (beats, woken) = (rig.watchdogs() - beats, wakeups(rig.pid()) - woken);
     println!("{woken} wake-ups for {beats} beats");
-    assert!(woken <= 2 * beats as u64 + 2, "{woken} wake-ups for {beats} beats of the watchdog");
+    // A beat every 500 ms has two: tokio's timer wheel wakes at the slot of 64 ms and at the millisecond, and once more every 4 s. On a busy
+    // machine a message to systemd may wait for the socket's lock. Any other timer of a second would add ten.
+    assert!(woken < 3 * beats as u64, "{woken} wake-ups for {beats} beats of the watchdog");
 }
 
 /// Sends numbered lines at the speed of 115200 baud, a few bytes at a time, as adapters do. Returns what was sent.
