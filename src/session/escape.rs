@@ -7,6 +7,9 @@ use crate::config::EscapePrefix;
 /// Bytes of a line that a command prompts for: a message, a pattern, a port's name.
 const MAX_LINE_BYTES: usize = 200;
 
+/// Ends a line on the screen that the user has cancelled.
+const CANCELLED: &[u8] = b" (cancelled)]\r\n";
+
 /// The meaning of input bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -94,7 +97,7 @@ enum State {
     Octal(u8, u16),
     /// The user edits a line.
     Line(Prompt),
-    /// After an Escape that canceled a line or a command: the key may be an arrow, whose other bytes are not for the device. The value is
+    /// After an Escape that cancelled a line or a command: the key may be an arrow, whose other bytes are not for the device. The value is
     /// 0, or the byte after Escape.
     Key(u8),
 }
@@ -233,7 +236,8 @@ impl EscapeMachine {
             }
             0x03 | 0x1b => {
                 self.line.clear();
-                actions.0.push(Action::Nothing);
+                // What is typed next goes to the device.
+                actions.echo(CANCELLED);
                 return if byte == 0x1b { State::Key(0) } else { State::Typing };
             }
             0x08 | 0x7f => {
@@ -416,17 +420,18 @@ mod tests {
             ),
             ("\x05cba\x05c.\r", vec![Ask(Prompt::Message), echo("ac."), line(Prompt::Message, "ac.")]),
             ("\x05c!on\r", vec![Ask(Prompt::Power), echo("on"), line(Prompt::Power, "on")]),
-            ("\x05c/x\x1bq", vec![Ask(Prompt::Search), echo("x"), Nothing, typed("q")]),
+            ("\x05c/x\x1bq", vec![Ask(Prompt::Search), echo("x (cancelled)]\r\n"), typed("q")]),
+            ("\x05c/x\x03q", vec![Ask(Prompt::Search), echo("x (cancelled)]\r\n"), typed("q")]),
             ("\x05c\r", vec![Nothing]),
             ("\x05cZ", vec![unknown("Z")]),
             ("\x05c\x1b", vec![unknown("\\x1b")]),
             // Arrow keys, in both modes of the keypad.
             ("\x05c\x1b[Ax", vec![unknown("\\x1b"), typed("x")]),
-            ("\x05c/x\x1b[Aq", vec![Ask(Prompt::Search), echo("x"), Nothing, typed("q")]),
-            ("\x05c/\x1bOAq", vec![Ask(Prompt::Search), Nothing, typed("q")]),
-            ("\x05c/\x1b[3~q", vec![Ask(Prompt::Search), Nothing, typed("q")]),
-            ("\x05c/\x1bOK", vec![Ask(Prompt::Search), Nothing, typed("OK")]),
-            ("\x05c/\x1b\x05c.", vec![Ask(Prompt::Search), Nothing, Detach]),
+            ("\x05c/x\x1b[Aq", vec![Ask(Prompt::Search), echo("x (cancelled)]\r\n"), typed("q")]),
+            ("\x05c/\x1bOAq", vec![Ask(Prompt::Search), echo(" (cancelled)]\r\n"), typed("q")]),
+            ("\x05c/\x1b[3~q", vec![Ask(Prompt::Search), echo(" (cancelled)]\r\n"), typed("q")]),
+            ("\x05c/\x1bOK", vec![Ask(Prompt::Search), echo(" (cancelled)]\r\n"), typed("OK")]),
+            ("\x05c/\x1b\x05c.", vec![Ask(Prompt::Search), echo(" (cancelled)]\r\n"), Detach]),
             ("\x05x", vec![typed("\x05x")]),
             ("\x05\x05c.", vec![typed("\x05"), Detach]),
             ("x\x05c.\x05", vec![typed("x"), Detach]),
