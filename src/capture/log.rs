@@ -193,6 +193,8 @@ impl CaptureLog {
         let Ok(file) = file.metadata() else { return Some(Displaced::Renamed) };
         match named {
             Ok(found) if (found.dev(), found.ino()) == (file.dev(), file.ino()) => None,
+            // The directory was taken from the ports: it is requested again, and given back.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(Displaced::Renamed),
             Err(error) if !is_absence(&error) => None,
             Ok(_) | Err(_) if file.nlink() == 0 => Some(Displaced::Removed),
             Ok(_) | Err(_) => Some(Displaced::Renamed),
