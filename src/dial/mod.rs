@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::port::{PortName, Source};
 use crate::source::{FromDialer, FromPort, PacketError, Packets, Request};
+use crate::system::memory;
 use crate::system::reactor::Watched;
 use backoff::Backoff;
 use codec::Codec;
@@ -69,6 +70,7 @@ pub fn run(options: &Options) -> Result<(), DialError> {
     // through /proc.
     nix::sys::prctl::set_dumpable(false)
         .map_err(|errno| DialError::System("other dialers cannot be kept out of this one", errno.into()))?;
+    memory::one_heap();
     let listener = crate::system::systemd::only_descriptor()
         .map_err(|error| DialError::System("the listening socket", error))?
         .ok_or(DialError::NotPassed)?;
@@ -162,6 +164,7 @@ impl Dial<'_> {
                 }
                 Some(Ok(far)) => {
                     self.lasting_since = far.program.is_none().then(Instant::now);
+                    memory::give_back();
                     let ended = self.serve(far).await?;
                     if self.has_lasted() {
                         backoff = Backoff::new();
