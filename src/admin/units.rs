@@ -190,14 +190,13 @@ impl Units {
     /// target wants it, with the time of its stop.)
     pub async fn never_started(&self) -> Result<BTreeSet<PortName>, UnitsError> {
         let what = "systemctl list-units --state=inactive console-attach@*.socket";
-        let listed = self.0.list_units_by_patterns(&["inactive"], &["console-attach@*.socket"]);
-        let listed =
-            bounded(what, REPLY_TIMEOUT, listed).await?.map_err(|error| UnitsError::of(what, error))?;
         let mut found = BTreeSet::new();
         // While the target is stopped, so are all ports.
         if self.loaded(&["consoleserver.target"]).await?.iter().all(|unit| unit.active != "active") {
             return Ok(found);
         }
+        let listed =
+            reply(what, self.0.list_units_by_patterns(&["inactive"], &["console-attach@*.socket"])).await?;
         for row in listed.into_iter().filter(|row| row.2 == "loaded") {
             let unit = UnitProxy::builder(self.0.inner().connection())
                 .path(row.6)

@@ -5,12 +5,14 @@
 use std::ffi::CStr;
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use nix::fcntl::AtFlags;
 use nix::unistd::{Gid, Uid, fchownat};
 use rustix::fs::{Dir, Mode, OFlags, openat};
+
+use super::server::proc_path;
 
 /// Entries that are examined: a log and its rotated files, 30 by default.
 const ENTRIES_MAX: usize = 1024;
@@ -46,10 +48,7 @@ fn file(directory: &OwnedFd, name: &CStr, user: Uid, group: Gid) -> io::Result<(
     fchownat(&file, "", Some(user), Some(group), AtFlags::AT_EMPTY_PATH)?;
     if found.mode() & 0o600 != 0o600 {
         // (fchmod(2) takes no O_PATH descriptor.)
-        std::fs::set_permissions(
-            format!("/proc/self/fd/{}", file.as_raw_fd()),
-            Permissions::from_mode(FILE_MODE),
-        )?;
+        std::fs::set_permissions(proc_path(&file), Permissions::from_mode(FILE_MODE))?;
     }
     Ok(())
 }

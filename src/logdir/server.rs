@@ -396,8 +396,8 @@ fn directory(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
 }
 
 /// What leads to an open directory, for calls that take a path (proc(5)).
-fn proc_path(directory: &OwnedFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()))
+pub(super) fn proc_path(opened: &impl AsRawFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()))
 }
 
 fn make(path: &Path, mode: u32) -> io::Result<()> {

@@ -1,6 +1,8 @@
 //! Files of programs that are not imported, each with what to do instead. Without this, a file with sections passes for ConsoleServer's
 //! config.ini, and any YAML for ser2net's.
 
+use super::kind;
+
 /// A program, whether a line is one of its file, and what to do.
 type Foreign = (&'static str, fn(&str) -> bool, &'static str);
 
@@ -51,9 +53,8 @@ fn is_own_table(line: &str) -> bool {
 pub fn recognized(text: &str) -> Option<(&'static str, &'static str)> {
     /// A file may begin with sections that other programs have too.
     const TRIED: usize = 50;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let found = |line: &str| FOREIGN.iter().find(|(_, is_line, _)| is_line(line));
-    lines.take(TRIED).find_map(found).map(|(program, _, instead)| (*program, *instead))
+    kind::lines(text).take(TRIED).find_map(found).map(|(program, _, instead)| (*program, *instead))
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub fn by_name(path: &Path) -> Option<Program> {
 }
 
 /// Lines that are neither empty nor comments.
-fn lines(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
