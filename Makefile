@@ -32,7 +32,7 @@ export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)
 # Of `make soak DEB=FILE`.
 GIVEN_DEB := $(if $(findstring command,$(origin DEB)),$(DEB))
 
-.PHONY: help run try build deb bed-deb picture bench bench-loops fuzz soak test test-boot test-container test-vm test-russh release-check lint toolchain packages test-packages deb-packages
+.PHONY: help run try build deb bed-deb picture bench bench-loops fuzz soak test test-boot test-trixie test-bookworm test-vm test-russh release-check lint toolchain packages test-packages deb-packages
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -77,14 +77,14 @@ else
 endif
 	$(MAKE) test-boot
 
-# The containers mostly wait and the VM mostly computes, so the two run side by side; make prints each when it ends.
+# The containers of either Debian mostly wait and the VM mostly computes, so they run side by side; make prints each when it ends.
 test-boot: bed-deb ## of that, the package on machines with a systemd of their own (20 minutes)
 	$(AS_ROOT) tests/boot/check-units
 	$(AS_ROOT) tests/boot/test-try --deb $(BED_DEB)
-	$(MAKE) --jobs=2 --output-sync=target --keep-going test-container test-vm
+	$(MAKE) --jobs=3 --output-sync=target --keep-going test-vm test-trixie test-bookworm
 
-test-container:
-	$(AS_ROOT) tests/boot/test-container --deb $(BED_DEB)
+test-trixie test-bookworm: test-%:
+	$(AS_ROOT) tests/boot/test-container --suite $* --deb $(BED_DEB)
 
 test-vm:
 	$(AS_ROOT) tests/boot/test-vm --deb $(BED_DEB)

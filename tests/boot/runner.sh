@@ -45,9 +45,9 @@ stop_all() {
     rm -rf "$work"
 }
 
-# run_behaviours BED [--deb FILE] [--all] [BEHAVIOUR…]
+# run_behaviours BED [--deb FILE] [--all] [--suite SUITE] [BEHAVIOUR…]
 run_behaviours() {
-    local bed=$1 behaviour suite all='' suites behaviours=() started
+    local bed=$1 behaviour suite all='' only='' suites behaviours=() count=0 started
     shift
     started=$(bed_now)
     directory=$BED_HERE/$bed.d deb=
@@ -55,7 +55,8 @@ run_behaviours() {
         case $1 in
         --deb) (($# >= 2)) || bed_usage "--deb wants a file"; deb=$2; shift 2 ;;
         --all) all=1; shift ;;
-        *) bed_usage "$1 is not an option; there are --deb FILE and --all" ;;
+        --suite) (($# >= 2)) || bed_usage "--suite wants a suite of Debian"; only=$2; shift 2 ;;
+        *) bed_usage "$1 is not an option; there are --deb FILE, --suite SUITE and --all" ;;
         esac
     done
     bed_need_root
@@ -79,9 +80,14 @@ run_behaviours() {
     trap stop_all EXIT
     for behaviour in "${behaviours[@]}"; do
         read -r -a suites <<<"$(words_of suites "$behaviour") ${all:+$(words_of "with --all also" "$behaviour")}"
-        for suite in "${suites[@]}"; do try "$suite" "$behaviour"; done
+        for suite in "${suites[@]}"; do
+            [[ -z $only || $suite = "$only" ]] || continue
+            try "$suite" "$behaviour"
+            ((count += 1))
+        done
     done
+    ((count)) || bed_usage "no behaviour runs in '$only'"
     awk -F '\t' '{ printf "%-10s %-64s %s\n", $1, $2, $3 }' "$rows"
     ((${#failed[@]} == 0)) || bed_die "does not hold: ${failed[*]}"
-    echo "$bed: ${#behaviours[@]} behaviours hold, in $(bed_since "$started") s"
+    echo "$bed: $count behaviours hold${only:+ in $only}, in $(bed_since "$started") s"
 }
