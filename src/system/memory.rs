@@ -16,6 +16,14 @@ pub fn one_heap() {
     let _ = unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1) };
 }
 
+/// `man 3 pow`, which only tokio's multi-threaded scheduler calls, and no program here starts that. The C library has it in a second shared
+/// library, libm, with 12 KiB of written pages in each process.
+// SAFETY: it has the signature and the result of the function of that name, which no other part of a program defines.
+#[unsafe(no_mangle)]
+extern "C" fn pow(base: f64, exponent: f64) -> f64 {
+    libm::pow(base, exponent)
+}
+
 /// Returns unused pages to the kernel: some microseconds a page, so it is for moments when much was freed.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
