@@ -3,8 +3,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
@@ -15,14 +14,6 @@ use crate::rig::{Rig, sha256, until};
 const MIB: usize = 1 << 20;
 
 const SEED: u32 = 17;
-
-/// A program at the device. It is behind socat, as behind a line: at the pty itself lrzsz discards its own last answer as it ends.
-fn run(cable: &Cable, program: &str, directory: &Path) -> Child {
-    let mut command = Command::new("socat");
-    command.arg(format!("OPEN:{},rawer", cable.device.display())).arg(format!("EXEC:{program}"));
-    command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().unwrap()
-}
 
 struct Bench {
     rig: Rig,
@@ -53,7 +44,7 @@ fn both_ways(size: usize, protocol: &str, [receiver, sender]: [&str; 2]) {
     let contents = contents(SEED, size);
     let up = bench.rig.path("up");
     fs::write(&up, &contents).unwrap();
-    let far = run(&bench.cable, receiver, &bench.there);
+    let far = bench.cable.run(receiver, &bench.there);
     let mut near = bench.transfer(&["send", "--protocol", protocol, up.to_str().unwrap()]);
     near.ends_with(0);
     ends_well("the receiver at the device", far);
@@ -67,7 +58,7 @@ fn both_ways(size: usize, protocol: &str, [receiver, sender]: [&str; 2]) {
     let mut near = bench.transfer(&["receive", "--protocol", protocol, down.to_str().unwrap()]);
     bench.rig.wait_for_status("1 attached");
     fs::write(bench.there.join("evil"), &contents).unwrap();
-    let far = run(&bench.cable, sender, &bench.there);
+    let far = bench.cable.run(sender, &bench.there);
     near.ends_with(0);
     ends_well("the sender at the device", far);
     assert_eq!(sha256(&fs::read(&down).unwrap()), sha256(&contents));
@@ -129,7 +120,7 @@ fn a_port_that_is_in_use_is_left_alone_unless_forced() {
         "{}",
         near.aside()
     );
-    let far = run(&bench.cable, "rz --binary --quiet", &bench.there);
+    let far = bench.cable.run("rz --binary --quiet", &bench.there);
     bench.transfer(&["send", "--force", up.to_str().unwrap()]).ends_with(0);
     ends_well("rz at the device", far);
     writer.end_input();

@@ -1,19 +1,11 @@
 //! Files by ZMODEM: lrzsz at both ends, through OpenSSH, to and from a device that is another pseudo-terminal's end.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::line_cable::{Cable, contents, ends_well};
 use crate::rig::{Rig, sha256};
-
-/// A program at the device, for which its line is a terminal.
-fn run(cable: &Cable, program: &str, arguments: &[&str], directory: &Path) -> Child {
-    let line = File::options().read(true).write(true).open(&cable.device).unwrap();
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(directory).stdin(line.try_clone().unwrap()).stdout(line);
-    command.stderr(Stdio::null()).spawn().unwrap()
-}
 
 /// A program whose input and output are those of an SSH client.
 fn through_ssh(mut ssh: Command, program: &str, arguments: &[&str], directory: &Path) -> [Child; 2] {
@@ -41,7 +33,7 @@ fn both_ways(session: &[&str]) {
     fs::write(here.join("up"), &contents).unwrap();
     fs::write(there.join("down"), &contents).unwrap();
 
-    let receiver = run(&cable, "rz", &["--binary", "--quiet"], &there);
+    let receiver = cable.run("rz --binary --quiet", &there);
     let [sender, ssh] = through_ssh(rig.ssh(session), "sz", &["--binary", "--quiet", "up"], &here);
     ends_well("sz here", sender);
     ends_well("rz at the device", receiver);
@@ -51,7 +43,7 @@ fn both_ways(session: &[&str]) {
 
     let [receiver, ssh] = through_ssh(rig.ssh(session), "rz", &["--binary", "--quiet"], &here);
     rig.wait_for_status("1 attached");
-    let sender = run(&cable, "sz", &["--binary", "--quiet", "down"], &there);
+    let sender = cable.run("sz --binary --quiet down", &there);
     ends_well("sz at the device", sender);
     ends_well("rz here", receiver);
     ends_well("ssh", ssh);

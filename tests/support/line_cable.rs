@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use crate::rig::{Rig, until};
 
@@ -37,6 +37,15 @@ impl Cable {
         until("the cable", || (port.exists() && device.exists()).then_some(()));
         rig.plug_in(&fs::canonicalize(port).unwrap());
         Self { socat, device }
+    }
+
+    /// Runs a program at the device. It is behind socat, as behind a line: at the pty itself lrzsz discards its own last answer as it ends,
+    /// and the other lrzsz waits for that three times for 10 s.
+    pub fn run(&self, program: &str, directory: &Path) -> Child {
+        let mut command = Command::new("socat");
+        command.arg(format!("OPEN:{},rawer", self.device.display())).arg(format!("EXEC:{program}"));
+        command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
     }
 }
 
