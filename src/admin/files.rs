@@ -133,7 +133,7 @@ impl Files {
         Ok(Path::new("/").join(EDITED_FILE))
     }
 
-    /// Moves an unreadable committed file out of the way, whatever its type. Returns its new path.
+    /// Moves an unreadable committed file out of the way, also if it is a directory. Returns its new path.
     pub fn set_aside(&self) -> Result<PathBuf, FileError> {
         let (from, to) = (self.root.join(COMMITTED_FILE), self.root.join(UNREADABLE_FILE));
         fs::rename(&from, &to).map_err(|cause| FileError { path: to, cause })?;

@@ -177,7 +177,7 @@ pub fn note(runtime_dir: &Path, port: &PortName, text: &str) -> Result<(), Attac
     perform(runtime_dir, port, &Request::Note { text: text.to_owned() })
 }
 
-/// Disconnects a user, who is told `by` whom. Returns the number of sessions.
+/// Disconnects a user's sessions, which are notified of `by`. Returns their number.
 pub fn disconnect(runtime_dir: &Path, port: &PortName, user: &str, by: &str) -> Result<u32, AttachError> {
     let request = Request::Disconnect { user: user.to_owned(), by: by.to_owned() };
     match ask(runtime_dir, port, &request)? {

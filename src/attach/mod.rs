@@ -91,7 +91,7 @@ pub enum Reply {
     Status(Status),
     /// Figures of the port.
     Metrics(metrics::Metrics),
-    /// The configuration is in effect, except for what these sentences say.
+    /// The configuration is in effect, with these exceptions.
     Applied(Vec<String>),
     /// Result of one rate.
     Tried(Tried),

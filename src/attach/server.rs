@@ -80,7 +80,7 @@ struct Denied {
 
 /// Counts a client until dropped. Nothing is notified before its request is known: a client that only reads figures, such as the
 /// overview in a browser every 10 s, must not wake the service, which would restart the time after which a port without a device exits,
-/// and send STATUS=, of which systemd tells all who listen.
+/// and send STATUS=, which systemd signals to all subscribers.
 struct ClientSlot {
     clients: watch::Sender<usize>,
     is_silent: bool,

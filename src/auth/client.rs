@@ -70,7 +70,7 @@ pub enum LoginError {
 /// Why there are no host keys.
 #[derive(Debug, Error)]
 pub enum HostKeysError {
-    /// There is none.
+    /// `console-auth` has none.
     #[error("{0}")]
     Missing(String),
     /// The helper failed.

@@ -117,7 +117,7 @@ fn is_address_pattern(pattern: &str) -> bool {
     only(|c| c.is_ascii_digit()) || pattern.contains(':') && only(|c| c.is_ascii_hexdigit() || c == ':')
 }
 
-/// `*` is any run, `?` any one character. In time proportional to the product of the lengths, whatever the pattern.
+/// `*` is any run, `?` any one character. Takes time proportional to the product of the lengths for any pattern.
 fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! After `Granted` on a port's socket, or after an invalid message, `console-auth` closes. The network side is *trusted* about the signature
-//! of a key, its flags, and about `rhost`; it learns only the decision. On the cli socket it may run one program as the user, more than once, and choose
+//! of a key, its flags, and about `rhost`; it gets only the decision. On the cli socket it may run one program as the user, more than once, and choose
 //! its task, but not the program, its directory or its environment.
 
 use std::fmt;

@@ -70,7 +70,7 @@ pub fn start(
 fn words(run: &Run) -> Vec<String> {
     match run {
         Run::Admin => vec!["--admin-session".to_owned()],
-        // In one word with its option, whatever it begins with.
+        // In one word with its option, so that it may begin with a hyphen.
         Run::Line(line) => vec!["--admin-session".to_owned(), format!("--line={}", line.as_str())],
         Run::Console(port) => vec!["connect".to_owned(), "--".to_owned(), port.to_string()],
     }

@@ -1,4 +1,4 @@
-//! Serves one login in `console-auth`: the order of requests, the decision, and the journal message with the reason. The peer learns only
+//! Serves one login in `console-auth`: the order of requests, the decision, and the journal message with the reason. The peer gets only
 //! the decision and PAM's messages for the user, and denials look the same whether or not the user exists.
 
 use std::net::IpAddr;

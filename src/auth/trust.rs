@@ -58,7 +58,7 @@ pub fn is_revoked(path: &Path, offered: &Offered) -> Result<bool, TrustError> {
                 concerned.push(certificate.authority().key_data());
             }
             Ok(keys.iter().any(|revoked| {
-                // The key of a listed certificate, whatever else is in it (sshkey_equal_public).
+                // The key of a listed certificate, regardless of its other fields (sshkey_equal_public).
                 let revoked = revoked.certificate().map_or(revoked, |certificate| certificate.public_key());
                 concerned.contains(&revoked)
             }))

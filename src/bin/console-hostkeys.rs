@@ -40,7 +40,7 @@ fn report(made: &Path) {
     tracing::info!("made the host key {}", made.display());
 }
 
-/// Says what of the directory is not served, and fails if nothing is.
+/// Prints which files of the directory are not served, and fails if none is.
 fn judge(directory: &Path) -> ExitCode {
     let loaded = hostkeys::load(directory);
     for reason in loaded.iter().flat_map(|keys: &HostKeys| &keys.ignored) {

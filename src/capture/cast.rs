@@ -16,7 +16,7 @@ pub enum Version {
     V3,
 }
 
-/// Size of the terminal. Serial consoles do not tell one; 80 × 24 is what their devices assume.
+/// Size of the terminal. A serial console has no size; 80 × 24 is what devices assume.
 const SIZE: (u16, u16) = (80, 24);
 
 /// Converts frames to the lines of an asciicast.

@@ -12,7 +12,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Adds bytes; `say` receives each line that has ended, but no empty ones.
+    /// Adds bytes; `say` receives each completed line, except empty ones.
     pub(super) fn take(&mut self, bytes: &[u8], mut say: impl FnMut(&[u8])) {
         for &byte in bytes {
             match byte {

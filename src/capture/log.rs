@@ -1,6 +1,6 @@
 //! The log file. Blocking: it runs inside `spawn_blocking`, since an SD card can stall for seconds. Every append is all
 //! or nothing, also on a full disk. Each is recorded in a [`WriteAhead`] before and after it is made, so that after a crash the next
-//! process knows how much of the last one is in the file, under whatever name the file has by then.
+//! process knows how much of the last one is in the file, regardless of the file's current name.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -35,7 +35,7 @@ pub enum CaptureError {
     #[error("the log {0} is a symbolic link: put a regular file there, or remove the link")]
     Symlink(PathBuf),
     /// A FIFO, a directory or a device.
-    #[error("the log {0} is not a regular file: remove what is there")]
+    #[error("the log {0} is not a regular file: remove it")]
     NotAFile(PathBuf),
     /// The file system is read-only.
     #[error("the log {0} is on a read-only file system")]
@@ -189,11 +189,11 @@ impl CaptureLog {
                 Some(Mark { file: identity(found), size: found.size(), left: self.encoder.left, check: 0 });
             return None;
         }
-        // ESTALE, ENOTCONN: it is no longer reachable, whatever has its name.
+        // ESTALE, ENOTCONN: it is no longer reachable, even if the name is.
         let Ok(file) = file.metadata() else { return Some(Displaced::Renamed) };
         match named {
             Ok(found) if (found.dev(), found.ino()) == (file.dev(), file.ino()) => None,
-            // The directory was taken from the ports: it is requested again, and given back.
+            // The ports' access to the directory was revoked: it is requested again, which restores it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(Displaced::Renamed),
             Err(error) if !is_absence(&error) => None,
             Ok(_) | Err(_) if file.nlink() == 0 => Some(Displaced::Removed),

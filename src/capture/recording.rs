@@ -33,7 +33,7 @@ const SPREAD_MAX: Duration = Duration::from_millis(60);
 const FREE_MIN: u64 = 64 * 1024 * 1024;
 /// Bytes after which the free space is queried again.
 const FREE_CHECK_INTERVAL: u64 = 1024 * 1024;
-/// Time of one look: other readers wait.
+/// Time of one scan: other readers wait.
 const YIELD_INTERVAL: Duration = Duration::from_millis(100);
 /// After a failure, until the next attempt.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);

@@ -79,7 +79,7 @@ pub struct Writer {
     /// With `log.record`.
     recorder: Option<Recorder>,
     progress: Progress,
-    /// When the first output since the last look was read.
+    /// When the first output since the last check was read.
     heard_at: Option<Timestamp>,
     /// No batch follows.
     last: bool,
@@ -151,7 +151,7 @@ impl Writer {
         self.health.subscribe()
     }
 
-    /// Writes until it is told to finish, or until the sender of its configuration is dropped.
+    /// Writes until it is stopped, or until the sender of its configuration is dropped.
     pub async fn run(mut self, mut wanted: watch::Receiver<LogConfig>) {
         // Usually the reply arrives immediately.
         let _ = tokio::time::timeout(HANG_TIMEOUT, self.directory.answered()).await;
@@ -235,7 +235,7 @@ impl Writer {
             note.as_ref().map(|note| note.offset.saturating_sub(self.cursor.position() + gap) as usize);
         let mut batch = Batch { gap, flush, ..Batch::default() };
         if let Some(length) = until_note.filter(|length| *length <= bytes.len()) {
-            // The note stands between two bytes: what is before it is finished first.
+            // The note belongs between two bytes: the output before it is written first.
             bytes.truncate(length);
             batch.note = note;
             batch.flush = true;

@@ -289,7 +289,7 @@ pub fn sentence(error: zbus::Error) -> ServiceError {
         .find_map(|prefix| name.strip_prefix(prefix))
         .unwrap_or(&name);
     match kind {
-        // If polkit does not answer, the message already says who may.
+        // If polkit does not answer, the message already names who may.
         "AccessDenied" | "Denied" if words.as_ref().is_none_or(|words| !words.contains("only root may")) => {
             ServiceError::Denied(words.unwrap_or(name))
         }

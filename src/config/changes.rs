@@ -142,7 +142,7 @@ impl Changes {
         self.0.get(path)
     }
 
-    /// The configuration with this text, which has these changes, or the sentences that say why it is invalid. Of two keys that conflict, the
+    /// The configuration with this text, which has these changes, or the errors in it. Of two keys that conflict, the
     /// one that was changed last is reported.
     pub fn candidate(&self, text: &str) -> Result<Config, String> {
         if text.len() > MAX_BYTES {
@@ -311,7 +311,7 @@ pub fn keys_of(text: &str, port: &PortName) -> Vec<(KeyPath, Value)> {
     found
 }
 
-/// The configuration with this text, or the sentences that say why it is invalid.
+/// The configuration with this text, or the errors in it.
 pub fn candidate(text: &str) -> Result<Config, String> {
     Changes::default().candidate(text)
 }

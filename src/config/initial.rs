@@ -15,7 +15,7 @@ use crate::port::text::name_type;
 
 /// Limit of steps: a login with a menu behind it.
 pub const MAX_INITIAL_STEPS: usize = 16;
-/// For an expected text, unless the step says otherwise.
+/// Timeout for an expected text, unless the step has its own.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A terminal server takes seconds; a machine that boots takes minutes.
 const TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);

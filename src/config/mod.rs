@@ -1,6 +1,6 @@
 //! The configuration as one typed value, read and checked. `file` finds the file, `read` parses it by the
-//! table in `keys`, `meant` says what a wrong key or value was meant to be, `value` parses single values, `conflicts` finds values that two ports cannot share,
-//! `salvage` uses the valid part of an invalid file, and `write` prints the configuration as TOML. `template`
+//! table in `keys`, `meant` suggests what a wrong key or value was meant to be, `value` parses single values,
+//! `conflicts` finds values that two ports cannot share, `salvage` uses the valid part of an invalid file, and `write` prints the configuration as TOML. `template`
 //! is what ports inherit, `group` names several ports, `trigger` is a port's trigger rules. `changes` holds
 //! changes that are not committed, `edit` writes them into a text, and only `commit` writes /etc.
 

@@ -211,7 +211,7 @@ impl Remote {
                 Event::Data(data) => console.extend_from_slice(&data),
                 Event::ComPort(true) => {
                     (self.refused, self.negotiated_by) = (false, None);
-                    // Whatever follows in the same read: what is sent does not depend on where a read ends.
+                    // Regardless of what follows in the same read: the reply does not depend on where a read ends.
                     self.send_line(answer);
                     // Changes are notified; the initial state is requested (as by pyserial).
                     self.telnet.command(&Command::ModemStateMask(u8::MAX), answer);
@@ -305,7 +305,7 @@ impl Remote {
             _ => return None,
         };
         report.replied[index] = true;
-        // A value that no line has is none that was set.
+        // A value that no line has cannot have been set.
         report.set = reply.apply(report.set).unwrap_or(report.set);
         if report.replied.contains(&false) {
             return None;

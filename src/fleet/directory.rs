@@ -115,7 +115,7 @@ pub fn is_reachable(address: IpAddr) -> bool {
     !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || is_link_local)
 }
 
-/// A name as labels of DNS, which ignores case; `None` if it is none.
+/// A name as labels of DNS, which ignores case; `None` if it is not a valid one.
 pub fn label(name: &str) -> Option<String> {
     (name.len() <= 63).then(|| valid_zone(name)).flatten()
 }
@@ -282,7 +282,7 @@ impl Updates<'_> {
         format!("{:016x}", hasher.finish())
     }
 
-    /// The string that tells a copy of a zone from another zone of the same name.
+    /// The string that distinguishes a copy of a zone from another zone of the same name.
     pub fn primary(&self) -> String {
         quoted(&format!("primary={}", self.settings.server))
     }
@@ -344,7 +344,7 @@ impl Updates<'_> {
         self.is_ours(name) + &self.deletions(name) + &instance + &self.additions(name, entry)
     }
 
-    /// Adds the records of a name that nobody has; otherwise YXDOMAIN or YXRRSET.
+    /// Adds the records of a name that has no owner; otherwise YXDOMAIN or YXRRSET.
     pub fn claim(&self, name: &str, entry: &Entry) -> String {
         let (fqdn, marker, ttl) = (self.fqdn(name), self.marker(name), self.settings.ttl);
         format!("prereq nxdomain {fqdn}\nprereq nxdomain {marker}\nprereq nxrrset _ssh._tcp.{fqdn} SRV\n")

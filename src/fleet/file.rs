@@ -16,7 +16,7 @@ const SYSTEM: &str = "etc/consoleserver/hosts.toml";
 /// The user's file, in the directory of the user's configuration.
 const USER: &str = "consolectl.toml";
 
-/// What the files say. A group or key of the user's file replaces that of the machine's.
+/// The content of the files. A group or key of the user's file replaces that of the machine's.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct FleetFile {
     /// `[groups]`

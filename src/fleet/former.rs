@@ -109,7 +109,7 @@ impl Former {
         Remark { port: None, problem: format!("{}: {why}", self.left()), fix }
     }
 
-    /// The last word about names that nobody removes any more.
+    /// The last report about names that are not removed any more.
     pub fn forget(&self) {
         tracing::warn!("{}, and console-directory gives up: delete them on that server", self.left());
     }

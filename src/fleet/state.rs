@@ -65,7 +65,7 @@ impl State {
             let id =
                 std::fs::read_to_string(random).map_err(|error| PublishError::File(random.into(), error))?;
             state.id = id.trim().to_owned();
-            // Before it is used: names that were published under a forgotten id would be nobody's.
+            // Before it is used: names that were published under a forgotten id would have no owner.
             state.save(directory)?;
         }
         Ok(state)

@@ -29,7 +29,7 @@ use crate::system::reactor::Watched;
 
 /// Time for a port to notify its sessions and flush its log after SIGTERM.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// A shorter run is a failure, whatever the exit status.
+/// A shorter run is a failure, regardless of the exit status.
 const MIN_RUN_TIME: Duration = Duration::from_secs(10);
 /// First delay after a short run; it doubles with each.
 const MIN_RESTART_DELAY: Duration = Duration::from_millis(200);

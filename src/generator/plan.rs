@@ -122,7 +122,7 @@ fn possible(all: &[Address], whose: &str, machine: &Machine, left_out: &mut Left
 /// Filters addresses that cannot be bound.
 type Possible<'a> = &'a mut dyn FnMut(&[Address]) -> Vec<Address>;
 
-/// The drop-in that says what the program of a source connects to.
+/// The drop-in that names the program a source connects to.
 pub fn source_drop_in(unit: &PortName) -> PathBuf {
     format!("{}.d/10-source.conf", unit.source_service()).into()
 }

@@ -390,7 +390,7 @@ impl Line {
                     }
                     // Dropped: the input before it was discarded.
                     Input::Mark(_) if break_deadline.has_given_up() => {}
-                    // The requester may have given up.
+                    // The requester may have disconnected.
                     Input::Mark(told) => drop(told.send(())),
                 },
                 () = break_deadline.changed() => report_discarded(break_deadline.check_input()),
@@ -472,7 +472,7 @@ impl Phase {
     }
 }
 
-/// Reads the device. While output is coalesced this goes on, so that a window that is over costs no new round of the line. Cancel safe.
+/// Reads the device. While output is coalesced this keeps reading, so that the end of a window needs no new iteration of the line. Cancel safe.
 async fn read(
     wakeups: &mut Wakeups<'_>,
     device: &mut Device,

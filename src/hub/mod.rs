@@ -94,7 +94,7 @@ pub enum Input {
 }
 
 impl Input {
-    /// Drops it without a report: its session has no write access, and was told so.
+    /// Drops it without a report: its session has no write access, and was notified.
     pub fn dismiss(self) {
         if let Self::Break { mut awaited, .. } = self {
             awaited.needs_no_report();
@@ -387,7 +387,7 @@ impl Hub {
         self.note_that(Noted::Message(text));
     }
 
-    /// Adds a note to the log, and says the same in the journal.
+    /// Adds a note to the log, and the same message to the journal.
     pub(crate) fn report(&self, text: String) {
         tracing::warn!("{text}");
         self.note(text);

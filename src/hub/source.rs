@@ -107,7 +107,7 @@ impl SourceLink {
     ) {
         self.last_report = self.last_report.wrapping_add(1);
         self.leased = Some(settings);
-        // An earlier request was given up by its client.
+        // The client of an earlier request has disconnected.
         self.asking = Some(Asking { told, until: Instant::now() + LEASE_TIMEOUT });
         self.request(wanted);
     }
@@ -401,7 +401,7 @@ impl Line {
     pub(super) fn disconnected(&mut self) {
         let reported = self.device.end_reason.take();
         let reported = reported.or_else(|| self.link.dialer.as_ref().and_then(Dialer::reason));
-        // A dialer that was killed says nothing about the far end.
+        // A dialer that was killed reports nothing about the far end.
         let by_far_end = self.link.connects && self.link.dialer.is_some() && reported.is_some();
         self.device.disconnected(reported, by_far_end);
         if let Some(why) = self.device.attempt_failed.take() {

@@ -60,7 +60,7 @@ impl Writing {
         self.done += count;
         let over = self.left() == 0;
         if over && let Some(written) = self.written.take() {
-            // The sender may have given up.
+            // The sender may have disconnected.
             let _ = written.send(());
         }
         over

@@ -43,7 +43,7 @@ impl Client {
         Ok(Self { current, ask_again })
     }
 
-    /// The directory, or why there is none.
+    /// The directory, or the reason why it is missing.
     pub fn current(&self) -> Current {
         self.current.borrow().clone()
     }

@@ -261,7 +261,7 @@ mod tests {
             (log(&room, "a"), log(&room, "b"), log(&room, "c")),
             (is("a", false), is("b", false), None)
         );
-        // An empty one is nobody's.
+        // An empty one belongs to no port.
         fs::remove_file(room.path().join("old/log")).unwrap();
         moved(&room, &[("a", "old")], true).unwrap();
         assert_eq!(log(&room, "old"), is("a", false));

@@ -145,7 +145,7 @@ async fn serve(server: Arc<Server>, listener: UnixListener, mut watch: PathWatch
 
 struct Server {
     options: Arc<Options>,
-    /// One lookup at a time for each port, whatever its disk does.
+    /// One lookup at a time for each port, even if its disk hangs.
     lookups: Mutex<HashMap<PortName, Arc<tokio::sync::Mutex<()>>>>,
     /// Held while ports are renamed; each lookup takes it, too.
     renaming: tokio::sync::RwLock<()>,
@@ -200,7 +200,7 @@ impl Server {
             }),
         }
         let done = failed.is_none();
-        // It ends the connection; one that has gone holds nobody up.
+        // It ends the connection; a client that has disconnected delays no other.
         let replied =
             timeout(SEND_TIMEOUT, message::send_async(&mut stream, &rename::Reply { failed })).await;
         if done && matches!(replied, Ok(Ok(()))) {

@@ -35,7 +35,7 @@ pub use text::Format;
 /// The process exits after this time without a scrape. Longer than the default `scrape_interval` of Prometheus (1 min), so that it
 /// is not started for each scrape.
 const IDLE_EXIT_DELAY: Duration = Duration::from_secs(90);
-/// Connections at a time: some servers that scrape, and people who look. Further ones wait in the queue of the socket.
+/// Connections at a time: some Prometheus servers, and people with a browser. Further ones wait in the queue of the socket.
 const MAX_CONNECTIONS: usize = 16;
 /// Mode of a file for node_exporter, which runs as another user.
 const OUTPUT_MODE: u32 = 0o644;

@@ -162,7 +162,7 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Whether this program could have written such a header. Reads never exceed the mapping, whatever it contains; but offsets that
+    /// Whether this program could have written such a header. Reads never exceed the mapping, for any content; but offsets that
     /// are out of order would fail later, and again in each process that adopts them.
     fn is_possible(&self) -> bool {
         let head = self.head();

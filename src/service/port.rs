@@ -172,7 +172,7 @@ impl PortService {
         }
     }
 
-    /// Serves until it is told to exit, or until there is neither a device nor a client.
+    /// Serves until it is stopped, or until there is neither a device nor a client.
     pub(super) async fn run(mut self, mut signals: Signals) -> Result<(), ServiceError> {
         let mut watchdog = Watchdog::new();
         let mut line = self.console.hub.line();
@@ -306,7 +306,7 @@ impl PortService {
             Err(error) => {
                 let why = format!("settings unchanged: {error}");
                 tracing::error!("{why}");
-                // The requester may have given up.
+                // The requester may have disconnected.
                 let _ = asked.map(|asked| asked.send(Err(why)));
             }
         }

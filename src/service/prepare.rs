@@ -41,7 +41,7 @@ fn log_directory() -> Result<logdir::Client, ServiceError> {
     }
 }
 
-/// The ring from the FD store, of whatever capacity, or a new one.
+/// The ring from the FD store, of any capacity, or a new one.
 fn ring(StoredRing { memfds, intake }: StoredRing, capacity: usize) -> Result<Ring, ServiceError> {
     let (some, both, piped) = (!memfds.is_empty(), memfds.len() > 1, intake.is_some());
     let adopted = if some { Ring::adopt(memfds, intake).map(Some) } else { Ok(None) };

@@ -44,7 +44,7 @@ pub struct Console {
     stale: watch::Sender<Option<String>>,
 }
 
-/// For this long after a restart, new sessions are told of it: a client that was cut off reconnects at once.
+/// For this long after a restart, new sessions are notified of it: a client that was cut off reconnects at once.
 const RESTART_NOTICE_PERIOD: Duration = Duration::from_secs(60);
 
 /// The ports of this machine, with their TCP ports.
@@ -183,7 +183,7 @@ impl Console {
         self.settings.borrow().clone()
     }
 
-    /// A break of this length, or the one of this name; otherwise why there is none.
+    /// A break of this length, or the one of this name; otherwise the reason why there is none.
     pub(crate) fn break_request(
         &self,
         length: Duration,

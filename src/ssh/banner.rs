@@ -40,7 +40,7 @@ pub(super) struct Banner {
 
 impl Banner {
     /// The text in `path`, read again for each connection, as sshd does; `None` if it is empty or cannot be read. Why not, the
-    /// journal says once.
+    /// journal reports once.
     pub(super) async fn text(&self, path: PathBuf) -> Option<String> {
         let file = path.clone();
         let reading = tokio::task::spawn_blocking(move || read(&file));

@@ -25,7 +25,7 @@ const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// State of the host keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostKeyState {
-    /// Why there is none.
+    /// Why no key is served.
     pub missing: Option<String>,
     /// Files that are not used, each with the reason.
     pub ignored: Vec<String>,

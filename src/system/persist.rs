@@ -18,7 +18,7 @@ pub struct Owner {
     pub gid: u32,
 }
 
-/// Writes `contents` to `path` with exactly these permissions, whatever the umask is, replacing the file.
+/// Writes `contents` to `path` with exactly these permissions, regardless of the umask, replacing the file.
 /// `owner` becomes the owner of the file before it gets its name; `None` leaves the caller.
 ///
 /// A symbolic link stays, and what it leads to is replaced: configurations are kept elsewhere by stow, etckeeper and others.
@@ -210,7 +210,7 @@ mod tests {
         let longest = room.path().join("longest");
         fs::write(&longest, vec![b'x'; READ_LIMIT as usize]).unwrap();
         assert_eq!(read(&longest).unwrap().len() as u64, READ_LIMIT);
-        // Of /proc, whose files say that they are empty.
+        // For files in /proc, whose size is reported as 0.
         assert!(!read(Path::new("/proc/self/status")).unwrap().is_empty());
     }
 }

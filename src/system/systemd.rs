@@ -21,7 +21,7 @@ pub use notify::{forget, notify, store, store_unpolled};
 /// A passed descriptor cannot be used.
 #[derive(Debug, Error)]
 pub enum HandedError {
-    /// It is not of the kind that its name says.
+    /// It is not of the type that its name implies.
     #[error("the file descriptor handed over as {name:?} is not usable: {source}")]
     Unusable {
         /// `FileDescriptorName=`.

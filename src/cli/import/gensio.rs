@@ -291,7 +291,7 @@ fn keep_plain(plan: &mut Plan, draft: &mut Draft, protocol: Protocol, text: &str
     }
 }
 
-/// Users are told apart by a login: a listener without one becomes SSH's.
+/// Only a login identifies users: a listener without one becomes SSH's.
 pub fn require_login(draft: &mut Draft) {
     for key in PLAIN {
         let Some((value, place)) = draft.keys.remove(key) else { continue };

@@ -67,7 +67,7 @@ impl FarEnd {
         match self {
             Self::Program(command) => {
                 let what = format!("console {}: exec {}", quoted(word), quoted(&program_of(command)));
-                plan.report(place, what, format_args!("a drop-in says what is run: {unit}"));
+                plan.report(place, what, format_args!("a drop-in defines the program: {unit}"));
             }
             Self::Ipmi(host) => {
                 let what = format!("console {}: ipmi {}", quoted(word), quoted(host));

@@ -328,12 +328,12 @@ pub fn option(plan: &mut Plan, draft: &mut Draft, name: &str, text: &str, place:
                 plan.set(draft, "read_only_groups", Value::Array(vec!["*".into()]), name, place);
                 "no write access; every user may watch"
             } else {
-                "nobody may write, and read-only access is given to groups only (read_only_groups)"
+                "no user may write, and read-only access is given to groups only (read_only_groups)"
             };
             plan.report(place, format_args!("{name}: {}", quoted(text)), why);
         }
         _ if !is_on || text.is_empty() => {}
-        // They say how the log is written, and it has timestamps.
+        // They configure the format of the log, and it has timestamps.
         name if name.starts_with("trace-")
             && (name.ends_with("hexdump") || name.ends_with("timestamp"))
             && name != "trace-write-hexdump" => {}
@@ -432,7 +432,7 @@ pub fn without(name: &str) -> &'static str {
         "kickolduser" => "later clients are read-only, and take over with ^Ecf",
         "led" | "led-tx" | "led-rx" => "LEDs are not supported",
         "no-acc-to-con" => "read-only access is given to groups only (read_only_groups)",
-        "no-con-to-acc" => "write-only access is not supported, so nobody may use the port",
+        "no-con-to-acc" => "write-only access is not supported, so no user may use the port",
         "openstr" | "closestr" => "nothing is sent to a device automatically",
         "remaddr" => "client addresses are restricted by a firewall",
         "signature" | "remctl" => "consoles use SSH, and `consolectl` sets the line",

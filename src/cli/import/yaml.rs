@@ -73,7 +73,7 @@ pub struct Document {
     pub faults: Vec<(SourceLine, String, &'static str)>,
 }
 
-/// What becomes of a file with a syntax error.
+/// Handling of a file with a syntax error.
 const REST_IS_READ: &str = "the rest of the file is read";
 
 /// The strings of anchors, in a file and those that it includes.

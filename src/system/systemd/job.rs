@@ -32,7 +32,7 @@ trait Job {
 }
 
 /// The sentence that ends the sessions of `service`. A service that systemd restarts is back immediately and its listeners never
-/// close, so that a client may log in again. SIGTERM is the same for a restart and a stop; only the unit's job tells them apart. If
+/// close, so that a client may log in again. SIGTERM is the same for a restart and a stop; only the unit's job distinguishes them. If
 /// systemd or the bus does not reply, the sentence is shorter.
 pub async fn farewell(service: &str) -> String {
     let restarting = match tokio::time::timeout(ANSWER_TIMEOUT, is_restart()).await {

@@ -305,7 +305,7 @@ mod tests {
             state: state.to_owned(),
             description: description.to_owned(),
         };
-        let held = "/dev/ttyUSB1 is in use by another program: `fuser /dev/ttyUSB1` tells which";
+        let held = "/dev/ttyUSB1 is in use by another program: `fuser /dev/ttyUSB1` shows which";
         let ports = [
             listed("core", "open", "x y z"),
             listed("edge", held, &"label ".repeat(13)),
