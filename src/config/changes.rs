@@ -27,11 +27,9 @@ const MAX_WHO: usize = 64;
 pub struct Change {
     /// User name.
     pub who: String,
-    /// Time of the change.
     pub when: jiff::Timestamp,
     /// The committed value at the time of the change.
     pub old: Option<Value>,
-    /// The new value.
     pub new: Option<Value>,
 }
 
@@ -95,7 +93,6 @@ struct Running {
 }
 
 /// Changes that cannot be applied to a configuration.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ChangesError {
     #[error(transparent)]
@@ -118,7 +115,6 @@ impl Changes {
         self.0.is_empty()
     }
 
-    /// Number of changed keys.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -137,7 +133,6 @@ impl Changes {
         self.0.iter()
     }
 
-    /// The change of a key.
     pub fn get(&self, path: &KeyPath) -> Option<&Change> {
         self.0.get(path)
     }
@@ -173,7 +168,6 @@ impl Changes {
         self.0.insert(path, change);
     }
 
-    /// Removes a change.
     pub fn remove(&mut self, path: &KeyPath) -> Option<Change> {
         self.0.remove(path)
     }

@@ -22,9 +22,7 @@ pub struct Conflict {
 /// A resource with one owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shared {
-    /// A TCP port.
     TcpPort,
-    /// A device.
     Device,
     /// What one port is connected to.
     Line,

@@ -73,7 +73,6 @@ name_type! {
 }
 
 impl Initial {
-    /// The steps.
     pub fn steps(&self) -> &[InitialStep] {
         &self.0
     }

@@ -37,13 +37,11 @@ impl Pattern {
         &self.0
     }
 
-    /// The compiled form.
     pub fn compiled(&self) -> meta::Regex {
         compile(&self.0, Over::Line).expect("it has compiled before")
     }
 }
 
-/// A trigger rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trigger {
     /// Fires when a line matches.
