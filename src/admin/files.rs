@@ -56,7 +56,6 @@ pub struct LastCommit {
 /// Identifies the version of a file without reading it.
 pub type Stamp = Vec<Option<(u64, u64, i64, i64, u64)>>;
 
-/// The files below a root.
 #[derive(Debug, Clone)]
 pub struct Files {
     /// The directory that contains etc, usr, run and var.

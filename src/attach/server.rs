@@ -1,7 +1,7 @@
 //! The port's end of the local socket.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::unistd::Uid;
@@ -24,6 +24,7 @@ use crate::event::Event;
 use crate::seats::{Seats, is_administrator};
 use crate::session::{self, AttachedUser, Console, Feeder, Options, SessionEnd, input_queue};
 use crate::system::accepting::Failing;
+use crate::system::lock::Lock;
 use crate::system::message::{MessageError, encode, receive_async, send_async};
 use crate::system::reactor::peer_closed;
 
@@ -313,7 +314,7 @@ impl Server {
     }
 
     fn log_denial(&self, Denied { user, why }: &Denied) {
-        let mut last = self.last_denial.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last_denial.locked();
         if last.is_none_or(|last| last.elapsed() >= DENIAL_REPORT_INTERVAL) {
             *last = Some(Instant::now());
             warn!(message_id = Event::Denied.id(), console_user = user, "local client denied: {why}");

@@ -9,7 +9,6 @@ use thiserror::Error;
 /// Why a list is invalid. A list with one invalid pattern matches no address.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FromError {
-    /// `from=""` or two commas in a row.
     #[error("from= has an empty pattern")]
     Empty,
     /// As in sshd: `10.0.0.1/8` is more likely a mistake than a network.

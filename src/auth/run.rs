@@ -27,7 +27,6 @@ const DEFAULT_PATH: &str = "/usr/bin:/bin";
 const TTY_GROUP: &str = "tty";
 
 /// Why a program was not started.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum RunError {
     #[error("cannot set the user's groups: {0}")]

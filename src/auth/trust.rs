@@ -16,7 +16,6 @@ use super::keyfile::{self, FILE_LIMIT, KeyFileError};
 use super::krl::{self, KRL_LIMIT, KrlError};
 
 /// Why a file cannot be used.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum TrustError {
     #[error(transparent)]

@@ -7,7 +7,6 @@ use serde_json::json;
 use super::recording::{Frame, Frames};
 use crate::port::PortName;
 
-/// Version of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     /// Of asciinema 2, which Debian 12 and 13 have: times since the beginning.

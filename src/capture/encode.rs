@@ -85,7 +85,6 @@ impl Encoder {
         Self { format, stamp: Stamp { zone, millisecond: None, text: Vec::new() }, left: Left::Ended }
     }
 
-    /// Sets the time zone.
     pub fn set_zone(&mut self, zone: TimeZone) {
         self.stamp = Stamp { zone, millisecond: None, text: Vec::new() };
     }
@@ -218,7 +217,6 @@ impl Encoder {
     }
 }
 
-/// The content of one record.
 struct RecordText<'a> {
     text: &'a [u8],
     /// The CR or LF after the text.

@@ -46,7 +46,6 @@ pub struct History {
     remarks: Vec<String>,
 }
 
-/// A file of a log.
 #[derive(Debug)]
 struct Found {
     path: PathBuf,

@@ -3,7 +3,6 @@
 /// Bytes after which a line is cut: as in the log.
 const MAX_LINE_BYTES: usize = 4096;
 
-/// Assembles lines.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     line: Vec<u8>,

@@ -47,7 +47,6 @@ pub struct Frame {
     pub offset: u64,
     /// When they arrived.
     pub at: Timestamp,
-    /// The bytes.
     pub bytes: Vec<u8>,
 }
 
@@ -86,7 +85,6 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Adds bytes of a recording.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.at);
         self.at = 0;
@@ -314,7 +312,6 @@ fn last_of_rotated(path: &Path) -> Option<Frame> {
     last(&mut history::before(path).ok()??).ok()?
 }
 
-/// The last complete frame.
 fn last(file: &mut File) -> io::Result<Option<Frame>> {
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
@@ -425,7 +422,6 @@ fn first(path: &Path) -> Option<Frame> {
     frames.next_frame()
 }
 
-/// A frame as it is in the file.
 #[cfg(test)]
 pub(super) fn encoded(frame: &Frame) -> Vec<u8> {
     let mut out = Vec::new();

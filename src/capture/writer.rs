@@ -43,7 +43,6 @@ const NOTES_KEPT: usize = 64;
 /// The requested state of the log. A state and not messages: however long a disk hangs, none is lost and no queue fills.
 #[derive(Debug, Clone)]
 pub struct LogConfig {
-    /// The settings in effect.
     pub settings: Log,
     /// Number of times that the file was renamed by a rotation: each time the log continues in a new file.
     pub reopened: u64,
@@ -52,13 +51,11 @@ pub struct LogConfig {
 }
 
 impl LogConfig {
-    /// A log that begins.
     pub fn new(settings: Log) -> Self {
         Self { settings, reopened: 0, finished: false }
     }
 }
 
-/// State of the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
     /// Why the log cannot be written at present.
@@ -140,7 +137,7 @@ impl Writer {
             more: false,
             heard: false,
             paced_until: Instant::now(),
-            alarm: Alarm::new(),
+            alarm: Alarm::default(),
             unreported: 0,
             told: None,
         }

@@ -148,7 +148,6 @@ fn fan_out(
     Ok(results.end(&hosts)?)
 }
 
-/// The results of the servers.
 struct Results {
     style: Style,
     is_grep: bool,

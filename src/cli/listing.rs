@@ -18,7 +18,6 @@ use crate::system::clock::{clock, date_and_clock};
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Listed {
     port: PortName,
-    /// Whether its device is present.
     plugged: bool,
     /// `9600 8N1`
     settings: String,

@@ -60,7 +60,6 @@ pub struct PortView {
     pub keys: Configurations,
     /// `open`, `not running`, …
     pub state: String,
-    /// The number of attached users.
     pub users: u32,
     /// Bytes received from the device.
     pub received: u64,
@@ -192,7 +191,6 @@ impl Service {
         self.of_port(name, asked).await
     }
 
-    /// All uncommitted changes.
     pub async fn changes(&self) -> Reply<Vec<Change>> {
         self.manager.changes().await.map_err(sentence)
     }

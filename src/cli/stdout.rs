@@ -46,7 +46,6 @@ pub(super) fn end_when_closed() {
 
 pub(super) struct Stdout {
     stdout: io::Stdout,
-    /// The escaping, if it is a terminal.
     terminal: Option<Visible>,
 }
 

@@ -29,7 +29,6 @@ pub enum SystemctlError {
     Failed(String, ExitStatus),
 }
 
-/// The arguments of systemctl for a unit name.
 fn arguments(verb: Verb, port: &PortName) -> Vec<String> {
     let service = port.service();
     match verb {

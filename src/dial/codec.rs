@@ -21,7 +21,6 @@ pub enum Codec {
     Telnet(Box<Remote>),
 }
 
-/// A telnet connection.
 #[derive(Debug)]
 pub struct Remote {
     telnet: Telnet,
@@ -58,7 +57,6 @@ struct Report {
 }
 
 impl Codec {
-    /// The protocol of this source.
     pub fn of(source: &Source, break_text: &Option<Vec<u8>>, request: &Request) -> Self {
         let com_port = match source {
             Source::Unix(_) | Source::Tcp(_) | Source::Unit => return Self::Plain(break_text.clone()),
@@ -188,7 +186,6 @@ impl Codec {
         }
     }
 
-    /// Sets DTR or RTS.
     pub fn set_modem(&mut self, dtr: bool, on: bool, out: &mut Vec<u8>) {
         if let Self::Telnet(remote) = self
             && remote.telnet.com_port()

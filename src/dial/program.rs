@@ -44,7 +44,6 @@ const REFUSALS: [&str; 11] = [
     "too many authentication failures",
 ];
 
-/// A running program.
 pub(super) struct Program {
     name: String,
     child: Child,
@@ -104,7 +103,6 @@ fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((master.into(), slave))
 }
 
-/// How a program has ended.
 pub(super) struct ProgramEnd {
     /// A sentence.
     pub(super) why: String,

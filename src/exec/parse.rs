@@ -17,7 +17,6 @@ use crate::session::{Options, plain};
 const MAX_COMMAND_BYTES: usize = 4096;
 
 /// Why a command line is invalid. Display is the error message.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ParseError {
     #[error(transparent)]
@@ -56,7 +55,6 @@ pub enum ParseError {
 pub enum Request {
     /// A session, as without a command, with these options.
     Session(Options),
-    /// A command.
     Command(Command),
 }
 
@@ -125,7 +123,6 @@ fn meant(word: &str) -> Option<&'static str> {
     synonym.or_else(|| nearest(word, COMMANDS.iter().map(|(name, ..)| *name)).first().copied())
 }
 
-/// Parses a command line.
 pub fn parse(line: &[u8]) -> Result<Request, ParseError> {
     if let Some(command) = foreign(line) {
         return Err(command.into());

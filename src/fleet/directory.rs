@@ -27,7 +27,6 @@ const MAX_STRING: usize = 255;
 /// `directory.toml`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The zone of the names.
     pub zone: String,
     /// The DNS server that takes updates: a name or an address.
     pub server: String,
@@ -41,8 +40,6 @@ pub struct Settings {
     pub sshfp: bool,
 }
 
-/// Why the settings are invalid.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum SettingsError {
     #[error("{path}:{line}: {message}")]
@@ -128,7 +125,6 @@ fn is_kernel_name(name: &str) -> bool {
     })
 }
 
-/// This server.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// Its name, in lower case.
@@ -158,7 +154,6 @@ pub struct Remark {
     pub port: Option<PortName>,
     /// The problem, as a sentence.
     pub problem: String,
-    /// What fixes it.
     pub fix: String,
 }
 
@@ -245,9 +240,7 @@ fn quoted(text: &str) -> String {
 
 /// Updates of one name, as lines for nsupdate(1).
 pub struct Updates<'a> {
-    /// The settings.
     pub settings: &'a Settings,
-    /// This server.
     pub identity: &'a Identity,
     /// The digest of all that it publishes. A zone that is restored from a backup has another one.
     pub digest: Option<&'a str>,

@@ -11,7 +11,6 @@ use super::hosts::{HostError, HostGroups};
 use crate::port::PatternError;
 use crate::system::persist;
 
-/// The machine's file.
 const SYSTEM: &str = "etc/consoleserver/hosts.toml";
 /// The user's file, in the directory of the user's configuration.
 const USER: &str = "consolectl.toml";
@@ -26,7 +25,6 @@ pub struct FleetFile {
 }
 
 /// Why a file cannot be used.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum FleetFileError {
     #[error("{0}: {1}")]

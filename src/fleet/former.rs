@@ -26,7 +26,6 @@ const MAX_NAMES: usize = 4;
 pub struct Location {
     /// The DNS server, as the settings have it.
     pub server: String,
-    /// The zone.
     pub zone: String,
     /// The name of this console server.
     pub name: String,

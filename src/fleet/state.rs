@@ -22,7 +22,6 @@ pub const REMEMBERED_SECONDS: i64 = 30 * 24 * 3600;
 /// Removed names that are remembered. Each costs a message of 200 bytes in a full publication.
 const MAX_REMOVED: usize = 256;
 
-/// What was published.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// The random number of this server.
@@ -49,7 +48,6 @@ pub struct State {
     pub fingerprints: Vec<String>,
 }
 
-/// A published name.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Name {
     /// Since when its device is absent, in seconds of Unix time.
@@ -132,7 +130,6 @@ impl State {
         self.former.iter().filter(is_in_zone).map(|former| former.location.name.clone())
     }
 
-    /// Writes the state.
     pub fn save(&self, directory: &Path) -> Result<(), PublishError> {
         write_json(&directory.join(STATE), self)
     }

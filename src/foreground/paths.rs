@@ -27,7 +27,6 @@ const LOG_GROUP: &str = "adm";
 /// Where the package installs the programs, if they are not beside ours.
 const PROGRAM_DIRECTORIES: [&str; 2] = ["/usr/libexec/consoleserver", "/usr/bin"];
 
-/// Directories and users.
 #[derive(Debug, Clone)]
 pub struct Paths {
     /// `RUNTIME_DIRECTORY`: sockets, the configuration in effect.
@@ -38,14 +37,12 @@ pub struct Paths {
     pub logs: PathBuf,
     /// User of the ports; `None` = the caller, who is not root.
     pub port_user: Option<Owner>,
-    /// Name of the ports' user.
     pub port_user_name: String,
     /// Home of the caller; never used as root.
     pub home: PathBuf,
 }
 
 impl Paths {
-    /// The paths for the caller.
     pub fn of_caller() -> Result<Self, ForegroundError> {
         if geteuid().is_root() { Self::of_root() } else { Self::of_user(geteuid()) }
     }

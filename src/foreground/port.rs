@@ -41,15 +41,11 @@ const LISTENER_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A port, with all that is needed to serve it.
 #[derive(Debug)]
 pub struct ServedPort {
-    /// Its name.
     pub name: PortName,
-    /// Its sockets.
     pub sockets: PortSockets,
-    /// Path of its device.
     pub device: PathBuf,
     /// What it is connected to in place of a device: it is there at all times.
     pub source: Option<Source>,
-    /// Which ports claim which ttys.
     pub claims: Claims,
     /// How `console-port` is started.
     pub program: PortProgram,
@@ -76,7 +72,6 @@ pub struct PortProgram {
     pub user: Option<Owner>,
 }
 
-/// Why a port is started.
 #[derive(Debug, Clone, Copy)]
 enum StartReason {
     Device,

@@ -24,7 +24,6 @@ const ALLOWED: [&str; 7] = ["ttyUSB", "ttyACM", "ttyS", "ttyAMA", "ttySC", "ttyM
 /// Listeners that a warning lists.
 const NAMED: usize = 3;
 
-/// A generated file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A regular file with this text.
@@ -128,7 +127,6 @@ pub fn source_drop_in(unit: &PortName) -> PathBuf {
 }
 
 impl Plan {
-    /// The listener of the admin CLI.
     fn admin_cli(&mut self, config: &Config, source: Option<&Path>, possible: Possible<'_>) {
         let Some(tcp) = config.server.ssh_port else { return };
         let addresses = possible(&config.server.listen);

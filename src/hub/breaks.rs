@@ -21,7 +21,6 @@ use crate::serial::{BreakError, STUCK_AFTER, WriteOutcome};
 pub enum BreakEvent {
     /// The driver has begun it.
     Begun,
-    /// It has ended.
     Ended,
     /// Why it was not sent or did not end, as a sentence.
     Failed(String),
@@ -170,7 +169,6 @@ pub(super) struct Sender<'tty> {
     pub(super) sequence: Sequence,
     /// Of a serial break that has no length of its own.
     pub(super) length: Duration,
-    /// Whether input is logged.
     pub(super) log_input: bool,
 }
 

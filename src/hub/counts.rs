@@ -27,7 +27,6 @@ impl Hub {
         self.counts.plug_events.load(Ordering::Relaxed)
     }
 
-    /// A trigger has fired.
     pub(crate) fn count_trigger(&self) {
         self.counts.triggers.fetch_add(1, Ordering::Relaxed);
     }

@@ -2,7 +2,6 @@
 //! unplugged, and watches for its return.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,13 +14,13 @@ use super::device::Device;
 use super::identity::Still;
 use super::intake::ReadStatus;
 use super::lease::{self, Lease};
-use super::source::{SourceConfig, SourceLink};
+use super::line_config::{Change, LineConfig};
+use super::source::SourceLink;
 use super::stream::{Output, Stream};
 use super::wake::Wakeups;
 use super::writing::{Gap, Writing};
 use super::{Control, Hub, Inbox, Input, LineState};
-use crate::ownership::Claims;
-use crate::port::{LineSettings, ModemLevels, PortName, Sequence};
+use crate::port::PortName;
 use crate::serial::{DeviceWatch, WatchError, WriteOutcome};
 use crate::system::clock::reached;
 use crate::system::systemd::{self, StoredLine};
@@ -42,41 +41,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Length of a serial break in a keepalive that states none.
 const KEEPALIVE_BREAK: Duration = Duration::from_millis(super::DEFAULT_BREAK_MS as u64);
 
-/// The configuration of a line.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LineConfig {
-    /// Path of the device.
-    pub path: PathBuf,
-    /// Which port each tty belongs to.
-    pub claims: Claims,
-    /// Line settings.
-    pub settings: LineSettings,
-    /// Whether to request low latency from the driver.
-    pub low_latency: bool,
-    /// DTR and RTS when the device is opened.
-    pub modem: ModemLevels,
-    /// Whether input is logged.
-    pub log_input: bool,
-    /// What a break is.
-    pub break_sequence: Sequence,
-    /// What is sent when no byte has come or gone for this time.
-    pub keepalive: Option<(Duration, Sequence)>,
-    /// What is connected to in place of a device.
-    pub source: Option<SourceConfig>,
-}
-
-/// A new configuration.
-#[derive(Debug)]
-pub struct Change {
-    /// Name of the port.
-    pub name: PortName,
-    /// Configuration of the line.
-    pub wanted: LineConfig,
-    /// Receives the result: the settings that the driver refused, or why the device cannot be opened; empty if everything was applied.
-    /// Dropped if a later change came before this one could be applied.
-    pub told: oneshot::Sender<Vec<String>>,
-}
-
 /// The device's end of a hub.
 #[derive(Debug)]
 pub struct Line {
@@ -84,7 +48,6 @@ pub struct Line {
     pub(super) inbox: Inbox,
     pub(super) changes: mpsc::Receiver<Change>,
     break_deadline: BreakDeadline,
-    /// The dialer of a source.
     pub(super) link: SourceLink,
     /// Resolves when the line must end.
     pub(super) end: oneshot::Receiver<()>,

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use super::device::Device;
 use super::lease::{LEVELS_STORED_AS, Levels};
-use super::line::{Line, LineConfig};
+use super::line::Line;
+use super::line_config::LineConfig;
 use super::stream::Stream;
 use super::{Input, LineState};
 use crate::event::Event;
@@ -33,12 +34,9 @@ const LINGER: Duration = Duration::from_secs(10);
 /// For a far end to reply to the settings of a lease. Shorter than the 3 s that pyserial waits for the reply to its own command.
 const LEASE_TIMEOUT: Duration = Duration::from_millis(2500);
 
-/// The source of a port.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceConfig {
-    /// Its kind and address.
     pub source: Source,
-    /// The socket of its dialer.
     pub socket: PathBuf,
     /// Instance name of the units.
     pub unit: String,
@@ -63,7 +61,6 @@ pub(super) struct SourceLink {
     connects: bool,
     /// Connect without waiting for the back-off.
     at_once: bool,
-    /// The settings of a lease.
     leased: Option<LineSettings>,
     /// Number of the last report that was asked for, which is the current one during a lease.
     last_report: u32,
@@ -397,7 +394,6 @@ impl Line {
         Some(Stream::Source(connection))
     }
 
-    /// The far end has disconnected.
     pub(super) fn disconnected(&mut self) {
         let reported = self.device.end_reason.take();
         let reported = reported.or_else(|| self.link.dialer.as_ref().and_then(Dialer::reason));

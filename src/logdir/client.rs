@@ -35,7 +35,6 @@ impl Client {
         Self { current: watch::channel(Ok(path.into())).1, ask_again: Arc::default() }
     }
 
-    /// Connects to this socket.
     pub fn begin(socket: PathBuf) -> io::Result<Self> {
         let (sender, current) = watch::channel(Err(NoLogDirectory::NotYet));
         let ask_again = Arc::new(Notify::new());

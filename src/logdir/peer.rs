@@ -20,12 +20,10 @@ pub enum PeerError {
     /// It has ended since it connected: its process id may have been reused.
     #[error("the peer has ended")]
     Ended,
-    /// Not in a `console@NAME.service`.
     #[error("the peer is in {0:?}, not in a console@NAME.service")]
     NoPort(String),
 }
 
-/// The connected process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {
     /// The process of the port in `console@INSTANCE.service`.

@@ -40,7 +40,6 @@ enum Request {
     Error(&'static str, &'static str),
 }
 
-/// Serves one connection.
 pub async fn serve<S, F>(mut stream: S, figures: F) -> Result<(), HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -41,7 +41,6 @@ const MAX_CONNECTIONS: usize = 16;
 const OUTPUT_MODE: u32 = 0o644;
 
 /// Why the figures cannot be served.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum MetricsError {
     #[error(
@@ -62,7 +61,6 @@ fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> MetricsError {
 /// Where figures are written that are collected once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Standard output.
     Stdout,
     /// A file, which is replaced as a whole.
     File(PathBuf),
@@ -111,7 +109,7 @@ pub fn run() -> Result<(), MetricsError> {
             );
         }
         systemd::notify(&[NotifyState::Ready]);
-        let mut watchdog = Watchdog::new();
+        let mut watchdog = Watchdog::default();
         let mut idle_since = Instant::now();
         loop {
             tokio::select! {

@@ -14,9 +14,7 @@ pub use machine::{Machine, Readiness, Record, leads};
 /// A port and the path of its device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// The port.
     pub port: PortName,
-    /// Its device.
     pub path: PathBuf,
     /// Whether the port opens its device as soon as it appears.
     pub enabled: bool,
@@ -55,7 +53,6 @@ impl Claims {
         Self(claims)
     }
 
-    /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Claim> {
         self.0.iter()
     }

@@ -61,7 +61,6 @@ impl Mapping {
         Ok(Self(rows))
     }
 
-    /// The names.
     pub fn words(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().map(|(word, ..)| *word)
     }
@@ -71,7 +70,6 @@ impl Mapping {
         self.0.is_empty()
     }
 
-    /// The bytes after mapping.
     pub fn apply(&self, bytes: Vec<u8>) -> Vec<u8> {
         if self.is_empty() || !bytes.iter().any(|byte| self.replacement(*byte).is_some()) {
             return bytes;

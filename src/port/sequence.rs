@@ -19,7 +19,6 @@ const MAX_DURATION: Duration = Duration::from_secs(10);
 /// What a `\z` without a time counts for here; its actual length is the caller's.
 const USUAL_BREAK: Duration = Duration::from_millis(500);
 
-/// A part of a sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Send these bytes.
@@ -36,7 +35,6 @@ pub enum Step {
 pub struct Sequence(Vec<Step>);
 
 /// Not a sequence. The Display is the sentence that the user reads.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SequenceError {
     #[error("it is empty")]
@@ -64,7 +62,6 @@ impl Sequence {
         Self(vec![Step::Bytes(bytes.to_vec())])
     }
 
-    /// The parts.
     pub fn steps(&self) -> &[Step] {
         &self.0
     }
@@ -290,7 +287,6 @@ impl FromStr for BreakArgument {
 pub struct Breaks(Vec<(BreakName, Sequence)>);
 
 /// Not a break of the list. The Display is the sentence that the user reads.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BreaksError {
     #[error("{0:?} has no name: write NAME=SEQUENCE, such as 'sysrq=\\z\\dh'")]
@@ -329,7 +325,6 @@ impl Breaks {
         self.0.iter().find(|(name, _)| name.key() == key).map(|(_, sequence)| sequence)
     }
 
-    /// The one of this name.
     pub fn by_name(&self, wanted: &BreakName) -> Option<&Sequence> {
         self.0.iter().find(|(name, _)| name == wanted).map(|(_, sequence)| sequence)
     }

@@ -39,7 +39,6 @@ pub struct Endpoint {
 }
 
 /// Why a word is not a valid source. The Display continues a sentence.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SourceError {
     #[error("it begins with neither unix: nor tcp: nor telnet: nor rfc2217:, and is not \"unit\"")]

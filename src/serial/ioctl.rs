@@ -118,9 +118,7 @@ pub struct Counters {
     pub frame: u32,
     /// Bytes lost in the hardware.
     pub overrun: u32,
-    /// Parity errors.
     pub parity: u32,
-    /// Breaks received.
     pub breaks: u32,
     /// Bytes lost in the kernel's buffer.
     pub buffer_overrun: u32,

@@ -43,7 +43,6 @@ async fn aside<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> 
     }
 }
 
-/// Command line options.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The port, by the name of its unit. It may have been renamed since the unit was started.
@@ -82,7 +81,6 @@ impl Options {
 }
 
 /// Why a port cannot be served.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ServiceError {
     #[error("{0}")]
@@ -172,7 +170,6 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
     PortService::start(options.clone(), prepared, listeners, line).run(signals).await
 }
 
-/// The sockets of the port.
 #[derive(Debug)]
 pub(crate) struct Listeners {
     ssh: Vec<tokio::net::TcpListener>,

@@ -13,7 +13,6 @@ use crate::system::systemd::{self, StoredRing};
 /// Everything that a port needs.
 pub(super) struct Prepared {
     pub(super) config: Config,
-    /// Name of the port.
     pub(super) port: PortName,
     /// The fault of the file, if this is the last valid configuration.
     pub(super) fault: Option<ConfigError>,

@@ -36,7 +36,7 @@ pub(super) async fn explain(
     let stranger = format!("{port} cannot be served at present: see journalctl -u console@{port}");
     let local = format!("{port} cannot be served: {error}");
     let mut telling = tokio::task::JoinSet::new();
-    let mut watchdog = systemd::Watchdog::new();
+    let mut watchdog = systemd::Watchdog::default();
     loop {
         tokio::select! {
             asked = signals.next() => match asked {

@@ -25,13 +25,11 @@ const DTR_PULSE_TIME: Duration = Duration::from_millis(500);
 /// Matches that a search prints: one terminal page.
 const MAX_MATCHES: usize = 20;
 
-/// Result of a command.
 pub(super) enum Outcome {
     /// Send this to the device.
     Input(Input),
     /// Done, or running in a task.
     Done,
-    /// End the session.
     Detach,
     /// Completes the word that is being edited.
     Complete(String),

@@ -20,7 +20,6 @@ use crate::session::{self, AttachedUser, Console, DRAIN_TIMEOUT, Options, Sessio
 pub struct Access {
     /// How users are authenticated.
     pub gatekeeping: Gatekeeping,
-    /// The port's access rules.
     pub rules: Rules,
     /// Algorithms and banner for clients that are not logged in.
     pub offer: SshOffer,

@@ -52,25 +52,19 @@ pub struct Gatekeeping {
 pub struct Login {
     /// The user name, as the client gave it.
     pub name: String,
-    /// The account.
     pub identity: Identity,
-    /// The login that was granted.
     pub login: Granted,
     /// The client's address.
     pub from: IpAddr,
     /// PAM's messages, which are printed once, when the session begins.
     pub messages: String,
-    /// Shell or command.
     pub request: ChannelRequest,
-    /// The client's terminal.
     pub terminal: Option<Screen>,
-    /// The client's input.
     pub typed: QueuedInput,
     /// The client's output.
     pub outlet: SshOutlet,
 }
 
-/// A client's channel request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChannelRequest {
     /// No command.

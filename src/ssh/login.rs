@@ -32,9 +32,7 @@ const MAX_HELPERS: u32 = 8;
 pub(super) struct Admitted {
     /// The user name, as the client gave it.
     pub(super) name: String,
-    /// The account.
     pub(super) identity: Identity,
-    /// The login that was granted.
     pub(super) login: Granted,
     /// PAM's messages, which the first session prints.
     pub(super) messages: String,

@@ -12,9 +12,7 @@ const LINK_LIMIT: usize = 40;
 /// Who owns a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// User id.
     pub uid: u32,
-    /// Group id.
     pub gid: u32,
 }
 
@@ -68,7 +66,6 @@ fn target(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::from_raw_os_error(nix::libc::ELOOP))
 }
 
-/// Whether this path is a mount point.
 pub fn is_mount(path: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
     mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|at| Path::new(at) == path))

@@ -60,7 +60,6 @@ pub enum Command {
     Signature(Vec<u8>),
     /// Bits per second.
     Baud(u32),
-    /// Data bits.
     DataSize(u8),
     /// 1 none, 2 odd, 3 even, 4 mark, 5 space.
     Parity(u8),

@@ -13,12 +13,9 @@ use crate::config::{Trigger, TriggerName, Triggers};
 /// After this silence an unfinished line, such as a prompt, is checked, as it is logged.
 const IDLE_LINE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TriggerEvent {
-    /// A rule fires.
     Fired {
-        /// Its name.
         rule: TriggerName,
         /// The line, printable; for a silence, its length.
         line: String,
@@ -27,11 +24,8 @@ pub enum TriggerEvent {
     },
     /// The cooldown of a rule is over, and matches were suppressed in it.
     Suppressed {
-        /// Its name.
         rule: TriggerName,
-        /// Number of matches.
         count: u64,
-        /// Length of the cooldown.
         cooldown: Duration,
         /// The last line, printable.
         line: String,

@@ -218,7 +218,6 @@ fn problems(status: &str) -> Vec<(String, String)> {
     beside.chain(problem_of_state(line)).collect()
 }
 
-/// The fix of a source that is not connected.
 const SOURCE_FIX: &str = "consolectl show PORT source; journalctl -u console-source@PORT";
 
 /// Whether the port cannot write its log.

@@ -18,7 +18,6 @@ struct Definition {
     is_stated: bool,
 }
 
-/// Break sequences by their key.
 pub(super) struct BreakSequences(BTreeMap<String, Definition>);
 
 impl Default for BreakSequences {

@@ -26,7 +26,6 @@ pub fn add(list: &mut Vec<UserEntry>, member: UserEntry) {
     list.push(member);
 }
 
-/// A list of users as users and groups.
 #[derive(Default)]
 pub struct UserLists {
     users: Vec<String>,

@@ -29,7 +29,6 @@ struct Settings {
     doubtful: Option<(String, SourceLine)>,
 }
 
-/// A console with its resolved settings.
 struct Console {
     name: String,
     place: SourceLine,
@@ -371,7 +370,6 @@ fn finish(plan: &mut Plan, mut draft: Draft, console: &Console, breaks: &BreakSe
     plan.ports.push(draft);
 }
 
-/// Reports a statement that is not imported.
 fn remark(plan: &mut Plan, draft: &mut Draft, statement: &Statement) {
     let Statement { keyword, value, place } = statement;
     let setting = statement.original();

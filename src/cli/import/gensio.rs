@@ -21,7 +21,6 @@ fn is_one_of(words: &str, name: &str) -> bool {
     words.split(' ').any(|word| word == name)
 }
 
-/// A layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Part {
     /// As in the file.

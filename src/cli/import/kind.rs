@@ -6,7 +6,6 @@ use clap::ValueEnum;
 
 use super::{conman, former};
 
-/// The program that a configuration is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Program {
     /// conserver.cf

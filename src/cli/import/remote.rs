@@ -13,9 +13,7 @@ pub enum FarEnd {
     Tcp(String, u16),
     /// A TCP port that speaks RFC 2217.
     Rfc2217(String, u16),
-    /// A unix socket.
     Unix(String),
-    /// A program, as its file has it.
     Program(String),
     /// A BMC. (Its password stays in the file.)
     Ipmi(String),

@@ -16,7 +16,6 @@ use crate::port::nearest::nearest;
 
 /// Nested includes.
 const MAX_DEPTH: usize = 10;
-/// Files of one import.
 const MAX_FILES: usize = 256;
 
 /// Defaults so far, by name and class.
@@ -45,7 +44,6 @@ impl Defaults {
         of(Some(class)).or_else(|| of(None))
     }
 
-    /// The default line settings.
     pub fn line(&self, plan: &mut Plan, draft: &mut Draft) -> Line {
         let mut line = Line::new();
         for name in LINE_WORDS {
@@ -80,7 +78,6 @@ const LINE_WORDS: [&str; 11] = [
     "dtr",
     "rts",
 ];
-/// Defaults of access.
 const OPTIONS: [&str; 4] = ["max-connections", "allowed-users", "no-acc-to-con", "remaddr"];
 
 pub fn plan(source: Source, include: &mut Include<'_>) -> Result<Plan, ImportError> {

@@ -23,7 +23,6 @@ const MAX_ALL: usize = 4 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Node {
     pub place: SourceLine,
-    /// The name of its anchor.
     pub name: Option<String>,
     pub kind: Kind,
 }
@@ -54,7 +53,6 @@ impl Node {
         }
     }
 
-    /// The first invalid node in it.
     pub fn invalid(&self) -> Option<(&SourceLine, &str)> {
         match &self.kind {
             Kind::Invalid(why) => Some((&self.place, why.as_str())),

@@ -21,7 +21,6 @@ use tracing_subscriber::layer::Context;
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// A connection to journald.
 #[derive(Debug)]
 pub(super) struct Journal {
     socket: UnixDatagram,

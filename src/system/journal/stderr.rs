@@ -5,12 +5,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::system::lock::Lock;
 
 /// Standard error, to which lines are written without waiting for the reader.
 #[derive(Debug)]
@@ -108,7 +110,7 @@ impl State {
 
 impl Write for &Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.locked();
         if !state.report_dropped() || !state.line(line) {
             state.dropped += 1;
         }
