@@ -226,7 +226,6 @@ impl TryFrom<u64> for StopBits {
 pub struct Baud(u32);
 
 impl Baud {
-    /// Bits per second.
     pub fn get(self) -> u32 {
         self.0
     }
@@ -283,15 +282,12 @@ impl FromStr for LineLevel {
 /// The levels of both lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ModemLevels {
-    /// Data Terminal Ready.
     pub dtr: LineLevel,
-    /// Request To Send.
     pub rts: LineLevel,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineSettings {
-    /// Bits per second.
     pub baud: Baud,
     pub bytesize: ByteSize,
     pub parity: Parity,

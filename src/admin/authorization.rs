@@ -112,7 +112,6 @@ pub enum Denied {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub name: String,
-    /// Address and session.
     pub origin: Origin,
     /// The caller's unique bus name, by which a client recognizes its own changes in a signal; empty for
     /// console-admin itself.

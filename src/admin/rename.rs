@@ -16,7 +16,6 @@ pub(super) fn renamed<'n>(renames: &'n Renames, name: &'n PortName) -> &'n PortN
     renames.get(name).unwrap_or(name)
 }
 
-/// The reverse mapping.
 pub(super) fn back(renames: &Renames) -> Renames {
     renames.iter().map(|(old, new)| (new.clone(), old.clone())).collect()
 }

@@ -49,7 +49,6 @@ pub enum ServiceError {
     System(&'static str, std::io::Error),
 }
 
-/// What all objects share.
 pub struct Shared {
     /// The state and the means to change it.
     pub core: Core,
@@ -61,7 +60,6 @@ pub struct Shared {
     changed: Notify,
 }
 
-/// A call in progress.
 pub struct Busy<'h>(&'h Shared);
 
 impl Drop for Busy<'_> {

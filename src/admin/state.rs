@@ -79,7 +79,6 @@ pub enum Rejected {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Last {
     pub key: String,
-    /// User name.
     pub who: String,
     pub when: Timestamp,
 }
@@ -87,7 +86,6 @@ pub struct Last {
 /// Author and time of a change.
 #[derive(Debug, Clone)]
 pub struct Author {
-    /// User name.
     pub who: String,
     pub when: Timestamp,
 }

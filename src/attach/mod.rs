@@ -45,7 +45,6 @@ pub enum Request {
     /// Read the configuration again and apply it. This and the following are for administrators (uid 0 or console-admin).
     Apply,
     Break {
-        /// Length of the break.
         milliseconds: u32,
         #[serde(default)]
         name: Option<BreakName>,
@@ -57,7 +56,6 @@ pub enum Request {
         text: String,
     },
     Disconnect {
-        /// Login name.
         user: String,
         by: String,
     },
@@ -83,7 +81,6 @@ pub enum Reply {
     Metrics(metrics::Metrics),
     /// The configuration is in effect, with these exceptions.
     Applied(Vec<String>),
-    /// Result of one rate.
     Tried(Tried),
     Done,
     /// The number of sessions that end.
@@ -93,9 +90,7 @@ pub enum Reply {
 /// Result of `autobaud` at one rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tried {
-    /// Bits per second.
     pub baud: u32,
-    /// Bytes received.
     pub bytes: usize,
     /// Per cent of them that are text.
     pub text: usize,
@@ -103,7 +98,6 @@ pub struct Tried {
     pub is_text: bool,
 }
 
-/// State of a port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// One word or sentence: `open`, `unplugged since …`, or why it cannot be opened.

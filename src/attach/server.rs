@@ -42,7 +42,6 @@ const ADMIN_ACCOUNT: &str = "_console-admin";
 /// The permission that a request requires.
 #[derive(Debug, Clone, Copy)]
 enum Permission {
-    /// Access to the port.
     User,
     /// Access to the port, or console-admin.
     Status,
@@ -132,7 +131,6 @@ impl Server {
         })
     }
 
-    /// Number of clients.
     pub fn clients(&self) -> watch::Receiver<usize> {
         self.clients.subscribe()
     }

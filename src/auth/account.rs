@@ -87,7 +87,6 @@ impl Account {
         Self::of(user)
     }
 
-    /// Looks up a uid.
     pub fn of_uid(uid: Uid) -> Result<Self, AccountError> {
         Self::of(User::from_uid(uid).map_err(AccountError::User)?.ok_or(AccountError::Unknown)?)
     }

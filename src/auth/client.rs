@@ -75,7 +75,6 @@ pub enum HostKeysError {
     Helper(#[from] LoginError),
 }
 
-/// What a client offers.
 #[derive(Debug, Clone, Copy)]
 pub enum ClientKey<'a> {
     Key(&'a PublicKey),
@@ -156,7 +155,6 @@ pub enum Ends {
     Pipes {
         input: OwnedFd,
         output: OwnedFd,
-        /// Its standard error.
         aside: OwnedFd,
     },
 }

@@ -40,7 +40,6 @@ enum PatternKind {
 }
 
 impl HostPatterns {
-    /// Parses the option's value.
     pub fn parse(list: &str) -> Result<Self, FromError> {
         list.split(',').map(Pattern::parse).collect::<Result<_, _>>().map(Self)
     }

@@ -53,7 +53,6 @@ pub enum PamError {
         /// `authentication`, `account`, `password change` or `session`.
         step: &'static str,
         reason: String,
-        /// Messages of the modules.
         messages: String,
     },
     #[error("the password has expired and must be changed first{}", remark(.0))]

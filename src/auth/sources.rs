@@ -47,7 +47,6 @@ const AUTHORITIES: Approval = Approval {
 /// Bytes of the longest configuration, which `config` limits itself, and of the file above.
 const TEXT_LIMIT: u64 = 1024 * 1024;
 
-/// Location of the configuration.
 #[derive(Debug, Clone)]
 pub struct Configured {
     /// This file, instead of those below `root`.

@@ -12,7 +12,6 @@ use crate::ring::{LogMark, LogRecord};
 /// Why bytes are lost.
 const LATE: &str = "the log could not be written in time";
 
-/// Bytes of output.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,

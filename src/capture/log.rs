@@ -47,7 +47,6 @@ pub enum CaptureError {
         /// `open`, `write`, `sync`, `truncate`.
         what: &'static str,
         path: PathBuf,
-        /// Error of the system.
         source: io::Error,
     },
 }
@@ -397,7 +396,6 @@ impl CaptureLog {
         file.set_len(size).map_err(|source| self.failed("truncate", source))
     }
 
-    /// The file at present.
     fn current_mark(&self) -> Result<Mark, CaptureError> {
         let left = self.encoder.left;
         let Some(file) = &self.file else { return Ok(Mark { left, ..Mark::default() }) };

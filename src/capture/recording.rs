@@ -45,7 +45,6 @@ pub struct Frame {
     pub ring: u32,
     /// Ring offset of the first byte.
     pub offset: u64,
-    /// When they arrived.
     pub at: Timestamp,
     pub bytes: Vec<u8>,
 }

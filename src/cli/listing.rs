@@ -150,7 +150,6 @@ pub struct PortStatus {
     pub settings: Option<String>,
     /// Bytes received from the device.
     pub received: Option<u64>,
-    /// Bytes sent to it.
     pub sent: Option<u64>,
     /// Line errors; `None` if the driver does not count them.
     pub errors: Option<u64>,

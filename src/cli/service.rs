@@ -63,7 +63,6 @@ pub struct PortView {
     pub users: u32,
     /// Bytes received from the device.
     pub received: u64,
-    /// Bytes sent to it.
     pub sent: u64,
     /// Line errors; `None` if the driver does not count them.
     pub errors: Option<u64>,
@@ -76,7 +75,6 @@ impl PortView {
     }
 }
 
-/// A connection to console-admin.
 #[derive(Debug)]
 pub struct Service {
     connection: Connection,

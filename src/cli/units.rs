@@ -16,7 +16,6 @@ pub enum Verb {
     Start,
     /// The service and the units that would activate it again.
     Stop,
-    /// Applies the committed settings.
     Reload,
 }
 

@@ -25,7 +25,6 @@ const MAX_WHO: usize = 64;
 /// One change. `None` is an absent key; the table of a port that is created again is an empty table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// User name.
     pub who: String,
     pub when: jiff::Timestamp,
     /// The committed value at the time of the change.
@@ -110,7 +109,6 @@ pub enum ChangesError {
 }
 
 impl Changes {
-    /// Whether nothing is changed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

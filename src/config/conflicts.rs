@@ -11,7 +11,6 @@ use crate::port::PortName;
 /// Two keys with the same exclusive value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
-    /// What both claim.
     pub shared: Shared,
     /// `ports.ttyUSB1.ssh_port`
     pub key: String,

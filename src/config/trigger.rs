@@ -22,7 +22,6 @@ name_type! {
     is_bare_key
 }
 
-/// A valid regular expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(String);
 

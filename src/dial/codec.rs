@@ -17,7 +17,6 @@ const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Codec {
     /// Plain bytes. This text is sent as a break, if there is one.
     Plain(Option<Vec<u8>>),
-    /// Telnet.
     Telnet(Box<Remote>),
 }
 

@@ -50,7 +50,6 @@ pub struct Options {
     pub break_text: Option<Vec<u8>>,
 }
 
-/// Why the program exits.
 #[derive(Debug, Error)]
 pub enum DialError {
     #[error("console-dial is started by console-source@PORT.socket, which passes the listening socket")]

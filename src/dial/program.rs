@@ -113,7 +113,6 @@ pub(super) struct ProgramEnd {
 }
 
 impl Program {
-    /// Records its output.
     pub(super) fn heard(&mut self, bytes: &[u8]) {
         let fresh = &bytes[bytes.len().saturating_sub(MAX_TAIL_BYTES)..];
         self.tail.extend(fresh);

@@ -34,7 +34,6 @@ const MAX_REMARKS: usize = 8;
 pub(super) type PortStream = (OwnedReadHalf, OwnedWriteHalf);
 
 pub(super) enum Ended {
-    /// By the far end.
     Far {
         /// A sentence.
         why: String,

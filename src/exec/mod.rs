@@ -47,7 +47,6 @@ const EXIT_INTERRUPTED: u8 = 130;
 /// Options of `send` that override the port's settings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendOptions {
-    /// Delay after each character.
     #[serde(default)]
     pub output_delay: Option<Pause>,
     #[serde(default)]
@@ -66,7 +65,6 @@ pub enum Command {
         /// Only up to this time.
         #[serde(default)]
         until: Option<Timestamp>,
-        /// Continue with new output.
         follow: bool,
         /// Verbatim, with control sequences.
         #[serde(default)]
@@ -89,25 +87,20 @@ pub enum Command {
         /// Only up to this time.
         until: Option<Timestamp>,
     },
-    /// Print the state of the port.
     Status,
     Break {
-        /// Length of the break.
         milliseconds: u32,
         #[serde(default)]
         name: Option<BreakName>,
-        /// Take over write access.
         force: bool,
     },
     Send {
         bytes: Vec<u8>,
-        /// Take over write access.
         force: bool,
         /// The pattern to wait for afterwards.
         expected: Option<Pattern>,
         /// Timeout of sending, and of waiting.
         timeout: Duration,
-        /// Delays and mapping.
         #[serde(flatten)]
         typing: SendOptions,
     },

@@ -30,12 +30,7 @@ pub enum ParseError {
     #[error("a command is UTF-8 text of at most {MAX_COMMAND_BYTES} bytes")]
     NotText,
     #[error("{verb}: {what}; usage: {usage}")]
-    Usage {
-        verb: &'static str,
-        what: String,
-        /// How it is used.
-        usage: &'static str,
-    },
+    Usage { verb: &'static str, what: String, usage: &'static str },
     #[error("{0}")]
     Pattern(#[from] PatternError),
     #[error(
@@ -50,7 +45,6 @@ pub enum ParseError {
     Escape(String),
 }
 
-/// A parsed command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// A session, as without a command, with these options.

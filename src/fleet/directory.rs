@@ -137,7 +137,6 @@ pub struct Identity {
     pub fingerprints: Vec<String>,
 }
 
-/// A name to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The port; `None` is the server itself.

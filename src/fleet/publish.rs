@@ -270,7 +270,6 @@ fn is_published(dns: &DnsServer<'_>, updates: &Updates<'_>, wanted: &Entries<'_>
 struct Decided<'a> {
     /// Names that were not this server's before.
     published: Vec<&'a str>,
-    /// Names of other servers.
     others: Vec<&'a str>,
     /// Whether a name existed that this server did not know as its own.
     any_taken: bool,

@@ -29,7 +29,6 @@ pub struct ResolvConf {
     pub domains: Vec<String>,
 }
 
-/// Where a service is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Srv {
     priority: u16,

@@ -26,10 +26,8 @@ const MAX_REMOVED: usize = 256;
 pub struct State {
     /// The random number of this server.
     pub id: String,
-    /// Where it publishes.
     #[serde(default)]
     pub location: Option<Location>,
-    /// Where it published before.
     #[serde(default)]
     pub former: Vec<Former>,
     /// The names that are this server's, or would be if the last publication had been completed.

@@ -247,7 +247,6 @@ fn bounded(program: &str) -> Command {
 pub struct NameUpdate<'a> {
     /// The name below the zone.
     pub name: &'a str,
-    /// Lines for nsupdate(1).
     pub lines: String,
 }
 

@@ -24,7 +24,6 @@ pub struct Logins {
     /// The public key of the demonstration port.
     pub demo_key: Option<PathBuf>,
     pub host_keys: PathBuf,
-    /// The configuration in effect.
     pub config: PathBuf,
 }
 

@@ -31,7 +31,6 @@ const PROGRAM_DIRECTORIES: [&str; 2] = ["/usr/libexec/consoleserver", "/usr/bin"
 pub struct Paths {
     /// `RUNTIME_DIRECTORY`: sockets, the configuration in effect.
     pub runtime: PathBuf,
-    /// Host keys.
     pub hostkeys: PathBuf,
     /// The log directories of all ports.
     pub logs: PathBuf,

@@ -60,7 +60,6 @@ pub struct PortProgram {
     pub path: PathBuf,
     /// The opened program, if its user cannot search a directory above it, such as /root.
     pub opened: Option<Arc<File>>,
-    /// The configuration in effect.
     pub config: PathBuf,
     /// `RUNTIME_DIRECTORY`.
     pub runtime: PathBuf,

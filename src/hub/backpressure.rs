@@ -78,7 +78,6 @@ impl Cursors {
         self.readers.iter().flatten().any(|reader| reader.puller == Puller::Session)
     }
 
-    /// Sets the line rate.
     pub fn set_baud(&mut self, baud: Baud) {
         self.baud = Some(baud);
     }

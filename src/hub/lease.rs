@@ -20,7 +20,6 @@ use crate::system::systemd;
 /// Name in the FD store of the levels before a lease.
 pub(super) const LEVELS_STORED_AS: &str = "levels";
 
-/// DTR and RTS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Levels {
     dtr: bool,

@@ -409,14 +409,15 @@ impl Line {
 enum Phase {
     /// Nothing: the next input may be taken.
     Idle,
-    /// Input is being written.
     Writing,
     /// Input is being written, and a pause of its pacing is not over.
     Pacing,
     /// A break or a drain is in progress.
     Paused,
     /// A client has changed the line settings; until it is done, input is sent only if its lease `sends`.
-    Leased { sends: bool },
+    Leased {
+        sends: bool,
+    },
 }
 
 impl Phase {

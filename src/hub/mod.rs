@@ -102,7 +102,6 @@ impl Input {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum LineState {
-    /// Not opened yet.
     Starting,
     Open(LineSettings),
     /// Unplugged since this time.
@@ -161,7 +160,6 @@ pub enum Noted {
     Input(Vec<u8>),
     /// Notes that were dropped because too many were waiting.
     Lost {
-        /// How many.
         notes: u64,
         /// Bytes of input in them.
         typed: u64,

@@ -48,7 +48,6 @@ pub struct SourceConfig {
 #[derive(Debug)]
 pub(super) struct SourceLink {
     dialer: Option<Arc<Dialer>>,
-    /// Number of attached sessions.
     attached: watch::Receiver<usize>,
     /// The number at the last request.
     users: usize,

@@ -11,7 +11,6 @@ use crate::port::{LineSettings, Pacing};
 /// each time, because flow control may hold the line for hours.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
-/// Bytes being written.
 #[derive(Debug)]
 pub(super) struct Writing {
     bytes: Vec<u8>,

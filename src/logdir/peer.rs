@@ -32,7 +32,6 @@ pub enum Peer {
     Admin,
 }
 
-/// Identifies the connected process.
 pub fn of(stream: impl AsFd) -> Result<Peer, PeerError> {
     let pid = getsockopt(&stream, sockopt::PeerCredentials).map_err(io::Error::from)?.pid();
     // Since Linux 6.5. It identifies the process itself, whereas a number may be reused.

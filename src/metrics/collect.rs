@@ -71,7 +71,6 @@ pub enum PortState {
     Idle,
     /// Its process runs and did not reply.
     Silent,
-    /// Its process replied.
     Running(Metrics),
 }
 

@@ -124,7 +124,6 @@ pub fn run() -> Result<(), MetricsError> {
     })
 }
 
-/// What all connections share.
 struct Server {
     collector: Collector,
     connections: Arc<Semaphore>,

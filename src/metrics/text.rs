@@ -7,7 +7,6 @@ use crate::attach::metrics::Metrics;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// OpenMetrics 1.0.
     OpenMetrics,
     /// Text format 0.0.4 of Prometheus.
     Prometheus,

@@ -27,7 +27,6 @@ pub struct Claim {
 pub struct Claims(Vec<Claim>);
 
 impl Claims {
-    /// Those of all ports.
     pub fn of(config: &Config) -> Self {
         let claim = |(name, port): (&PortName, &crate::config::Port)| Claim {
             port: name.clone(),

@@ -191,7 +191,6 @@ async fn feed(mut reader: ByteStream<std::net::TcpStream>, feeder: &Feeder) -> S
     }
 }
 
-/// The client's connection.
 struct PlainOutlet {
     console: Arc<Console>,
     writer: OwnedWriteHalf,

@@ -65,7 +65,6 @@ impl Mapping {
         self.0.iter().map(|(word, ..)| *word)
     }
 
-    /// Whether nothing is mapped.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

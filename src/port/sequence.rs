@@ -21,7 +21,6 @@ const USUAL_BREAK: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Send these bytes.
     Bytes(Vec<u8>),
     /// `\d`: wait.
     Delay(Duration),

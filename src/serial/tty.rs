@@ -35,7 +35,6 @@ pub enum ReadOutcome {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// Wrote this many bytes.
     Wrote(usize),
     /// The device is gone.
     HungUp,

@@ -15,7 +15,6 @@ use crate::{attach, ssh, system::accepting, system::systemd};
 /// Clients that are answered at the same time; a further one waits in the backlog.
 const AT_ONCE: usize = 32;
 
-/// How to continue.
 pub(super) enum Next {
     /// SIGHUP, or an administrator who waits for the result: the configuration may be fixed.
     TryAgain(Option<UnixStream>),

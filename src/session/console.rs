@@ -244,7 +244,6 @@ impl Console {
         self.ports.send_replace(neighbours);
     }
 
-    /// Number of attached sessions.
     pub fn attached(&self) -> watch::Receiver<usize> {
         self.attached.subscribe()
     }

@@ -77,7 +77,6 @@ enum Reply {
     Notice(String),
     /// Echo of the line that the user is editing.
     Echo(Vec<u8>),
-    /// Replay this many lines.
     Replay(usize),
     Timestamps,
 }

@@ -35,7 +35,6 @@ pub struct Options {
     pub escape: Escape,
     /// End when the device is unplugged, even if the port has `reconnect = true`.
     pub no_reconnect: bool,
-    /// Take over write access.
     pub force: bool,
     /// Read-only, kept while the device is unplugged, and exempt from the port's `timeout`, which frees write access.
     pub watch: bool,

@@ -16,7 +16,6 @@ const NOTICES_MAX: usize = 32;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachedUser {
-    /// Login name.
     pub user: String,
     /// Address, or `local`.
     pub from: String,

@@ -37,7 +37,6 @@ pub enum DialerError {
 
 #[derive(Debug)]
 pub enum DialerEvent {
-    /// Connected.
     Connected(Connection),
     /// See [`FromDialer::Disconnected`].
     Disconnected {
@@ -45,7 +44,6 @@ pub enum DialerEvent {
         /// Whether the login was rejected.
         refused: bool,
     },
-    /// Another message.
     Other(FromDialer),
 }
 

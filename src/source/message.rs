@@ -59,15 +59,12 @@ pub struct Request {
 /// Line settings of the far end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteLine {
-    /// Bits per second.
     pub baud: u32,
     pub bytesize: u8,
     /// N, E, O, M or S.
     pub parity: char,
     pub stopbits: u8,
-    /// Hardware flow control.
     pub rtscts: bool,
-    /// Software flow control.
     pub xonxoff: bool,
 }
 
@@ -101,13 +98,9 @@ impl RemoteLine {
 /// Modem lines of the far end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RemoteModem {
-    /// Clear To Send.
     pub cts: bool,
-    /// Data Set Ready.
     pub dsr: bool,
-    /// Ring Indicator.
     pub ri: bool,
-    /// Data Carrier Detect.
     pub dcd: bool,
     /// Data Terminal Ready, as the far end has reported it.
     #[serde(default)]

@@ -144,7 +144,6 @@ enum Rank {
     /// Has sent only a version line within [`MIN_SLOT_TIME`]. Such connections must not keep the slots, which would leave new connections
     /// a single slot to evict each other from.
     HalfOpen,
-    /// Has just connected.
     Fresh,
     /// Has just connected and has sent a version line.
     FreshVersion,

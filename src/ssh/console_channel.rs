@@ -18,7 +18,6 @@ use crate::session::{self, AttachedUser, Console, DRAIN_TIMEOUT, Options, Sessio
 /// Access to a port, and how users are authenticated. Both change with the settings.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// How users are authenticated.
     pub gatekeeping: Gatekeeping,
     pub rules: Rules,
     /// Algorithms and banner for clients that are not logged in.

@@ -19,7 +19,6 @@ pub trait Destination: Send + Sync + 'static {
     /// Name in messages: `ttyUSB0`, `the admin CLI`.
     fn name(&self) -> String;
 
-    /// How users are authenticated.
     fn gatekeeping(&self) -> Gatekeeping;
 
     /// Algorithms and banner for clients that are not logged in.
@@ -38,7 +37,6 @@ pub trait Destination: Send + Sync + 'static {
     fn closing(&self) -> watch::Receiver<Option<String>>;
 }
 
-/// How users are authenticated.
 #[derive(Debug, Clone)]
 pub struct Gatekeeping {
     /// `console-auth`'s socket.
@@ -54,14 +52,12 @@ pub struct Login {
     pub name: String,
     pub identity: Identity,
     pub login: Granted,
-    /// The client's address.
     pub from: IpAddr,
     /// PAM's messages, which are printed once, when the session begins.
     pub messages: String,
     pub request: ChannelRequest,
     pub terminal: Option<Screen>,
     pub typed: QueuedInput,
-    /// The client's output.
     pub outlet: SshOutlet,
 }
 
@@ -78,7 +74,6 @@ pub enum ChannelRequest {
     Rfc2217,
 }
 
-/// A client's terminal.
 #[derive(Debug)]
 pub struct Screen {
     /// Its type; `dumb` if the client's value is invalid.

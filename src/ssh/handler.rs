@@ -41,7 +41,6 @@ const PRINT_TIMEOUT: Duration = Duration::from_millis(200);
 pub struct Progress {
     /// After the login: its seat, and the handle for a disconnect message.
     pub(super) login: Option<(Arc<Seat>, Handle)>,
-    /// Number of sessions.
     pub(super) sessions: usize,
 }
 

@@ -32,7 +32,6 @@ const LISTS: usize = 6;
 
 pub(super) const OUR_VERSION: &[u8] = b"SSH-2.0-consoleserver\r\n";
 
-/// A client's algorithms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KexInit {
     pub(super) lists: [Vec<String>; LISTS],

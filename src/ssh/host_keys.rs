@@ -35,14 +35,12 @@ pub(super) struct KeyRing {
     /// The socket of `console-auth`.
     auth_socket: PathBuf,
     keys: watch::Sender<Option<Arc<HostKeys>>>,
-    /// The last configurations.
     configs: std::sync::Mutex<Option<(SshAlgorithms, Configs)>>,
     state: watch::Sender<HostKeyState>,
     /// When the last attempt to load them ended; locked during an attempt.
     tried: Mutex<Option<Instant>>,
 }
 
-/// russh's configurations.
 #[derive(Clone)]
 pub(super) struct Configs {
     pub(super) keys: Arc<HostKeys>,

@@ -20,7 +20,6 @@ const MAX_REPORTS: usize = 16;
 const LIST_LIMIT: usize = 600;
 const VERSION_LIMIT: usize = 80;
 
-/// The messages logged recently.
 #[derive(Debug, Default)]
 pub(super) struct MismatchLog {
     logged: Mutex<Vec<(IpAddr, String, Instant)>>,

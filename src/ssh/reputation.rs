@@ -25,7 +25,6 @@ struct Reputation {
 }
 
 impl Reputations {
-    /// Records a successful login.
     pub(super) fn succeeds(&mut self, source: IpAddr, now: Instant) {
         let standing = self.of(source, now);
         standing.logged_in = Some(now);

@@ -4,7 +4,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A mutex whose poison is ignored.
 pub trait Lock<T> {
-    /// Locks it.
     fn locked(&self) -> MutexGuard<'_, T>;
 }
 

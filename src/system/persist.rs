@@ -105,7 +105,6 @@ pub fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Reads such a file.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut contents = Vec::new();
     // The length may have changed in the meantime.

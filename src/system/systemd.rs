@@ -26,7 +26,6 @@ pub enum HandedError {
     Unusable {
         /// `FileDescriptorName=`.
         name: String,
-        /// Error of the system.
         source: io::Error,
     },
 }

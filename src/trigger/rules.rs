@@ -57,7 +57,6 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Begins with these rules.
     pub fn new(triggers: &Triggers, now: Instant) -> Self {
         let mut rules = Self { watched: Vec::new(), lines: Lines::default(), heard: now, pause: None };
         rules.replace(triggers);
@@ -74,7 +73,6 @@ impl Rules {
         }
     }
 
-    /// Output of the device.
     pub fn feed(&mut self, bytes: &[u8], now: Instant) -> Vec<TriggerEvent> {
         self.heard = now;
         let mut happenings = Vec::new();
@@ -90,7 +88,6 @@ impl Rules {
         happenings
     }
 
-    /// Bytes were missed.
     pub fn miss(&mut self, now: Instant) {
         self.heard = now;
         self.lines.reset();

@@ -236,7 +236,6 @@ pub fn far_end(connector: &str) -> Option<FarEnd> {
     }
 }
 
-/// What a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     Raw,
@@ -305,7 +304,6 @@ pub fn require_login(draft: &mut Draft) {
 /// The keys of listeners without a login.
 const PLAIN: [&str; 2] = ["raw", "rfc2217"];
 
-/// Addresses of a listener.
 enum Listen {
     All,
     At(Vec<String>),

@@ -33,7 +33,6 @@ pub struct Draft {
     pub sets_users: bool,
 }
 
-/// What an import does.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// In the order of the file.

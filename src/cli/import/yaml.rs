@@ -65,7 +65,6 @@ impl Node {
 }
 
 pub struct Document {
-    /// The top-level entries.
     pub entries: Vec<(Node, Node)>,
     /// Syntax errors: what, and what is read in spite of it.
     pub faults: Vec<(SourceLine, String, &'static str)>,
@@ -165,7 +164,6 @@ fn blocks(text: &str) -> impl Iterator<Item = (usize, &str)> {
     starts.into_iter().zip(ends).map(move |((line, start), end)| (line, &text[start..end]))
 }
 
-/// Why reading ends.
 enum Halt {
     Broken(Broken),
     Bound(ImportError),
