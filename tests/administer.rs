@@ -99,7 +99,7 @@ fn another_device_is_opened_and_one_that_cannot_be_is_named() {
 }
 
 #[test]
-fn a_port_that_could_not_be_served_is_mended_by_applying() {
+fn a_port_that_could_not_be_served_is_fixed_by_applying() {
     let mut rig = Rig::with_config(&format!("{PORT}baud = \"fast\"\n"));
     rig.plug();
     rig.start();

@@ -118,7 +118,7 @@ fn lives(client: &Client) -> (usize, usize) {
 }
 
 /// Longer than [`impatient`] waits for a reply.
-fn outlasts_its_patience(client: &Client) {
+fn outlasts_its_timeout(client: &Client) {
     let (answered, _) = lives(client);
     until("keepalives to be answered", || (lives(client).0 >= answered + 4).then_some(()));
 }
@@ -138,7 +138,7 @@ fn a_paste_at_a_stuck_device_keeps_its_session_and_is_complete() {
     let (_, exchanges) = lives(&client);
     client.type_in(text());
     until("keys to be exchanged", || (lives(&client).1 >= exchanges + PASTE / 16 / 1024).then_some(()));
-    outlasts_its_patience(&client);
+    outlasts_its_timeout(&client);
     rig.say(b"and is heard");
     client.sees("and is heard");
     let heard = collect(rig.device());
@@ -161,7 +161,7 @@ fn input_beyond_the_queue_waits_in_the_client_whose_session_stays() {
     let sending = std::thread::spawn(move || input.write_all(&firmware()).unwrap());
     until("as much as is held", || (rig.private_memory() > memory_before + 1000).then_some(()));
     let (_, exchanges) = lives(&client);
-    outlasts_its_patience(&client);
+    outlasts_its_timeout(&client);
     rig.say(b"and is heard");
     client.sees("and is heard");
     assert!(!sending.is_finished(), "a reader has taken {FIRMWARE} bytes");
