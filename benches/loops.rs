@@ -20,7 +20,7 @@ fn main() {
     divan::main();
 }
 
-/// What devices say.
+/// Output of devices.
 #[derive(Debug, Clone, Copy)]
 enum Said {
     /// Lines of a boot.

@@ -15,7 +15,6 @@ use thiserror::Error;
 
 use crate::system::persist;
 
-/// The directory of the host keys.
 pub const HOST_KEY_DIRECTORY: &str = "/var/lib/consoleserver/hostkeys";
 
 /// In a credentials directory, files with this prefix are host keys.
@@ -49,7 +48,6 @@ const ENTRY_LIMIT: usize = 1000;
 const REASON_LIMIT: usize = 16;
 
 /// Why there is no host key.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum HostKeyError {
     /// The directory cannot be read, or a new key cannot be written.
@@ -106,9 +104,6 @@ enum UnusableKey {
 }
 
 /// Generates the key if `directory` does not contain it yet (mode 0600). Returns its path.
-///
-/// # Errors
-/// When the directory cannot be read or written.
 pub fn ensure(directory: &Path) -> Result<Option<PathBuf>, HostKeyError> {
     let path = directory.join(GENERATED_KEY_FILE);
     // A dangling link is intentional and is not replaced.
@@ -123,9 +118,6 @@ pub fn ensure(directory: &Path) -> Result<Option<PathBuf>, HostKeyError> {
 
 /// Generates the keys for clients without Ed25519, each if the directory has no usable key of its type.
 /// Returns their paths. An RSA key takes seconds on a small board.
-///
-/// # Errors
-/// When the directory cannot be read or written.
 pub fn ensure_more(directory: &Path) -> Result<Vec<PathBuf>, HostKeyError> {
     let known = load(directory).map(|found| found.keys).unwrap_or_default();
     let ecdsa = Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 };

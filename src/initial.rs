@@ -31,7 +31,6 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why the steps did not end: a sentence without the step.
 enum Failure {
     Reason(String),
-    /// The line was closed.
     Closed,
 }
 

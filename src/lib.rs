@@ -1,6 +1,6 @@
 //! consoleserver: a logging serial console server made of socket-activated systemd units.
 //!
-//! The rooms below stand in the order in which a byte meets them; a room imports only rooms above it.
+//! The rooms below are in the order in which a byte meets them; a room imports only rooms above it.
 //! `ARCHITECTURE.md` is the map for people.
 
 // They panic if the terminal or pipe was closed; `writeln!` returns the error.

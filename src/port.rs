@@ -31,24 +31,14 @@ pub use sequence::{
 pub use source::{Endpoint, Source, SourceError};
 use text::serde_as_text;
 
-/// Why a port name or a line setting is rejected. The Display is the sentence that the user reads.
-#[allow(missing_docs)] // The Display of each variant describes it.
+/// Why a port name, a delay or a mapping is rejected. The Display is the sentence that the user reads. (For line
+/// settings, the table of configuration keys describes valid values.)
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PortError {
     #[error(
         "invalid port name {0:?}: use 1 to 32 characters of A-Z a-z 0-9 . _ -, starting with a letter, a digit or _"
     )]
     Name(String),
-    #[error("invalid baud rate {0}: use 1 to 4294967295")]
-    Baud(u64),
-    #[error("invalid bytesize {0}: use 5, 6, 7 or 8")]
-    ByteSize(u64),
-    #[error("invalid parity {0:?}: use none, even, odd, mark or space, or the first letter")]
-    Parity(String),
-    #[error("invalid stopbits {0}: use 1 or 2")]
-    StopBits(u64),
-    #[error("invalid level {0:?}: use \"leave\", \"on\" or \"off\"")]
-    Level(String),
     #[error("invalid delay {0:?}: use \"1ms\" to \"10s\", or \"none\"")]
     Pause(String),
     #[error("unknown mapping {0:?}")]
@@ -67,7 +57,6 @@ pub enum PortError {
 pub struct PortName(String);
 
 impl PortName {
-    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -150,12 +139,12 @@ impl ByteSize {
 }
 
 impl TryFrom<u64> for ByteSize {
-    type Error = PortError;
+    type Error = ();
 
-    fn try_from(bits: u64) -> Result<Self, PortError> {
+    fn try_from(bits: u64) -> Result<Self, ()> {
         match bits {
             5..=8 => Ok(Self(bits as u8)),
-            _ => Err(PortError::ByteSize(bits)),
+            _ => Err(()),
         }
     }
 }
@@ -176,7 +165,6 @@ pub enum Parity {
 }
 
 impl Parity {
-    /// The letter of the configuration.
     pub fn letter(self) -> char {
         match self {
             Self::None => 'N',
@@ -189,17 +177,17 @@ impl Parity {
 }
 
 impl FromStr for Parity {
-    type Err = PortError;
+    type Err = ();
 
     /// The letter or the word, in either case.
-    fn from_str(word: &str) -> Result<Self, PortError> {
+    fn from_str(word: &str) -> Result<Self, ()> {
         match word.to_ascii_lowercase().as_str() {
             "n" | "none" => Ok(Self::None),
             "e" | "even" => Ok(Self::Even),
             "o" | "odd" => Ok(Self::Odd),
             "m" | "mark" => Ok(Self::Mark),
             "s" | "space" => Ok(Self::Space),
-            _ => Err(PortError::Parity(word.to_owned())),
+            _ => Err(()),
         }
     }
 }
@@ -207,9 +195,7 @@ impl FromStr for Parity {
 /// Stop bits (`CSTOPB`, `man termios`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopBits {
-    /// One.
     One,
-    /// Two.
     Two,
 }
 
@@ -224,13 +210,13 @@ impl StopBits {
 }
 
 impl TryFrom<u64> for StopBits {
-    type Error = PortError;
+    type Error = ();
 
-    fn try_from(count: u64) -> Result<Self, PortError> {
+    fn try_from(count: u64) -> Result<Self, ()> {
         match count {
             1 => Ok(Self::One),
             2 => Ok(Self::Two),
-            _ => Err(PortError::StopBits(count)),
+            _ => Err(()),
         }
     }
 }
@@ -240,20 +226,16 @@ impl TryFrom<u64> for StopBits {
 pub struct Baud(u32);
 
 impl Baud {
-    /// Bits per second.
     pub fn get(self) -> u32 {
         self.0
     }
 }
 
 impl TryFrom<u64> for Baud {
-    type Error = PortError;
+    type Error = ();
 
-    fn try_from(rate: u64) -> Result<Self, PortError> {
-        match rate {
-            0 => Err(PortError::Baud(rate)),
-            _ => rate.try_into().map(Self).map_err(|_| PortError::Baud(rate)),
-        }
+    fn try_from(rate: u64) -> Result<Self, ()> {
+        u32::try_from(rate).ok().filter(|rate| *rate > 0).map(Self).ok_or(())
     }
 }
 
@@ -290,37 +272,25 @@ impl LineLevel {
 }
 
 impl FromStr for LineLevel {
-    type Err = PortError;
+    type Err = ();
 
-    fn from_str(word: &str) -> Result<Self, PortError> {
-        match word {
-            "leave" => Ok(Self::Leave),
-            "on" => Ok(Self::On),
-            "off" => Ok(Self::Off),
-            _ => Err(PortError::Level(word.to_owned())),
-        }
+    fn from_str(word: &str) -> Result<Self, ()> {
+        [Self::Leave, Self::On, Self::Off].into_iter().find(|level| level.word() == word).ok_or(())
     }
 }
 
 /// The levels of both lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ModemLevels {
-    /// Data Terminal Ready.
     pub dtr: LineLevel,
-    /// Request To Send.
     pub rts: LineLevel,
 }
 
-/// Line settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineSettings {
-    /// Bits per second.
     pub baud: Baud,
-    /// Data bits.
     pub bytesize: ByteSize,
-    /// Parity bit.
     pub parity: Parity,
-    /// Stop bits.
     pub stopbits: StopBits,
     /// Hardware flow control (`CRTSCTS`).
     pub rtscts: bool,
@@ -452,10 +422,10 @@ mod tests {
     }
 
     #[test]
-    fn invalid_settings_are_rejected_with_what_would_be_valid() {
-        assert_eq!(Baud::try_from(0).unwrap_err().to_string(), "invalid baud rate 0: use 1 to 4294967295");
-        assert_eq!(ByteSize::try_from(9).unwrap_err().to_string(), "invalid bytesize 9: use 5, 6, 7 or 8");
-        assert_eq!(StopBits::try_from(3).unwrap_err().to_string(), "invalid stopbits 3: use 1 or 2");
+    fn invalid_settings_are_rejected() {
+        assert!(
+            Baud::try_from(0).is_err() && ByteSize::try_from(9).is_err() && StopBits::try_from(3).is_err()
+        );
         for (parity, words) in [
             (Parity::None, ["N", "n", "none"]),
             (Parity::Even, ["E", "even", "EVEN"]),
@@ -466,10 +436,7 @@ mod tests {
             assert!(words.iter().all(|word| word.parse() == Ok(parity)), "{words:?}");
         }
         assert!(["X", "", "no", "NE", "evenly"].iter().all(|word| word.parse::<Parity>().is_err()));
-        assert_eq!(
-            "up".parse::<LineLevel>().unwrap_err().to_string(),
-            "invalid level \"up\": use \"leave\", \"on\" or \"off\""
-        );
+        assert!("up".parse::<LineLevel>().is_err() && "off".parse() == Ok(LineLevel::Off));
     }
 
     #[test]

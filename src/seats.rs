@@ -4,10 +4,12 @@
 //! when its slot is needed for another login.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use thiserror::Error;
 use tokio::sync::Notify;
+
+use crate::system::lock::Lock;
 
 /// Limit of connections: more than users of any console, and three times Ansible's default forks.
 pub const MAX_CONNECTIONS: usize = 96;
@@ -22,7 +24,6 @@ const FOR_ADMINISTRATORS: usize = 4;
 const GROUPS: [&str; 2] = ["root", "sudo"];
 
 /// Why a connection is rejected.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Full {
     #[error("the limit of {MAX_CONNECTIONS} sessions is reached")]
@@ -60,7 +61,7 @@ impl Seats {
     /// Admits a connection of a user. If the limit is reached, the connection that has been idle for longest
     /// is dropped: one of the user's own if the user has reached the limit for one user, otherwise any.
     pub fn take(self: &Arc<Self>, user: &str, administrator: bool) -> Result<Seat, Full> {
-        let mut seats = self.lock();
+        let mut seats = self.0.locked();
         while let Some(full) = full(&seats, user, administrator) {
             let own_only = matches!(full, Full::Own(_));
             let gives_way =
@@ -72,10 +73,6 @@ impl Seats {
             Arc::new(Taken { user: user.to_owned(), idle: AtomicBool::default(), lost: Notify::new() });
         seats.push(taken.clone());
         Ok(Seat { seats: self.clone(), taken })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Taken>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -95,7 +92,7 @@ fn full(seats: &[Arc<Taken>], user: &str, administrator: bool) -> Option<Full> {
 impl Seat {
     /// Sets whether the connection has no session and gives way to others.
     pub fn set_idle(&self, idle: bool) {
-        let mut seats = self.seats.lock();
+        let mut seats = self.seats.0.locked();
         self.taken.idle.store(idle, Ordering::Relaxed);
         if let Some(at) = seats.iter().position(|taken| idle && Arc::ptr_eq(taken, &self.taken)) {
             seats[at..].rotate_left(1);
@@ -110,7 +107,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.seats.lock().retain(|taken| !Arc::ptr_eq(taken, &self.taken));
+        self.seats.0.locked().retain(|taken| !Arc::ptr_eq(taken, &self.taken));
     }
 }
 
@@ -151,7 +148,7 @@ mod tests {
         assert_eq!(taken.len(), MAX_CONNECTIONS, "as many as before, and no more");
         assert_eq!(seats.take("root", true).unwrap_err(), Full::All);
         taken.clear();
-        assert!(seats.lock().is_empty(), "nothing stays behind");
+        assert!(seats.0.locked().is_empty(), "nothing stays behind");
         assert!(seats.take("script", false).is_ok());
     }
 
@@ -179,7 +176,7 @@ mod tests {
         assert_eq!(others.len(), MAX_CONNECTIONS - OF_ONE_USER + 1, "one more, in the place of the idle one");
         assert!(is_lost(&masters[7]));
         drop(masters);
-        assert_eq!(seats.lock().len(), others.len() + 2, "a seat that was lost is given back once");
+        assert_eq!(seats.0.locked().len(), others.len() + 2, "a seat that was lost is given back once");
     }
 
     #[test]

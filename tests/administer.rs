@@ -1,6 +1,6 @@
 #![allow(unsafe_code)] // One thread becomes another user.
-//! What an administrator asks of a port that runs, over its local socket: apply the configuration, send a break, end
-//! somebody's sessions; and the log, which its users may read.
+//! An administrator's requests to a running port, over its local socket: apply the configuration, send a break, disconnect
+//! a user's sessions; and the log, which its users may read.
 
 use std::fs::{self, Permissions};
 use std::io::Read;
@@ -99,7 +99,7 @@ fn another_device_is_opened_and_one_that_cannot_be_is_named() {
 }
 
 #[test]
-fn a_port_that_could_not_be_served_is_mended_by_applying() {
+fn a_port_that_could_not_be_served_is_fixed_by_applying() {
     let mut rig = Rig::with_config(&format!("{PORT}baud = \"fast\"\n"));
     rig.plug();
     rig.start();
@@ -132,7 +132,7 @@ fn a_break_is_told_to_those_who_watch_and_refused_without_a_device() {
     assert!(refusal.starts_with("cannot send a break to demo: unplugged since "), "{refusal}");
 }
 
-/// A session at a device that takes nothing, which has typed more than is on the way to it.
+/// A session at a device that reads nothing, with more input than the buffers on the way hold.
 fn typed_in_vain(rig: &mut Rig) -> Client {
     rig.configure(&format!("{PORT}xonxoff = true\n"));
     rig.start_plugged();
@@ -148,7 +148,7 @@ fn typed_in_vain(rig: &mut Rig) -> Client {
 fn a_break_gets_through_to_a_device_that_takes_nothing() {
     let mut rig = Rig::with_config(PORT);
     let session = typed_in_vain(&mut rig);
-    // The first may come before what was typed.
+    // The first may arrive before the typed input.
     until("what was typed to be dropped for a break", || {
         let length = Duration::from_millis(10);
         client::send_break(&rig.path("run"), &demo(), length, "alice").unwrap();
@@ -165,7 +165,7 @@ fn what_was_typed_for_one_device_does_not_go_on_at_the_next() {
     let mut session = typed_in_vain(&mut rig);
     let other = nix::pty::openpty(None, None).unwrap();
     std::os::unix::fs::symlink(nix::unistd::ttyname(&other.slave).unwrap(), rig.path("dev/other")).unwrap();
-    // So that the input is on its way: it came before the question.
+    // The input is on its way by then: it was sent before the query.
     rig.bytes_sent();
     rig.configure(&PORT.replace("dev/demo", "dev/other"));
     assert_eq!(apply(&rig), Ok(vec![]));
@@ -191,7 +191,7 @@ fn the_sessions_of_a_user_are_ended_and_told_by_whom_even_if_they_have_stopped_r
     rig.wait_for_status("0 attached");
 }
 
-/// A local client that speaks for itself.
+/// A local client that implements the protocol itself.
 fn asked(rig: &Rig, request: &Request) -> (Option<Reply>, UnixStream) {
     let mut stream = UnixStream::connect(socket_path(&rig.path("run"), &demo())).unwrap();
     send(&mut stream, request).unwrap();
@@ -224,7 +224,7 @@ fn a_user_may_not_do_what_administrators_may() {
     });
 }
 
-/// What frames show until the port ends them.
+/// The output in frames until the port ends them.
 fn shown(mut stream: UnixStream) -> String {
     let mut shown = Vec::new();
     let mut header = [0; 5];

@@ -81,7 +81,7 @@ fn unescape(text: &str, said: &mut Vec<u8>) {
     said.extend_from_slice(rest.as_bytes());
 }
 
-/// The lines of these bytes, whatever ends them, without empty ones and without NULs, which may be a CR's padding.
+/// The lines of these bytes with any line end, without empty ones and without NULs, which may be a CR's padding.
 fn lines(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut lines: Vec<Vec<u8>> =
         bytes.split(|byte| matches!(byte, b'\r' | b'\n')).map(<[u8]>::to_vec).collect();
@@ -164,7 +164,7 @@ fn a_crash_at_any_byte_of_a_write_loses_and_duplicates_nothing() {
     let next = Mark::from(<[u64; 6]>::from(log.mark()));
 
     for written in mark.size as usize..=expected.len() {
-        // What the killed process left: its mark, the end of its write, and a file that is longer than the mark.
+        // State after the kill: its mark, the end of its write, and a file that is longer than the mark.
         fs::write(whole.path().join("console.log"), &expected[..written]).unwrap();
         let mut log = open(whole.path());
         if written == expected.len() {
@@ -188,7 +188,7 @@ fn a_mark_of_another_file_or_beyond_the_end_changes_no_file() {
     let mark = first.mark();
 
     fs::rename(&path, dir.path().join("console.log.1")).unwrap();
-    fs::write(&path, "of somebody else, and longer than what the mark says it should be").unwrap();
+    fs::write(&path, "of another process, and longer than the mark records").unwrap();
     let before = fs::read(&path).unwrap();
     let mut other = open(dir.path());
     assert_eq!(other.resume(mark, None).unwrap(), Recovered::Nothing);
@@ -287,7 +287,7 @@ fn nuls_of_a_power_failure_are_removed_from_records_and_noted() {
             let start = &start[..start.len() - (STAMP - 1)];
             assert_eq!(start, format!("{}{ends}", String::from_utf8_lossy(before)), "{nuls}");
             assert!(rest[STAMP..].starts_with("< booted\n"), "{rest}");
-            // The NULs of a raw log may be output of the device.
+            // NULs in a raw log may be output of the device.
             assert_eq!(after_a_power_cut(LogType::Raw, &left), [&left[..], b"booted\nlogin: "].concat());
         }
     }

@@ -45,7 +45,7 @@ fn flood() -> Vec<u8> {
     (lines + "the flood is over\r\n").into_bytes()
 }
 
-/// A free TCP port, until somebody else takes it.
+/// A TCP port that is free at the time of the call.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -1,11 +1,11 @@
-//! The configuration as the administrator meets it: what a file means, and what is said about a wrong one.
+//! The configuration as an administrator sees it: what a file means, and the errors about a wrong one.
 
 use std::path::Path;
 
 use consoleserver::config::{Config, Groups, LogType, Right, RootLogin, Writers};
 use consoleserver::port::PortName;
 
-/// What is said about a text that stands in `/etc/consoleserver/config.toml`.
+/// The errors about a text that is in `/etc/consoleserver/config.toml`.
 fn complaint(text: &str) -> String {
     Config::parse(text, Path::new("/etc/consoleserver/config.toml")).unwrap_err().to_string()
 }

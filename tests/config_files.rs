@@ -1,4 +1,4 @@
-//! Which file is the configuration, and what is said when it cannot be read.
+//! Which file is the configuration, and the error when it cannot be read.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -97,7 +97,7 @@ fn a_file_without_read_permission_is_an_error() {
         reported,
         format!("{denied} (every port must be able to read it: chmod a+x {})", directory.display())
     );
-    // What is advised helps.
+    // The suggested command works.
     fs::set_permissions(directory, fs::Permissions::from_mode(0o711)).unwrap();
     fs::set_permissions(&etc, fs::Permissions::from_mode(0o444)).unwrap();
     assert_eq!(as_nobody().unwrap().path, etc);
@@ -170,7 +170,7 @@ fn a_file_that_is_too_large_or_not_utf8_is_an_error_with_its_position() {
 fn a_file_with_a_syntax_error_never_gives_back_revoked_keys() {
     let root = tempfile::tempdir().unwrap();
     let etc = place(&root, "etc/consoleserver/config.toml", "[access]\ngroups = [\"*\"]\nbaud = \n");
-    // Nothing says where keys are, so they are where they are by default.
+    // No setting names the files of keys, so they are the default ones.
     assert_eq!(Config::load_access(root.path()).unwrap().1, None);
     for key in ["revoked = \"/etc/ssh/revoked\"", "authorized_keys_files = [\"/etc/keys/%u\"]"] {
         fs::write(&etc, format!("[access]\n{key}\nbaud = \n")).unwrap();

@@ -1,11 +1,11 @@
-//! What a configuration says of many ports at once: `[defaults]`, templates and groups; and what is said where that is wrong.
+//! Configuration of many ports at once: `[defaults]`, templates and groups; and the errors about them.
 
 use std::path::Path;
 
 use consoleserver::config::{Config, LogType, without_broken_tables};
 use consoleserver::port::{PortName, PortPattern};
 
-/// What is said about a text that stands in `config.toml`.
+/// The errors about a text that is in `config.toml`.
 fn complaint(text: &str) -> String {
     Config::parse(text, Path::new("config.toml")).unwrap_err().to_string()
 }
@@ -18,7 +18,7 @@ fn name(word: &str) -> PortName {
     word.parse().unwrap()
 }
 
-/// Ports of which it is plain that they listen, though the file is wrong.
+/// Ports that certainly listen, though the file is wrong.
 fn salvaged(text: &str) -> Vec<String> {
     without_broken_tables(text).ports.keys().map(ToString::to_string).collect()
 }
@@ -146,12 +146,12 @@ fn the_triggers_of_defaults_template_and_port_together_are_bounded() {
 
 #[test]
 fn an_invalid_template_stops_no_port_whose_listener_is_certain() {
-    // Nothing of it says whether a port listens.
+    // None of it decides whether a port listens.
     for template in ["baud = \"fast\"", "buad = 9600", "listen = [\"127.0.0.1\"]\nbaud = 0", "log.type = 2"] {
         let text = format!("[templates.t]\n{template}\n[ports.a]\nlike = \"t\"\n[ports.b]\n");
         assert_eq!(salvaged(&text), ["a", "b"], "{template}");
     }
-    // It may have been enabled = false, or another address: only the ports that state both themselves are plain.
+    // It may have been enabled = false, or another address: only the ports that state both themselves are certain.
     let ports =
         "[ports.a]\nlike = \"t\"\n[ports.b]\n[ports.c]\nlike = \"t\"\nenabled = true\nlisten = [\"::1\"]\n";
     for template in [
@@ -184,7 +184,7 @@ fn a_group_has_ports_ranges_wildcards_and_other_groups() {
     };
     assert_eq!(selected("@core"), ["p01", "p02", "p03", "rack1-a"]);
     assert_eq!(selected("@all"), ["p01", "p02", "p03", "rack1-a", "edge", "spare"]);
-    // A port that does not exist is a matter of the commands: ports come and go.
+    // A port that does not exist is checked by the commands: ports are added and removed.
     assert_eq!(parse("[groups]\ncore = [\"p01\"]\n").port_groups.len(), 1);
 }
 

@@ -1,4 +1,4 @@
-//! Every value that a file may say, the files that we ship, and what must hold for any text and any configuration.
+//! Every value that a file may have, the files that we ship, and what must hold for any text and any configuration.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -325,7 +325,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// A port but for what must differ from the others'.
+    /// A port, except keys that must differ from the others'.
     fn port()(
         (enabled, low_latency, reconnect) in any::<(bool, bool, bool)>(),
         (remote_settings, plaintext_beyond_loopback) in any::<(bool, bool)>(), line in line(), modem in modem(), log in log(),
@@ -425,7 +425,7 @@ fn texts() -> impl Strategy<Value = String> {
     prop_oneof![3 => vec(line, 0..8).prop_map(|lines| lines.concat()), 1 => any::<String>()]
 }
 
-/// Without which table states which key: what is written states each key at the port.
+/// Without the table that states each key: the written file states each key at the port.
 fn without_tables(config: Config) -> Config {
     Config { own: BTreeMap::new(), ..config }
 }

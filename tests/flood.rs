@@ -36,7 +36,7 @@ fn private_memory(pid: Pid) -> u64 {
     total
 }
 
-/// Waits for `total` bytes as long as there are more and more: how long all of them take depends on the machine.
+/// Waits for `total` bytes while more and more arrive: the total time depends on the machine.
 fn until_all(what: &str, total: usize, count: impl Fn() -> usize) {
     while count() < total {
         let before = count();
@@ -59,7 +59,7 @@ fn a_flood_reaches_the_log_and_all_reading_clients_completely() {
     let stuck = collect(stopped.stdout.take().unwrap());
     rig.wait_for_status("3 attached");
     rig.say(b"x");
-    until("everybody to hear", || {
+    until("all clients to receive it", || {
         let all = heard.iter().chain([&stuck]).all(|heard| !heard.lock().unwrap().is_empty());
         all.then_some(())
     });

@@ -1,5 +1,5 @@
 //! `consoleserver` as it is started from a terminal: the real program, with real sockets, users and ttys. What it starts
-//! is a witness here: a script in the place of `console-port` and `console-auth` that shows what it was handed.
+//! is a witness here: a script in the place of `console-port` and `console-auth` that prints its descriptors.
 //! (`make_run.rs` has the whole with the real ones.)
 
 use std::ffi::OsString;
@@ -19,8 +19,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 
-/// Longer than anything takes on a machine that is busy with the other tests.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than any step takes on a machine that is busy with the other tests.
+const TIMEOUT: Duration = Duration::from_secs(30);
 const NOBODY: u32 = 65534;
 
 /// A port that answers every SSH connection with one line, until it gets SIGTERM.
@@ -121,9 +121,9 @@ impl Instance {
         Self { child, screen, seen: Vec::new() }
     }
 
-    /// The next line with these words in it.
+    /// The next line with these words.
     fn says(&mut self, words: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             match self.screen.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains(words) => return line,
@@ -133,7 +133,7 @@ impl Instance {
         }
     }
 
-    /// A line with each of these words in it, all of them next.
+    /// A line with each of these words, in the next lines.
     fn says_in_any_order<const N: usize>(&mut self, words: [&str; N]) {
         let mut missing = words.to_vec();
         while !missing.is_empty() {
@@ -155,7 +155,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // A test that failed halfway; one that went well has waited for the end.
+        // A test that failed halfway; a successful one has waited for the end.
         if let Ok(None) = self.child.try_wait() {
             self.signal(Signal::SIGTERM);
             let _ = self.child.wait();
@@ -164,12 +164,12 @@ impl Drop for Instance {
 }
 
 fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        assert!(Instant::now() < deadline, "{what}: not within {TIMEOUT:?}");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -184,7 +184,7 @@ fn is_free(number: u16) -> bool {
 }
 
 fn answer(mut stream: TcpStream) -> String {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text
@@ -305,7 +305,7 @@ fn a_plug_in_starts_the_port_and_a_replug_does_again() {
     for _ in 0..2 {
         let pty = nix::pty::openpty(None, None).unwrap();
         symlink(nix::unistd::ttyname(&pty.slave).unwrap(), &device).unwrap();
-        // Two programs say these, each when it gets to it.
+        // Two programs print these, in any order.
         instance.says_in_any_order(["ttyUSB0 present: console-port started", "witness sees a tty"]);
         fs::remove_file(&device).unwrap();
         instance.says("console-port exited");
@@ -342,7 +342,7 @@ fn each_login_gets_a_helper_of_its_own_and_the_one_beyond_the_limit_none() {
     instance.says("serving a");
     let login = || {
         let stream = UnixStream::connect(bench.runtime("auth-port")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line).unwrap();
         (stream, line)
@@ -397,11 +397,11 @@ fn under_nohup_it_stays_and_its_programs_ignore_no_signal() {
     let mut instance = Instance::of(command);
     let ignored = instance.says("the port: SigIgn:");
     let mask = ignored.split_whitespace().last().unwrap();
-    // The standard signals (signal(7)); those from 32 on are the C library's and nobody's to reset.
+    // The standard signals (signal(7)); those from 32 on belong to the C library and must not be reset.
     assert_eq!(u64::from_str_radix(mask, 16).unwrap() & ((1 << 31) - 1), 0, "{ignored}");
     instance.signal(Signal::SIGHUP);
     instance.signal(Signal::SIGQUIT);
-    // It answers, so it has not left.
+    // It replies, so it still runs.
     let status = fs::read_to_string(format!("/proc/{}/status", instance.child.id())).unwrap();
     assert!(status.contains("State:\tS") || status.contains("State:\tR"), "{status}");
     // As a script ends its background job.
@@ -457,7 +457,7 @@ fn a_port_with_a_source_has_its_dialer() {
     instance.says("node17: console-dial started for tcp:");
     let (mut connection, _) = far.accept().unwrap();
     instance.says("node17 connected to tcp:");
-    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    connection.set_read_timeout(Some(TIMEOUT)).unwrap();
     instance.signal(Signal::SIGINT);
     assert_eq!(connection.read(&mut [0; 8]).unwrap(), 0, "the connection ends with the port");
     assert_eq!(instance.ends().code(), Some(0));

@@ -1,4 +1,4 @@
-//! Every input that fuzzing has kept, once more: what it has learnt (`fuzz/corpus`) and what it has found (`fuzz/regressions`).
+//! Every input that fuzzing has kept, once more: the coverage corpus (`fuzz/corpus`) and past findings (`fuzz/regressions`).
 //! The bodies are those that libFuzzer calls (`make fuzz`).
 
 use std::fs;

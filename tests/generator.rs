@@ -36,7 +36,7 @@ fn tree(top: &Path) -> BTreeMap<PathBuf, Entry> {
     found
 }
 
-/// `tests/generator/CASE`: `root` is what the machine has, `units` what comes out, `complaints` what is said.
+/// `tests/generator/CASE`: `root` has the machine's files, `units` the output, `complaints` the messages.
 /// With `BLESS=1` in the environment it takes what comes out for right: look at `git diff` then.
 fn golden(case: &str) {
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/generator").join(case);
@@ -130,7 +130,7 @@ fn a_machine_without_a_configuration_boots_without_warnings() {
     golden("none");
 }
 
-/// Paths as hostile as they come, most of them such as no file could say.
+/// Paths as hostile as possible, most of them impossible in a file.
 fn path() -> impl Strategy<Value = PathBuf> {
     let piece = prop_oneof![
         Just("..".to_owned()),

@@ -1,4 +1,4 @@
-//! Real input: a Linux that boots with its console at the port, in QEMU, on a pty. All that it says is in the log to the byte, as
+//! Real input: a Linux that boots with its console at the port, in QEMU, on a pty. All its output is in the log to the byte, as
 //! QEMU itself wrote it down; and it is logged in to and used over SSH from a real terminal, with a full-screen editor.
 //! The kernel is the VM bed's (`tests/boot/guest`), emulated: no KVM is needed.
 
@@ -140,7 +140,7 @@ fn a_linux_boots_into_the_log_and_is_used_with_an_editor_over_ssh() {
     terminal.shows("guest login: ");
     terminal.types("root\r");
     terminal.shows("# ");
-    // A serial line does not tell how large a terminal is: the editor asks it, and the answer goes over the line as well.
+    // A serial line does not transmit the size of a terminal: the editor queries it, and the reply goes over the line as well.
     terminal.types("vi /tmp/words\r");
     terminal.shows_at_the_bottom("- /tmp/words");
     terminal.types("ione line\rand another\x1b");
@@ -155,7 +155,7 @@ fn a_linux_boots_into_the_log_and_is_used_with_an_editor_over_ssh() {
     terminal.shows_at_the_bottom("- /tmp/words [Modified]");
     terminal.types(":wq\r");
     terminal.types("cat /tmp/words; md5sum /tmp/words\r");
-    // Of these three lines.
+    // Among these three lines.
     terminal.shows("\none line\nand another\nat the end\n9c60a2949acf8353fb0e29ebad8a7608  /tmp/words");
     terminal.types("echo the last word of $HOSTNAME\r");
     terminal.shows("\nthe last word of guest");

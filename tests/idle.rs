@@ -1,4 +1,4 @@
-//! What wakes a port: only the watchdog while nothing happens; a few reads a second, and not each byte, while its device sends; and
+//! Wake-ups of a port: only the watchdog while it is idle; a few reads a second, and not each byte, while its device sends; and
 //! each key immediately.
 
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ mod client;
 mod rig;
 
 use client::Client;
-use rig::{PATIENCE, Rig, until};
+use rig::{Rig, TIMEOUT, until};
 
 /// How often the threads of a process have been woken, but for the waits for pages of its program, which the kernel drops when other
 /// processes need the memory (majflt of proc_pid_stat(5)).
@@ -105,7 +105,7 @@ fn a_key_is_echoed_immediately_although_output_is_coalesced() {
                 let began = Instant::now();
                 client.type_in("k");
                 while client.shown().iter().filter(|byte| **byte == b'!').count() < answered {
-                    assert!(began.elapsed() < PATIENCE, "key {answered} is not answered");
+                    assert!(began.elapsed() < TIMEOUT, "key {answered} is not answered");
                     std::thread::yield_now();
                 }
                 began.elapsed()
@@ -115,7 +115,7 @@ fn a_key_is_echoed_immediately_although_output_is_coalesced() {
         times[20]
     };
     let silent = median();
-    // Within a second of a key nothing is coalesced in any case.
+    // Within a second of a keystroke nothing is coalesced in any case.
     talk(&rig, Duration::from_millis(1500));
     let talking = median();
     println!("median {silent:?} with a silent device, {talking:?} with one that has sent output");

@@ -1,5 +1,5 @@
 #![allow(unsafe_code)] // One thread becomes another user.
-//! `consolectl` on the machine itself: a console without SSH, and how the ports do.
+//! `consolectl` on the machine itself: a console without SSH, and the status of the ports.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -20,7 +20,7 @@ mod rig;
 
 use accounts::Accounts;
 use client::Client;
-use rig::{PATIENCE, Rig, until};
+use rig::{Rig, TIMEOUT, until};
 
 fn served(settings: &str) -> Rig {
     let mut rig = Rig::new(settings);
@@ -56,7 +56,7 @@ fn a_terminal_is_attached_and_restored_afterwards() {
          await \"status 0\\r\\n\"\n\
          await $before\n\
          expect eof {{}} timeout {{ exit 3 }}\n",
-        PATIENCE.as_secs(),
+        TIMEOUT.as_secs(),
         consolectl.get_program().to_str().unwrap(),
         words.join(" "),
     );
@@ -106,7 +106,7 @@ fn a_pipe_at_its_end_uses_no_cpu_time() {
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     };
     let before = ticks();
-    // The span that is measured, not a wait for anything.
+    // The measured interval, not a wait for an event.
     std::thread::sleep(std::time::Duration::from_millis(500));
     assert!(ticks() - before <= 2, "{} ticks of 50", ticks() - before);
 }
@@ -193,7 +193,7 @@ fn a_single_control_e_is_sent_to_the_device_and_detaching_ends_the_line() {
          send \"c.\"\n\
          send \"\\005c.\"\n\
          expect -re {{^\\r\\nstatus 0\\r\\n}} {{}} timeout {{ exit 3 }} eof {{ exit 4 }}\n",
-        PATIENCE.as_secs(),
+        TIMEOUT.as_secs(),
         consolectl.get_program().to_str().unwrap(),
         words.join(" "),
     );
@@ -246,7 +246,7 @@ fn a_paste_that_is_killed_at_a_stuck_device_is_noticed() {
 #[test]
 fn an_idle_client_does_not_block_others() {
     let rig = served("");
-    open_to_everybody(&rig);
+    open_to_every_user(&rig);
     let socket = rig.path("run/attach/demo");
     let mut silent = as_uid(65534, move || (0..100).map(|_| UnixStream::connect(&socket).unwrap()).collect());
     let mut last: UnixStream = silent.pop().unwrap();
@@ -262,7 +262,7 @@ fn an_idle_client_does_not_block_others() {
 fn a_uid_without_an_account_is_rejected_with_a_reason() {
     const STRANGER: u32 = 4_000_000_000;
     let rig = served("");
-    open_to_everybody(&rig);
+    open_to_every_user(&rig);
     let socket = rig.path("run/attach/demo");
     let mut clients = as_uid(STRANGER, move || vec![UnixStream::connect(&socket).unwrap()]);
     send(&mut clients[0], &Request::Connect { terminal: false, options: Default::default() }).unwrap();
@@ -291,7 +291,7 @@ fn access_requires_membership_in_one_of_the_groups() {
     let mut rig =
         Rig::with_config("[access]\ngroups = [\"dialout\"]\n[ports.demo]\ndevice = \"@DIR@/dev/demo\"\n");
     rig.start_plugged();
-    open_to_everybody(&rig);
+    open_to_every_user(&rig);
     let as_user = |user: &str, arguments: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", user, "--regid", user, "--clear-groups", "--"]);
@@ -327,7 +327,7 @@ fn a_member_of_a_read_only_group_is_read_only_and_a_named_user_may_write() {
         "[ports.demo]\ndevice = \"@DIR@/dev/demo\"\ngroups = []\nusers = [\"alice\"]\nread_only_groups = [\"noc\"]\n",
     );
     rig.start_plugged();
-    open_to_everybody(&rig);
+    open_to_every_user(&rig);
     let command = |user: &str, words: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", user, "--regid", user, "--clear-groups", "--"]);
@@ -347,7 +347,7 @@ fn a_member_of_a_read_only_group_is_read_only_and_a_named_user_may_write() {
     carol.sees("seen by both");
     alice.sees("seen by both");
 
-    // Commands know no more rights.
+    // Commands grant no more rights.
     rig.say(b"\r\n");
     rig.wait_for_log("seen by both");
     assert_eq!(said(command("carol", &["grep", "seen by b"])).0, Some(0));
@@ -356,7 +356,7 @@ fn a_member_of_a_read_only_group_is_read_only_and_a_named_user_may_write() {
     assert!(aside.contains("your access to this port is read-only"), "{aside}");
     accounts.add("bob", None);
     let (status, found, aside) = said(command("bob", &["grep", "seen"]));
-    // With access to no port: what would give it.
+    // With access to no port: the groups that would grant it.
     let denied = "consolectl: bob has no access to demo; this requires membership in the group noc\n";
     assert_eq!((status, found.as_str(), aside.as_str()), (Some(1), "", denied));
     let (status, found, aside) = said(command("bob", &["watch"]));
@@ -379,7 +379,7 @@ fn the_logs_of_all_ports_are_searched() {
     assert!(status == Some(2) && why.contains("unclosed group") && why.lines().count() == 1, "{why}");
     let (status, _, why) = said(rig.consolectl(&["log", "demo", "--since", "soon"]));
     assert!(status == Some(2) && why.contains("expected a duration ago"), "{why}");
-    // The device answers what it is sent.
+    // The device echoes its input.
     let mut asked = Client::start(rig.consolectl(&["send", "--expect", "answer", "demo", "question\\r"]));
     rig.expect_at_device(b"question\r");
     rig.say(b"the answer\r\n");
@@ -439,10 +439,10 @@ fn the_logs_of_former_ports_are_read_and_searched_and_marked() {
         3,
         "a log is searched once, whatever it was called"
     );
-    // One that there never was.
+    // A name that never existed.
     let (status, _, why) = ask(&["log", "nobody"]);
     assert!(status == Some(1) && why.contains("there is no port nobody: "), "{why}");
-    // A directory that its ports write to leads nobody elsewhere.
+    // A directory that its ports write to cannot redirect a reader.
     std::os::unix::fs::symlink("/etc", old("link")).unwrap();
     fs::create_dir(old("trap")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", old("trap/console.log")).unwrap();
@@ -460,7 +460,7 @@ fn the_log_of_a_former_port_requires_permission_on_its_files() {
     fs::create_dir_all(&directory).unwrap();
     fs::write(directory.join("console.log"), "2026-11-02T00:00:00.000+00:00 < panic\n").unwrap();
     fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
-    open_to_everybody(&rig);
+    open_to_every_user(&rig);
     let ask = |words: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]).arg(rig.path("consolectl"));
@@ -482,7 +482,7 @@ fn the_log_of_a_former_port_requires_permission_on_its_files() {
 }
 
 /// As on a machine: the way to the sockets and the program is open, and the port decides.
-fn open_to_everybody(rig: &Rig) {
+fn open_to_every_user(rig: &Rig) {
     fs::copy(env!("CARGO_BIN_EXE_consolectl"), rig.path("consolectl")).unwrap();
     for (path, mode) in [("", 0o755), ("run", 0o755), ("run/attach", 0o755), ("run/attach/demo", 0o666)] {
         fs::set_permissions(rig.path(path), Permissions::from_mode(mode)).unwrap();
@@ -535,7 +535,7 @@ fn status_does_not_start_a_port_that_does_not_run() {
 #[test]
 fn a_port_that_does_not_answer_times_out() {
     let rig = Rig::new("");
-    // Its listener is the bench's, which nobody accepts from.
+    // Its listener is the bench's, which never accepts.
     let (status, _, aside) = said(rig.consolectl(&["connect", "demo"]));
     assert_eq!((status, aside.as_str()), (Some(1), "consolectl: no response from demo within 10 s\n"));
 }

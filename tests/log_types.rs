@@ -1,4 +1,4 @@
-//! What the log has beside output of the device: input, attached users, and rows of bytes.
+//! The content of the log besides output: input, attached users, and rows of bytes.
 
 #[path = "support/client.rs"]
 mod client;
@@ -146,7 +146,7 @@ fn a_removed_log_is_continued_in_a_new_file() {
         std::fs::remove_file(rig.log_path()).unwrap();
         rig.say(b"after\r\n");
         if round == 1 {
-            // What the port has not read when it stops stays in the tty for the next process.
+            // Output that the port has not read when it stops stays in the tty for the next process.
             until("the port to read it", || (rig.bytes_received() == 2 * 15).then_some(()));
             assert!(rig.stop().success());
         }
@@ -184,7 +184,7 @@ fn bytes_appended_by_others_survive_a_reload_and_a_restart() {
     assert!(places.is_sorted(), "{log}");
 }
 
-/// What `consolectl play` prints, as fast as it goes.
+/// Output of `consolectl play`, at full speed.
 fn played(rig: &Rig) -> Vec<u8> {
     let output = rig.consolectl(&["play", "demo", "--at", "1h", "--speed", "1000"]).output().unwrap();
     output.stdout

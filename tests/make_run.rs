@@ -17,10 +17,10 @@ use nix::unistd::Pid;
 
 /// A build from nothing on two cores.
 const BUILD: Duration = Duration::from_secs(900);
-/// Anything after that.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of everything after that.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// `make run`, started by whoever started the tests (who may have become root for them).
+/// `make run`, run by the user who started the tests (and may have become root for them).
 struct MakeRun(Child);
 
 impl MakeRun {
@@ -94,7 +94,7 @@ impl Terminal {
         let (bytes, screen) = channel();
         thread::spawn(move || {
             let mut chunk = [0; 4096];
-            // EIO is how the last reader of a pty learns that the program has gone.
+            // EIO reports to the last reader of a pty that the program has exited.
             while let Ok(length @ 1..) = screen_end.read(&mut chunk) {
                 if bytes.send(chunk[..length].to_vec()).is_err() {
                     break;
@@ -110,7 +110,7 @@ impl Terminal {
 
     /// Waits for a text that was not seen yet.
     fn sees(&mut self, text: &str) -> &mut Self {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !self.seen.contains(text) {
             match self.screen.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => self.seen += &String::from_utf8_lossy(&bytes),
@@ -121,7 +121,7 @@ impl Terminal {
     }
 
     fn ends(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
@@ -139,7 +139,7 @@ impl Drop for Terminal {
     }
 }
 
-/// Who ran `make test`, if root is only borrowed.
+/// The user who ran `make test`, if root is only borrowed.
 fn caller() -> Option<(u32, u32)> {
     let id = |name| std::env::var(name).ok()?.parse().ok();
     Some((id("SUDO_UID")?, id("SUDO_GID")?))
@@ -177,7 +177,7 @@ fn word_after<'a>(line: &'a str, option: &str) -> &'a str {
     line.split_whitespace().skip_while(|word| *word != option).nth(1).unwrap()
 }
 
-/// `make run`, `make build` and debian/rules ask cargo where the programs are: the environment and cargo's configuration may say so.
+/// `make run`, `make build` and debian/rules ask cargo where the programs are: the environment and cargo's configuration may move them.
 #[test]
 fn programs_are_found_wherever_cargo_puts_them() {
     let room = tempfile::tempdir().unwrap();
@@ -228,7 +228,7 @@ fn programs_are_found_wherever_cargo_puts_them() {
 }
 
 #[test]
-fn the_printed_lines_log_in_let_somebody_watch_and_show_the_log() {
+fn the_printed_lines_log_in_let_a_user_watch_and_show_the_log() {
     let mut run = MakeRun::start();
     let printed = run.printed();
     let ssh = the_one(&printed, "ssh -i ");
@@ -247,7 +247,7 @@ fn the_printed_lines_log_in_let_somebody_watch_and_show_the_log() {
     first.sees("second sum 55");
     second.sees("second sum 55");
 
-    // A third by SSH, who does not type into what the first one does.
+    // A third user by SSH, who does not type while the first one's command runs.
     let mut third = Terminal::paste(ssh);
     third.sees("second sum 55");
     third.types("echo third sum $((70 + 7))\r");

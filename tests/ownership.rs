@@ -1,5 +1,5 @@
-//! Whose a tty is, asked by the port itself: it opens none that another port's `device` leads to, lets go of one that becomes
-//! another's, and changes the device under nobody's hands. (With udev and adapters: tests/boot/vm.d/42-whose-tty and 43-clones.)
+//! Which port a tty belongs to, asked by the port itself: it opens none that another port's `device` leads to, releases one that becomes
+//! another's, and never changes the device of an open session. (With udev and adapters: tests/boot/vm.d/42-whose-tty and 43-clones.)
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -30,7 +30,7 @@ fn link(rig: &Rig, name: &str, to: &Path) {
     fs::rename(new, link).unwrap();
 }
 
-/// Somebody at a terminal.
+/// A user at a terminal.
 struct Seat {
     child: Child,
     typing: ChildStdin,
@@ -86,7 +86,7 @@ fn a_port_does_not_open_a_tty_that_belongs_to_another_port() {
     let said = String::from_utf8_lossy(&ssh.stderr).into_owned() + &String::from_utf8_lossy(&ssh.stdout);
     assert!(said.contains("is the device of the port p1") && !said.contains("secret"), "{said}");
 
-    // The adapter of p1 goes to another socket, and this one is nobody else's then.
+    // The adapter of p1 moves to another socket, and this socket then belongs to no port.
     fs::remove_file(rig.path("dev/by-path/1")).unwrap();
     rig.wait_for_status("8N1");
     rig.say(b"for demo\r\n");
@@ -120,7 +120,7 @@ fn a_tty_that_belongs_to_another_port_now_is_closed_and_its_last_output_not_logg
     seat.sees("input is discarded");
     let log = rig.wait_for_log("# demo closed: ");
     assert!(log.contains("< for demo") && !log.contains("secret"), "{log}");
-    // Whoever opens it is the next one to hear it.
+    // The next process that opens it receives it.
     let mut p1 = File::options().read(true).write(true).open(rig.path("dev/by-path/1")).unwrap();
     let mut heard = [0; 14];
     p1.read_exact(&mut heard).unwrap();
@@ -204,7 +204,7 @@ fn a_link_that_is_missing_for_a_moment_has_no_effect() {
     rig.say(b"still here\r\n");
     let log = rig.wait_for_log("< still here");
     assert!(!log.contains("closed"), "{log}");
-    // One that stays away takes the tty along, whose device nobody could find again.
+    // One that stays unplugged keeps the tty, whose device no port could find again.
     fs::remove_file(rig.path("dev/demo")).unwrap();
     rig.wait_for_status("unplugged since");
     assert_eq!(rig.stored(), ["intake", "ring"]);

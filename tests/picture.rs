@@ -1,4 +1,4 @@
-//! README's picture is what really stands on the screen: two people at a port, in a real terminal. `make picture` draws it anew.
+//! README's picture is what is on the screen: two users at a port, in a real terminal. `make picture` regenerates it.
 
 #[path = "support/accounts.rs"]
 mod accounts;
@@ -72,7 +72,7 @@ fn the_picture_in_readme_is_what_stands_on_the_screen() {
     let (_, drawn) = picture.split_once("<desc>").expect("a description of the picture");
     let (drawn, _) = drawn.split_once("</desc>").unwrap();
     let drawn = drawn.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
-    assert_eq!(drawn, screen, "{PICTURE} shows something else: `make picture` draws it anew");
+    assert_eq!(drawn, screen, "{PICTURE} shows something else: `make picture` redraws it");
 }
 
 /// A shell from which `ssh -p 8023 alice@rack4` leads to the port.

@@ -1,4 +1,4 @@
-//! A disk that loses what it had accepted: fsync returns EIO once, and the next one succeeds although the bytes are gone. They are written
+//! A disk that loses written data: fsync returns EIO once, and the next one succeeds although the bytes are gone. They are written
 //! again, or reported as missing.
 
 use std::fs;
@@ -12,7 +12,7 @@ mod rig;
 use records::lines;
 use rig::{Rig, until};
 
-/// A rig whose log is on such a disk. `backing` has what is really on it.
+/// A rig whose log is on such a disk. `backing` has the real content.
 struct Bench {
     rig: Rig,
     disk: Child,

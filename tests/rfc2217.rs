@@ -22,7 +22,7 @@ mod given_back;
 mod pyserial;
 
 use client::Client;
-use rig::{PATIENCE, Rig, listens, until};
+use rig::{Rig, TIMEOUT, listens, until};
 
 /// A port with both plain listeners.
 fn plain(settings: &str) -> (Rig, SocketAddr, SocketAddr) {
@@ -139,7 +139,7 @@ fn pyserial_sets_the_line_and_the_line_is_given_back() {
         assert_eq!(port.does("port.close()"), "None");
         rate_is(&rig, 9600);
     }
-    // A client that is killed gives it back too.
+    // After a client that is killed, the line is restored too.
     let mut port = Pyserial::open(&format!("rfc2217://{rfc2217}"), "115200");
     assert_eq!(port.answer(), "open");
     rate_is(&rig, 115_200);
@@ -249,7 +249,7 @@ fn a_reader_by_ssh_sets_nothing() {
 /// Everything that a listener sends until it closes.
 fn words_of(address: SocketAddr) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut said = Vec::new();
     stream.read_to_end(&mut said).unwrap();
     String::from_utf8(said).unwrap()
@@ -285,7 +285,7 @@ fn socat_has_the_bytes_of_the_line_and_a_second_client_is_refused() {
     drop(to);
     assert!(until("socat", || socat.try_wait().unwrap()).success());
     rig.wait_for_status("0 attached");
-    // What a client sends as it closes is sent to the device.
+    // Data that a client sends as it closes reaches the device.
     let mut last = TcpStream::connect(raw).unwrap();
     last.write_all(b"last words").unwrap();
     drop(last);
@@ -319,7 +319,7 @@ fn gensio_speaks_telnet_with_the_port() {
 fn a_plain_client_that_loses_its_write_access_is_disconnected() {
     let (rig, _, raw) = plain("");
     let mut plain = TcpStream::connect(raw).unwrap();
-    plain.set_read_timeout(Some(PATIENCE)).unwrap();
+    plain.set_read_timeout(Some(TIMEOUT)).unwrap();
     rig.wait_for_status("1 attached");
     let mut writer = Client::start(rig.consolectl(&["connect", "--force", "demo"]));
     let mut said = String::new();
@@ -339,7 +339,7 @@ fn shared_ports_have_several_plain_clients_and_no_more_than_eight() {
     assert_eq!(words_of(raw), "demo is in use by 8 clients\r\n");
     rig.say(b"to all");
     for client in &mut clients {
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut said = [0; 6];
         client.read_exact(&mut said).unwrap();
         assert_eq!(&said, b"to all");

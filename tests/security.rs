@@ -1,19 +1,19 @@
-//! SECURITY.md is true where that can be read off the files: the tests that it names are there, and nothing of ours starts a
-//! program but where it is said.
+//! SECURITY.md is true where the files show it: the tests that it names exist, and nothing of ours starts a
+//! program except at the places listed here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Who starts a program, and which: nothing of these is reached from the network but `auth/run`, which starts `consolectl`.
+/// The files that start a program, and which: nothing of these is reached from the network but `auth/run`, which starts `consolectl`.
 const STARTS: [(&str, &str); 23] = [
-    // authorized_keys_command, on root's word, as its user
+    // authorized_keys_command, as root configured it, as its user
     ("src/auth/keys_command.rs", "Command::new(real)"),
     ("src/auth/run.rs", "Command::new(program)"),
     // The enabled ports whose devices are there, by `console-open.service`
     ("src/bin/console-generator.rs", "Command::new(\"systemctl\")"),
-    // A disk that may hang is asked by these, which can be left behind.
+    // A disk that may hang is queried by these, which can be abandoned.
     ("src/cli/bounded.rs", "Command::new(\"ls\")"),
     ("src/cli/bounded.rs", "Command::new(\"stat\")"),
     ("src/cli/bounded.rs", "Command::new(\"stat\")"),
@@ -28,7 +28,7 @@ const STARTS: [(&str, &str); 23] = [
     ("src/cli/doctor/systemd.rs", "Command::new(\"systemctl\")"),
     ("src/cli/doctor/systemd.rs", "Command::new(\"systemctl\")"),
     ("src/cli/local.rs", "Command::new(\"systemctl\")"),
-    // Itself, for what Control-C is to end.
+    // Itself, for a command that Control-C ends.
     ("src/cli/program.rs", "Command::new(\"/proc/self/exe\")"),
     ("src/cli/units.rs", "Command::new(\"systemctl\")"),
     // The program of a port with `source = "unit"`, which the administrator's drop-in names
@@ -102,7 +102,7 @@ fn programs_are_started_where_it_is_known_and_nowhere_else() {
     for file in files {
         let name = file.strip_prefix(ROOT).unwrap().to_str().unwrap().to_owned();
         let text = fs::read_to_string(&file).unwrap();
-        // The tests within a file start what they like.
+        // The tests within a file may start anything.
         let text = text.split("#[cfg(test)]").next().unwrap();
         for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
             assert!(

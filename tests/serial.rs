@@ -19,9 +19,9 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 /// Timeout of everything that must happen.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A pty whose slave is linked to as ttyUSB0. The slave is closed: only what the test opens is open.
+/// A pty whose slave is linked to as ttyUSB0. The slave is closed: nothing else has it open.
 struct Adapter {
     master: OwnedFd,
     slave: PathBuf,
@@ -57,7 +57,7 @@ fn try_read(contact: &Contact<'_>, buffer: &mut [u8]) -> ReadOutcome {
 }
 
 async fn read_some(contact: &Contact<'_>, buffer: &mut [u8]) -> ReadOutcome {
-    timeout(PATIENCE, async {
+    timeout(TIMEOUT, async {
         loop {
             contact.readable().await.unwrap();
             match try_read(contact, buffer) {
@@ -125,7 +125,7 @@ async fn a_full_line_is_no_error_and_takes_bytes_again_once_it_drains() {
     while drained < taken {
         drained += read(&adapter.master, &mut buffer).unwrap();
     }
-    let written = timeout(PATIENCE, output.write(b"y")).await.expect("never writable again");
+    let written = timeout(TIMEOUT, output.write(b"y")).await.expect("never writable again");
     assert_eq!(written.unwrap(), WriteOutcome::Wrote(1));
 }
 
@@ -261,7 +261,7 @@ async fn a_stored_descriptor_is_adopted_and_still_locked() {
     // The process has ended; the FD store keeps the lock.
     let refused = Tty::open(&adapter.path(), &line, false).unwrap_err();
     assert!(matches!(refused, OpenError::Busy { .. }), "{refused}");
-    write(&adapter.master, b"said meanwhile").unwrap();
+    write(&adapter.master, b"sent before it").unwrap();
 
     let tty = Tty::adopt(stored, &adapter.path()).unwrap();
     assert_eq!(tcgetattr(&tty).unwrap(), before);
@@ -298,7 +298,7 @@ async fn quiet(watch: &mut DeviceWatch) -> bool {
 }
 
 async fn seen(watch: &mut DeviceWatch) {
-    timeout(PATIENCE, watch.appeared()).await.expect("the watch saw nothing").unwrap();
+    timeout(TIMEOUT, watch.appeared()).await.expect("the watch saw nothing").unwrap();
 }
 
 #[tokio::test]

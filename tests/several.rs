@@ -118,7 +118,7 @@ impl Racks {
         while heard.len() < wanted.len() {
             let mut device = self.device(number);
             let mut fds = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
-            let timeout = PollTimeout::try_from(rig::PATIENCE).unwrap();
+            let timeout = PollTimeout::try_from(rig::TIMEOUT).unwrap();
             assert_ne!(poll(&mut fds, timeout).unwrap(), 0, "{}: only {heard:?} came", PORTS[number]);
             let mut piece = [0; 256];
             let count = device.read(&mut piece).unwrap();
@@ -141,7 +141,7 @@ impl Racks {
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
 
-    /// A `watch` that is attached to so many ports.
+    /// A `watch` that is attached to that many ports.
     fn watch(&self, words: &[&str], ports: usize) -> Client {
         let mut command = self.consolectl(words);
         command.env_remove("CLICOLOR_FORCE");
@@ -190,7 +190,7 @@ fn a_text_is_sent_to_many_ports_with_a_line_of_result_each() {
     for number in 1..=3 {
         racks.hears(number, "show clock\r");
     }
-    // Ranges and lists; a device that is away fails, and holds up no other.
+    // Ranges and lists; an unplugged device fails, and does not delay the others.
     racks.unplug(2);
     until("it to be away", || racks.says(&["status"]).1.contains("unplugged").then_some(()));
     let (code, said, aside) = racks.says(&["send", "rack1-[01-02],edge", "x"]);
@@ -200,7 +200,7 @@ fn a_text_is_sent_to_many_ports_with_a_line_of_result_each() {
     assert!(lines[2].starts_with("rack1-02: unplugged since "), "{said}");
     racks.hears(0, "x");
     racks.hears(1, "x");
-    // One that is not there: nothing is sent to any.
+    // One does not exist: nothing is sent to any.
     let (code, said, aside) = racks.says(&["send", "edge,rakc1-01", "y"]);
     assert_eq!((code, said.as_str()), (1, ""));
     assert!(aside.starts_with("consolectl: there is no port rakc1-01: did you mean rack1-01"), "{aside}");
@@ -211,7 +211,7 @@ fn a_text_is_sent_to_many_ports_with_a_line_of_result_each() {
 #[test]
 fn answers_stand_below_their_ports_and_a_silent_one_fails() {
     let racks = Racks::start();
-    // The answer of a device that is not silent: once it is asked.
+    // The reply of a device with constant output: once it is asked.
     let mut device = racks.device(1);
     let answering = std::thread::spawn(move || {
         let mut asked = [0; 1];
@@ -248,7 +248,7 @@ fn many_ports_are_watched_line_by_line_and_only_watched() {
     racks.say(1, b"ing\x1b[0m\r\n\x1b[?2004l\r\n");
     watch.sees("rack1-01: booting\n");
     racks.say(0, b"this is not watched\r\n");
-    // A prompt has no end, and is shown all the same; what is typed behind it goes on.
+    // A prompt has no end, and is shown all the same; what is typed behind it continues the line.
     racks.say(2, b"login: ");
     watch.sees("rack1-02: login: \n");
     racks.say(2, b"root\r\n");
@@ -304,7 +304,7 @@ fn nobody_reads_any_more_and_the_watch_ends() {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     racks.are_watched(PORTS.len());
     drop(child.stdout.take());
-    // No device says a word.
+    // No device sends output.
     until("it to end", || child.try_wait().unwrap());
     racks.are_watched(0);
 }
@@ -325,7 +325,7 @@ fn a_watch_that_is_not_read_holds_up_no_port_and_stays_small() {
     let peak = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     let kilobytes: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(kilobytes < 64 * 1024, "{peak}");
-    // What was left out is said once it is read again.
+    // What was skipped is reported once it is read again.
     let mut stdout = child.stdout.take().unwrap();
     let (mut shown, mut piece) = (Vec::new(), [0; 64 * 1024]);
     while !shown.windows(13).any(|part| part == b"bytes skipped") {

@@ -27,7 +27,7 @@ mod steps;
 
 use client::Client;
 use dialer::Dialers;
-use rig::{PATIENCE, Rig, until};
+use rig::{Rig, TIMEOUT, until};
 use ser2net::Ser2net;
 
 /// A user at the console, by OpenSSH.
@@ -49,7 +49,7 @@ fn accept_tcp(listener: &TcpListener) -> TcpStream {
     listener.set_nonblocking(true).unwrap();
     let stream = until("a connection", || listener.accept().ok()).0;
     stream.set_nonblocking(false).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
@@ -57,7 +57,7 @@ fn accept_unix(listener: &UnixListener) -> UnixStream {
     listener.set_nonblocking(true).unwrap();
     let stream = until("a connection", || listener.accept().ok()).0;
     stream.set_nonblocking(false).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 

@@ -21,10 +21,10 @@ use stepper::Stepper;
 
 /// Kills on one rig: its logs are compared again for each.
 const ROUNDS: u64 = 50;
-/// Instructions from a system call on that are gone through one by one, as far as there are kills for that.
+/// Instructions after a system call that are tried one by one, as far as there are kills for that.
 const DENSE: u64 = 4000;
 
-/// Of all kills this many fifths, or in the short form as many as that takes some seconds for.
+/// Share of all kills in fifths, or in the short form as many as take some seconds.
 fn kills(fifths: u64, short: u64) -> u64 {
     std::env::var("SWEEP_KILLS").map_or(short, |kills| kills.parse::<u64>().unwrap() * fifths / 5)
 }
@@ -41,7 +41,7 @@ impl Dice {
     }
 }
 
-/// Output of the device: every byte value alone, all of them, and runs of bytes that once had a meaning here.
+/// Output of the device: every byte value alone, all of them, and runs of bytes that were special in earlier versions.
 fn words(round: u64, text: bool, dice: &mut Dice) -> Vec<u8> {
     let length = 1 + dice.roll(600) as usize;
     let mut said = match round % 5 {
@@ -145,7 +145,7 @@ impl Bench {
     }
 }
 
-/// Where the steps begin.
+/// The first step.
 #[derive(Debug, Clone, Copy)]
 enum From {
     /// The system call that reads from the tty.
@@ -178,11 +178,11 @@ fn instructions(text: bool) -> u64 {
 }
 
 /// Kills the port `kills` times, at instructions that are spread over everything from the read to the mark, most of them
-/// where bytes are between two places.
+/// where bytes are between two locations.
 fn sweep(text: bool, kills: u64) {
     let began = Instant::now();
     let whole = instructions(text);
-    // Most instructions are far from where a byte could be lost, and take long to get to.
+    // Most instructions are far from where a byte could be lost, and take long to reach.
     let sparse = if std::env::var_os("SWEEP_KILLS").is_some() { 4 } else { 16 };
     let mut dice = Dice(7 + u64::from(text));
     let (mut bytes, mut rotations) = (0, 0);

@@ -1,4 +1,4 @@
-//! Triggers of a real port: matches are in the journal immediately, whatever the bus does; a storm and a costly pattern
+//! Triggers of a real port: matches are in the journal immediately, regardless of the bus; a storm and a costly pattern
 //! delay nothing.
 
 use std::io::Write;

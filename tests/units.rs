@@ -1,5 +1,5 @@
 //! The sandbox of the service units. Each unit has it in full, so that `systemctl cat` shows all of it. This test compares the
-//! units: a unit has each directive of the common sandbox, or says under "Left open, and why" why it has not.
+//! units: a unit has each directive of the common sandbox, or states under "Left open, and why" why it has not.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The device is unplugged and plugged in again while two users are attached: both keep their sessions and see both notices, and
+//! The device is unplugged and plugged in again while two users are attached: both keep their sessions and get both notices, and
 //! the log has the times.
 
 use std::io::Write;
@@ -26,16 +26,16 @@ fn sessions_survive_an_unplug_and_are_notified() {
         children.push(child);
         rig.wait_for_status(&format!("{attached} attached"));
     }
-    let everybody_sees = |words: &str| {
+    let both_see = |words: &str| {
         for screen in &screens {
             until(words, || String::from_utf8_lossy(&screen.lock().unwrap()).contains(words).then_some(()));
         }
     };
     rig.say(b"last words\r\n");
-    everybody_sees("last words");
+    both_see("last words");
 
     rig.unplug();
-    everybody_sees("[demo unplugged ");
+    both_see("[demo unplugged ");
     rig.wait_for_status("unplugged since");
     assert_eq!(rig.stored(), ["intake", "ring"], "a dead tty is not kept");
     typing[0].write_all(b"into the void").unwrap();
@@ -44,10 +44,10 @@ fn sessions_survive_an_unplug_and_are_notified() {
     });
 
     rig.plug();
-    everybody_sees("[demo reconnected ");
+    both_see("[demo reconnected ");
     rig.wait_for_status("2 attached");
     rig.say(b"first words\r\n");
-    everybody_sees("first words");
+    both_see("first words");
     typing[0].write_all(b"typed\r").unwrap();
     rig.expect_at_device(b"typed\r");
 

@@ -83,7 +83,7 @@ def attached(system, numbers, piped=False, drain=True):
 
 @contextlib.contextmanager
 def up(systems, count, book, what):
-    """These systems run, with so many ports each; gives those that do."""
+    """Starts these systems with that many ports each; yields those that can run."""
     begun, running = [], []
     try:
         for system in systems:

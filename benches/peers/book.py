@@ -6,7 +6,7 @@ import traceback
 
 from system import Failure
 
-# A system that has failed so often in one measurement is left out of what is left of it.
+# A system that has failed this often in one measurement is skipped for the rest of it.
 TRIES = 2
 
 

@@ -12,7 +12,7 @@ import sys
 import termios
 import time
 
-# The beds' own far end makes the ptys, and says the numbered lines.
+# The beds' own far end makes the ptys and writes the numbered lines.
 FAR_END = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tests/boot/far-end")
 _loader = importlib.machinery.SourceFileLoader("far_end", FAR_END)
 sys.dont_write_bytecode = True
@@ -48,7 +48,7 @@ class Device:
         self.line.let_go()
 
     def forget(self):
-        """Drops what nobody has read, and the lock of whoever had the tty: a real one is closed then, and a pty is not."""
+        """Discards unread data and the lock of the last process that had the tty: a real tty is closed then, and a pty is not."""
         if self.line.keep is not None:
             termios.tcflush(self.line.keep, termios.TCIOFLUSH)
             fcntl.ioctl(self.line.keep, termios.TIOCNXCL)
@@ -63,13 +63,13 @@ class Device:
         self.line.keep = os.open(self.tty, os.O_RDWR | os.O_NOCTTY)
 
     def is_open(self):
-        """Whether anybody has it open, once this end lets go. A pty keeps what is said meanwhile for the next who opens it; a UART does not."""
+        """Whether a process has it open after this end has closed it. A pty keeps unread output for the next opener; a UART does not."""
         poll = select.poll()
         poll.register(self.line.fd, 0)
         return not any(events & select.POLLHUP for _, events in poll.poll(0))
 
-    def flood(self, data, deadline, rate=None, patience=math.inf):
-        """Says `data` as fast as it is read, or at `rate` bytes a second, until the deadline, or until nothing has been read
+    def flood(self, data, deadline, rate=None, stalled=math.inf):
+        """Writes `data` as fast as it is read, or at `rate` bytes a second, until the deadline, or until nothing has been read
         for so many seconds; how much was said by then."""
         poll = select.poll()
         poll.register(self.line.fd, select.POLLOUT)
@@ -77,7 +77,7 @@ class Device:
         said, moved = 0, began
         while said < len(data):
             now = time.monotonic()
-            if now > deadline or now - moved > patience:
+            if now > deadline or now - moved > stalled:
                 break
             if rate and (ahead := said / rate - (now - began)) > 0:
                 time.sleep(max(ahead, 0.001))
@@ -109,7 +109,7 @@ def answering(devices):
 
 
 def talking(devices, rate):
-    """Each says numbered lines at `rate` bytes a second."""
+    """Each writes numbered lines at `rate` bytes a second."""
     return _program("talk", rate, devices=devices)
 
 

@@ -100,7 +100,7 @@ def main(path):
     machine = run["machine"]
     print(f"# Console servers side by side, {run['began']}\n")
     print(f"{machine['cores']} cores of {machine['cpu']}, Linux {machine['kernel']}, a trixie in a container; {machine['ssh client']}. ", end="")
-    print(f"Load of the machine meanwhile: {min(run['load']):.1f} to {max(run['load']):.1f}. {sum(run['seconds'].values()) / 60:.0f} minutes.\n")
+    print(f"Load of the machine in the meantime: {min(run['load']):.1f} to {max(run['load']):.1f}. {sum(run['seconds'].values()) / 60:.0f} minutes.\n")
     print("Medians, and the range in brackets. `benches/peers/README.md` says how each is measured, how each system is configured, and how to")
     print("read this: the ratios in a run say more than its figures.\n")
     for each in run["systems"].values():

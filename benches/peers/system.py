@@ -18,7 +18,7 @@ EACH = "# ---- for each port ----\n"
 
 
 class Failure(Exception):
-    """The system does not do what the measurement needs; said in the results."""
+    """The system lacks what the measurement needs; reported in the results."""
 
 
 def run(*words):
@@ -44,14 +44,14 @@ class System:
     units = ()  # beginnings of the units whose processes are the system's
     first = 0  # number of its first port: systems run beside each other
     encrypted = False
-    logs_alone = True  # also when nobody is attached
+    logs_alone = True  # also while no client is attached
     shares = True  # a second client may watch
     client_wants_terminal = False
 
     def __init__(self):
         self.devices = []
 
-    # What an adapter says.
+    # Output of an adapter.
 
     def configure(self):
         """Writes the configuration of as many ports as there are devices."""
@@ -76,7 +76,7 @@ class System:
         raise NotImplementedError
 
     def logged(self, text):
-        """What the device said, of what is in the log."""
+        """The device's output, without the log's own additions."""
         return text
 
     def revive(self):
@@ -172,7 +172,7 @@ class System:
         return run("dpkg-query", "--show", "--showformat=${Package} ${Version}\n", *self.packages).strip().replace("\n", ", ")
 
 
-# The last: OpenSSH's client holds keys back, to send them every 20 ms, so that who listens does not learn how one types. That
+# The last: OpenSSH's client holds keys back, to send them every 20 ms, so that an eavesdropper does not learn the timing of keystrokes. That
 # stands between the key and every server alike, and would hide them.
 SSH = [
     "ssh", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",

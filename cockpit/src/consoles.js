@@ -6,7 +6,7 @@ import { Session } from "./terminal.js";
 const cockpit = window.cockpit;
 /** What the page remembers of open consoles over a reload or a lost connection; per browser tab. */
 const OPEN = "consoleserver:open";
-/** How often the users of a console in view that has several are read. No signal says that another of them has write access now. */
+/** How often the users of a console in view that has several are read. No signal reports that another user has write access now. */
 const ROSTER_MS = 1000;
 
 /** All consoles of this tab of the browser. */

@@ -51,7 +51,7 @@ export function bytes(count) {
     return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
 }
 
-/** What an error of cockpit.js says to a person. */
+/** The message of an error of cockpit.js, for a user. */
 export function sentence(error) {
     if (typeof error === "string") return error;
     if (error?.problem === "not-found") return "consolectl was not found: is the package consoleserver installed?";

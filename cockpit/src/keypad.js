@@ -14,7 +14,7 @@ const ARROWS = [
 ];
 
 export class Keypad {
-    /** `terminal` says how arrow keys are encoded at the moment; `type` gets the text; `focus` returns to the terminal. */
+    /** `terminal` has the current encoding of arrow keys; `type` gets the text; `focus` returns to the terminal. */
     constructor(terminal, type, focus) {
         const arrow = (letter) => (terminal().modes.applicationCursorKeysMode ? `\x1bO${letter}` : `\x1b[${letter}`);
         // Without losing the focus of the terminal, whose on-screen keyboard would close.

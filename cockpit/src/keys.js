@@ -1,4 +1,4 @@
-// The keys of a port that the page offers, in the order of consoleserver.toml(5). `type` says which D-Bus value a key takes. The
+// The keys of a port that the page offers, in the order of consoleserver.toml(5). `type` is the D-Bus type of a key. The
 // daemon checks every value; `choices` only saves typing. cockpit/test compares this list with the keys that the daemon has.
 export const TCP_PORT = "tcp port";
 export const KEYS = [

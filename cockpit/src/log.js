@@ -86,7 +86,7 @@ export class Log {
 
     drawChoice() {
         if (!this.element.isConnected) {
-            // Nobody sees what is added.
+            // The added lines are out of view.
             this.stopFollowing();
             return;
         }
@@ -309,7 +309,7 @@ export class Log {
         try {
             await process;
         } catch {
-            // No access, or no text log: show() says why.
+            // No access, or no text log: show() reports the reason.
             if (read <= ACTIVITY_MAX) return;
         }
         if (this.activity !== process) return;

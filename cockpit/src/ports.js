@@ -1,4 +1,4 @@
-// What is known of the ports, kept up to date while the page is visible: systemd's signals say when a port's state changes, signals of
+// What is known of the ports, kept up to date while the page is visible: systemd sends a signal when a port's state changes, signals of
 // org.consoleserver1 when the configuration does; counters are polled.
 import { MANAGER, PORT, TOP, json, listPorts, manager, onManager, onPorts, portCall, properties, property, watchUnits } from "./bus.js";
 import { naturally, sentence } from "./dom.js";
@@ -12,7 +12,7 @@ const POLL_MS = 10_000;
 /** While two polls have shown the same and no port has reported anything, only every third one is made. */
 const CALM_EVERY = 3;
 /**
- * Every so many times it is also read which of the ports that do not run have a device, by a process. A device that is plugged in starts
+ * At every Nth poll, a process also reads which of the ports that do not run have a device, by a process. A device that is plugged in starts
  * its port, which is a signal; this is for one that is unplugged from a port that does not run.
  */
 const LIST_EVERY = 30;
@@ -23,7 +23,7 @@ const RELIST_MS = 500;
 /** Doctor is asked why a port has stopped working, this much later, and this often at most: it looks at every port, unit and tty. */
 const EXAMINE_DELAY_MS = 1000;
 const EXAMINE_EVERY_MS = 30_000;
-/** States for which doctor says what would help. */
+/** States for which doctor suggests a fix. */
 export const TROUBLE = ["failed", "unplugged", "absent"];
 /** The state of a port that does not run, on the bus. */
 const NOT_RUNNING = "not running";

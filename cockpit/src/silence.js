@@ -1,8 +1,8 @@
-// Tells a device that is silent from a network that is: what is typed while the network is down reaches the device when it is back.
+// Distinguishes a silent device from a silent network: what is typed while the network is down reaches the device when it is back.
 const cockpit = window.cockpit;
 /** After a key without any output, the server is asked whether it is there. Output within this time answers the question. */
 const ASK_AFTER_MS = 2000;
-/** Without a reply for this long, the user is told. */
+/** After this long without a reply, the page warns the user. */
 const TELL_AFTER_MS = 2000;
 
 export class Silence {

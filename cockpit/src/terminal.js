@@ -16,9 +16,9 @@ const SCROLLBACK = 5000;
  * and so gives no way to slow the port down. xterm.js parses some 10 MB/s; a serial line brings 0.1 MB/s at most.
  */
 const PENDING_MAX = 1 << 20;
-/** Of what is skipped, at least so much of the end is kept and shown: some screens. */
+/** At least this much of the end of skipped output is kept and shown: some screens. */
 const TAIL_MIN = 1 << 15;
-/** Skipping ends when so little is left to parse. */
+/** Skipping ends when no more than this is left to parse. */
 const PENDING_LOW = 1 << 16;
 /** How long a confirmation stays. */
 const PASSING_MS = 4000;
@@ -113,7 +113,7 @@ export class Session {
             linkHandler: { activate() {}, allowNonHttpProtocols: false },
         });
         // Title and icon (0, 1, 2), hyperlinks (8) and the clipboard (52) are not for the device to set. xterm.js alone would ignore
-        // most of them; this holds whatever a later version does.
+        // most of them; this does not depend on later versions.
         for (const ignored of [0, 1, 2, 7, 8, 9, 52, 777, 1337]) this.terminal.parser.registerOscHandler(ignored, () => true);
         this.fit = new FitAddon();
         this.search = new SearchAddon();

@@ -10,7 +10,7 @@ export async function launch() {
     return chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--ignore-certificate-errors", "--disable-gpu", "--disable-dev-shm-usage"] });
 }
 
-/** A browser of its own, with nobody logged in. */
+/** A browser of its own, without a login. */
 export async function visitor(browser, url, options = {}) {
     const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1280, height: 800 }, ...options });
     const page = await context.newPage();
@@ -29,7 +29,7 @@ export async function visitor(browser, url, options = {}) {
     page.on("console", (message) => {
         if (message.type() === "error" && message.location().url.includes("/consoleserver/")) errors.push(message.text());
     });
-    // What the page says to cockpit-ws, without the messages that only keep the connection alive.
+    // What the page sends to cockpit-ws, without the messages that only keep the connection alive.
     const sent = [];
     page.on("websocket", (socket) => socket.on("framesent", ({ payload }) => /"command":\s*"(ping|pong)"/.test(payload) || sent.push(String(payload))));
     page.on("dialog", (dialog) => {

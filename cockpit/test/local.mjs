@@ -20,7 +20,7 @@ const press = (label) => page.locator("button:visible, a.button:visible").filter
 async function overview() {
     await page.goto(url);
     await shows("the port as open", () => document.querySelector('tr[data-port="demo"]')?.innerText.includes("open"));
-    // A description is text: configured by whoever may, shown to everybody.
+    // A description is text: any administrator configures it, and every user sees it.
     await says('<b onmouseover="alert(1)">core</b>');
     assert.equal(await page.locator("tr b").count(), 0);
 }
@@ -117,7 +117,7 @@ async function paste() {
     await page.evaluate(() => window.cockpit.location.go(["console", "demo"]));
 }
 
-/** A tab that falls behind skips output, says so, and shows the end. */
+/** A tab that falls behind skips output, reports that, and shows the end. */
 async function behind() {
     const skipped = await page.evaluate(() => {
         const session = window.consoleserver.views.console.sessions.get("demo");
@@ -135,7 +135,7 @@ async function behind() {
     await press("Close");
 }
 
-/** A search that finds more than the page shows says so, and the page still answers. */
+/** A search with more matches than the page shows reports that, and the page still responds. */
 async function manyLines() {
     await page.evaluate(() => window.cockpit.location.go(["console", "demo"]));
     await page.locator(".screen textarea").focus();
@@ -149,11 +149,11 @@ async function manyLines() {
     assert.deepEqual(shown, Array.from({ length: 5000 }, (_, index) => 25000 + index));
 }
 
-/** While the server does not reply, the user is told; Enter connects again after the session has ended. */
+/** While the server does not reply, the page warns the user; Enter connects again after the session has ended. */
 async function silence() {
     await page.evaluate(() => window.cockpit.location.go(["console", "demo"]));
     await page.locator(".screen textarea").focus();
-    // cockpit-bridge is stopped, which is a network that is down as far as the page can tell.
+    // cockpit-bridge is stopped, which the page cannot distinguish from a network that is down.
     const bridge = Number(await page.evaluate(() => new Promise((resolve, reject) => window.cockpit.spawn(["sh", "-c", "echo $PPID"]).then(resolve, reject))));
     process.kill(bridge, "SIGSTOP");
     try {
@@ -215,7 +215,7 @@ async function settings() {
     await shows("a difference", () => document.querySelector(".diff del")?.textContent === "8" && document.querySelector(".diff ins").textContent === "7");
     await press("Commit, and roll back unless confirmed within");
     await shows("a count-down", () => /^[0-5]:\d\d$/.test(document.querySelector("[role=timer]")?.textContent));
-    // It goes on, and what is read in the meantime does not set it back.
+    // It continues, and does not jump back to what is read in the meantime.
     await shows("a count-down that goes on", () => document.querySelector("[role=timer]").textContent <= "4:57");
     await page.evaluate(() => window.consoleserver.ports.poll(true));
     assert.ok((await page.locator("[role=timer]").innerText()) <= "4:57", "the count-down was set back");

@@ -1,5 +1,5 @@
 //! The login protocol: what `console-auth` reads of the network processes, what these read of it, and the client's order of
-//! things against a helper that says anything. Input: which, a seed or orders, what came.
+//! client calls against a helper that replies anything. Input: which, a seed or orders, what came.
 
 use std::io;
 use std::net::Ipv6Addr;
@@ -33,7 +33,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What root may rely on, whoever has sent it.
+/// What root may rely on, regardless of the sender.
 fn right(request: &Request) {
     match request {
         Request::Begin { target: Target::Port(port), .. } | Request::Run { run: Run::Console(port), .. } => {
@@ -78,7 +78,7 @@ fn helper() -> &'static Helper {
     })
 }
 
-/// Nobody is let in whom the helper has not granted, and no order of things hangs.
+/// No user gets in without a grant of the helper, and no order of messages hangs.
 fn login(orders: u8, said: &[u8]) {
     let granted: Vec<Identity> = wire::messages::<Reply>(said, 0)
         .into_iter()

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
 const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKI/9gdlBNNq2lICe+kic2SLt7h+hBTAhGykEIU5PH/L";
-/// Refused lines that are told.
+/// Invalid lines that are reported.
 const TOLD_MAX: usize = 8;
 
 static PUBLIC: LazyLock<Offered> = LazyLock::new(|| Offered::parse(KEY).expect("a key"));

@@ -8,7 +8,7 @@ use consoleserver::auth::krl::{self, MAGIC};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// Of `ssh-keygen -s ca -I laptop -z 7 -n alice -V always:forever key.pub`.
+/// Made by `ssh-keygen -s ca -I laptop -z 7 -n alice -V always:forever key.pub`.
 const CERTIFICATE: &str = include_str!("../corpus/certificates/certificate");
 
 static OURS: LazyLock<Offered> = LazyLock::new(|| Offered::parse(&CERTIFICATE[1..]).expect("a certificate"));

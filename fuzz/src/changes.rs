@@ -1,6 +1,6 @@
 //! Changes over a text, and the whole way of an administration to a commit. Input: a configuration, and below a line `%%`
 //! what is done to it, a line each: `KEY = VALUE`, `-KEY`, `+PORT`, `!PORT`, `reload`, `reload PORT`, `commit`; below another
-//! `%%` what somebody writes into the file by hand meanwhile.
+//! `%%` what a user writes into the file by hand in the meantime.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -35,7 +35,7 @@ fn edit(order: &str) -> Option<(KeyPath, Option<Value>)> {
     let (path, value) = order.split_once(" = ")?;
     let path: KeyPath = path.parse().ok()?;
     if path.key.is_none() {
-        // A table takes no value, but may be made anew.
+        // A table takes no value, but may be created again.
         return Some((path, Some(Value::Table(Table::new()))));
     }
     let value = format!("v = {value}").parse::<Table>().ok()?.remove("v")?;
@@ -184,7 +184,7 @@ fn administered(text: &str, config: Config, orders: &str, by_hand: Option<&str>)
     if let Some(by_hand) = by_hand
         && candidate(by_hand).is_ok()
     {
-        edited_meanwhile(&state.over(file(by_hand), None));
+        edited_in_between(&state.over(file(by_hand), None));
     }
 }
 
@@ -204,7 +204,7 @@ fn committed(state: &State, merged: &str) {
 }
 
 /// What is no conflict is in the file: the pending changes, and what was written by hand.
-fn edited_meanwhile(state: &State) {
+fn edited_in_between(state: &State) {
     if !state.conflicts().is_empty() {
         return;
     }

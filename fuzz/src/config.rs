@@ -12,7 +12,7 @@ use toml::{Table, Value};
 const LINES_MAX: usize = 200;
 /// Slips of the pen, on a line of their own.
 const SLIPS: [&str; 8] = ["=", "x = \"", "x = [", "x = '", "[", "x = {", "a b = 1", "x = 08"];
-/// What a unit may say.
+/// What a unit may contain.
 const DIRECTIVES: [&str; 14] = [
     "ListenStream=",
     "SourcePath=/etc/consoleserver/config.toml",
@@ -106,9 +106,9 @@ fn listening<'c>(
     Some((port.enabled, port.ssh_port, config.listen(port)))
 }
 
-/// Fewer ports, never other ones, and those that are plainly said stay as they were.
+/// Fewer ports, never others, and those with a valid table stay as they were.
 fn broken(text: &str, config: &Config, place: u8, slip: &str) {
-    // A slip could end or begin a text of many lines, and so make it say something else.
+    // A typo could end or begin a multi-line string, and so change its meaning.
     if text.contains("\"\"\"") || text.contains("'''") {
         return;
     }
@@ -128,7 +128,7 @@ fn broken(text: &str, config: &Config, place: u8, slip: &str) {
     }
 }
 
-/// Of what is TOML nothing is saved that does not listen just where its own words say.
+/// Of a valid TOML file, a port is salvaged only if it listens exactly where its own table states.
 fn salvaged(text: &str) {
     let Ok(tree) = text.parse::<Table>() else { return };
     let saved = without_broken_tables(text);

@@ -1,4 +1,4 @@
-//! What becomes of a device's bytes in the log, read back. Input: the type of log, a seed, what the device says.
+//! A device's bytes, logged and read back. Input: the type of log, a seed, the device's output.
 
 use consoleserver::capture::{Encoder, LONGEST_RECORD, Left, Times, is_hidden};
 use consoleserver::config::LogType;
@@ -112,7 +112,7 @@ fn lines(log: &[u8]) -> Vec<Vec<u8>> {
     lines
 }
 
-/// The lines of what was said, without their ends: LF, and CR with CRs, NULs and an LF behind it. A CR alone ends no empty line.
+/// The lines of the output, without their ends: LF, and CR with CRs, NULs and an LF behind it. A CR alone ends no empty line.
 fn lines_of(said: &[u8]) -> Vec<Vec<u8>> {
     let mut lines: Vec<Vec<u8>> = Vec::new();
     let (mut line, mut rest) = (Vec::new(), said);

@@ -84,7 +84,7 @@ fn quoted(EscapePrefix([first, second]): EscapePrefix, bytes: &[u8]) -> Vec<u8> 
     bytes.iter().flat_map(quote).collect()
 }
 
-/// Nothing is dropped, nothing doubled, and whoever reads from the client waits exactly while too much waits.
+/// Nothing is dropped or doubled, and reading from the client pauses exactly while the queue is full.
 fn gate(orders: &[u8]) {
     let (feeder, mut session) = input_queue();
     let mut context = Context::from_waker(Waker::noop());

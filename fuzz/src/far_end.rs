@@ -14,7 +14,7 @@ pub fn run(data: &[u8]) {
     let source = ["tcp:h:1", "telnet:h:1", "rfc2217:h:1"][usize::from(kind) % 3];
     let line =
         RemoteLine { baud: 115_200, bytesize: 8, parity: 'N', stopbits: 1, rtscts: false, xonxoff: false };
-    // A client has set the line, or nobody has.
+    // A client has set the line, or none has.
     let report = (kind >= 128).then_some(u32::from(seed));
     let request = Request {
         connect: true,

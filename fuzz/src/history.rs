@@ -18,7 +18,7 @@ use super::pieces::Pieces;
 /// Bytes of a line that are looked at together, and those that are handed out at once.
 const LINE_MAX: usize = 32 * 1024;
 const PIECE_MAX: usize = 16 * 1024 + LINE_MAX + 1;
-/// A packed file may be a thousand times its size; so much of it is looked at.
+/// A packed file may expand a thousandfold; this much of it is read.
 const UNPACKED_MAX: u64 = 8 * 1024 * 1024;
 /// The beginning of lines that are in time.
 const SINCE: &str = "2026-11-24T03:00:00Z";

@@ -1,4 +1,4 @@
-//! What holds whatever comes in. A module a target, named after it; its `run` takes any bytes and panics if something
+//! What holds for any input. One module per target, named after it; its `run` takes any bytes and panics if something
 //! does not hold. libFuzzer calls it by `targets/`, and `tests/fuzz_corpora.rs` with all inputs that are kept.
 
 pub mod attach_protocol;

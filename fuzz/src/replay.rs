@@ -1,4 +1,4 @@
-//! What is shown again, and the time before lines. Input: where it is cut, a seed, what a device has said.
+//! Replayed output, and the time before lines. Input: where it is cut, a seed, a device's output.
 
 use consoleserver::session::replay::harmless as split;
 use consoleserver::session::timestamps::Timestamper;

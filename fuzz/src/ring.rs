@@ -1,4 +1,4 @@
-//! The ring: what is said and heard, and one that is found. Input: which, then orders, or the first page of a memfd.
+//! The ring: what is written and read, and a ring that is found. Input: which of them, then orders, or the first page of a memfd.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -101,7 +101,7 @@ fn heard(ring: &Ring, from: u64) -> Vec<u8> {
     bytes
 }
 
-/// Whatever stands in it, it is refused, or works.
+/// Any content is either rejected or usable.
 fn found(page: &[u8]) {
     let Ok(mut ring) = Ring::adopt(vec![memfd(page)], None) else { return };
     let (tail, head) = (ring.tail(), ring.head());

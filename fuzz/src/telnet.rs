@@ -47,7 +47,7 @@ pub fn run(data: &[u8]) {
         }
         assert!(carried <= bytes.len(), "no byte comes out of nothing");
     }
-    // What one end sends as data is what the other receives, whatever it is.
+    // One end receives as data exactly what the other sends as data.
     let (mut sender, mut receiver) = (Telnet::new(Role::Server, false), Telnet::new(Role::Client, false));
     if seed % 2 == 0 {
         sender.receive(&[255, 253, 0], &mut Vec::new());

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::pieces::Pieces;
 
-/// A character of a line as it is told: `\u{10ffff}`.
+/// A character of a line as it is reported: `\u{10ffff}`.
 const ESCAPED_MAX: usize = 10;
 
 /// See the module.
@@ -50,7 +50,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Each piece of a line, how much of it was seen, whether it goes on; then what has no end yet.
+/// Each piece of a line, how much of it was seen, whether the line continues; then what has no end yet.
 fn lines<'b>(pieces: impl Iterator<Item = &'b [u8]>) -> Vec<(String, usize, bool)> {
     let mut lines = Lines::default();
     let mut found = Vec::new();

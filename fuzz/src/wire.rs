@@ -1,4 +1,4 @@
-//! Typed messages on a socket, whatever their type: what both protocols have in common.
+//! Typed messages on a socket, of any type: what both protocols have in common.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -9,7 +9,7 @@ use consoleserver::system::message::{MAX_MESSAGE_BYTES, MessageError, encode, re
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Messages are read until something is wrong; each can be said again, and not in part.
+/// Messages are read until one is invalid; each can be sent again, whole only.
 pub fn messages<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8], seed: u8) -> Vec<T> {
     let mut found = Vec::new();
     let (mut blocking, mut waiting) = (bytes, bytes);

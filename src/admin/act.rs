@@ -178,7 +178,6 @@ fn record(action: Action, caller: &Caller, one: &Altered) {
     );
 }
 
-/// The source of signals.
 pub(super) fn emitter(connection: &zbus::Connection) -> zbus::Result<SignalEmitter<'static>> {
     SignalEmitter::new(connection, super::bus::OBJECT_PATH)
 }

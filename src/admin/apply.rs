@@ -14,7 +14,6 @@ use crate::generator::{self, Entry, Machine};
 use crate::ownership::Claims;
 use crate::port::PortName;
 
-/// A job for a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     Start(String),
@@ -56,9 +55,7 @@ pub struct Plan {
     pub remarks: Vec<String>,
 }
 
-/// The current state.
 pub struct Present<'a> {
-    /// The units that systemd has from the generator.
     pub units: &'a generator::Plan,
     pub config: &'a Config,
     pub active: &'a BTreeSet<PortName>,
@@ -316,7 +313,6 @@ fn enabled(units: &generator::Plan) -> BTreeSet<PortName> {
     units.entries.keys().filter_map(|path| expected(path)).collect()
 }
 
-/// Whether this instance has a source.
 fn has_source(units: &generator::Plan, unit: &PortName) -> bool {
     units.entries.contains_key(&generator::source_drop_in(unit))
 }

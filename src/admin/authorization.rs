@@ -24,11 +24,9 @@ const POWER_ACTION: &str = "org.consoleserver1.power";
 pub enum Permission {
     /// None: every user of this machine may read.
     Nothing,
-    /// Change the candidate.
     Configure,
     /// Act on ports: start, stop, reload, break, disconnect.
     Manage,
-    /// Commit or revert changes.
     Commit,
     /// Switching the power of a port's device.
     Power,
@@ -37,7 +35,6 @@ pub enum Permission {
 }
 
 impl Permission {
-    /// The polkit action.
     pub fn action(self) -> Option<&'static str> {
         match self {
             Self::Nothing | Self::Port => None,
@@ -92,8 +89,6 @@ pub fn needs(interface: &str, member: &str) -> Option<Permission> {
     row.map(|(_, _, needs)| *needs)
 }
 
-/// Why a call is denied.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum Denied {
     #[error("{0}.{1} cannot be called")]
@@ -114,12 +109,9 @@ pub enum Denied {
     NoPolkit(String, String),
 }
 
-/// The caller and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// User name.
     pub name: String,
-    /// Address and session.
     pub origin: Origin,
     /// The caller's unique bus name, by which a client recognizes its own changes in a signal; empty for
     /// console-admin itself.
@@ -155,15 +147,12 @@ pub fn whole_caller() -> Caller {
 pub struct Session<'c> {
     /// The port's unit, which must be the caller.
     pub unit: &'c str,
-    /// The port.
     pub port: &'c str,
-    /// The session's user.
     pub user: &'c str,
     /// `on`, `off`, `cycle` or `status`.
     pub verb: &'c str,
 }
 
-/// Authorizes callers.
 pub struct Authorizer {
     bus: DBusProxy<'static>,
     connection: Connection,

@@ -99,7 +99,6 @@ pub fn outcome(path: &KeyPath, change: &Change) -> String {
 }
 
 impl State {
-    /// The value of a key in the candidate.
     fn value(&self, path: &KeyPath) -> Option<Value> {
         let changed = || match self.candidate.get(path).or_else(|| self.running.get(path)) {
             Some(change) => change.new.clone(),

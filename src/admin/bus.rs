@@ -1,6 +1,5 @@
 //! `org.consoleserver1` as its clients see it: names, object paths, arguments and results.
 //! org.consoleserver1(5) documents it.
-#![allow(missing_docs)] // org.consoleserver1(5) documents each member.
 
 use std::collections::HashMap;
 

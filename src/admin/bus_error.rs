@@ -4,7 +4,6 @@
 use super::authorization::Denied;
 use super::core::Error;
 
-/// An error of a call.
 #[derive(Debug, zbus::DBusError)]
 #[zbus(prefix = "org.consoleserver1.Error")]
 pub enum BusError {

@@ -31,7 +31,6 @@ pub struct Waiting {
     pub before: Option<String>,
     /// The committed file after the commit.
     pub after: String,
-    /// The committed changes.
     pub changes: Changes,
 }
 

@@ -17,6 +17,7 @@ use super::units::{Units, UnitsError};
 use crate::config::changes::KeyPath;
 use crate::config::commit::CommitError;
 use crate::config::{ConfigError, Value};
+use crate::system::lock::Lock;
 
 /// Why an operation failed. The Display is what the administrator reads.
 #[derive(Debug, Error)]
@@ -99,7 +100,7 @@ impl Core {
     /// thousand times.
     pub fn state(&self) -> Arc<State> {
         let stamp = self.files.stamp();
-        let mut held = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut held = self.state.locked();
         if held.1 != stamp {
             let (text, fault) = self.files.committed();
             *held = (Arc::new(held.0.over(text, fault)), stamp);
@@ -112,15 +113,15 @@ impl Core {
     }
 
     pub fn waiting(&self) -> Option<Waiting> {
-        self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.waiting.locked().clone()
     }
 
     pub(super) fn wait_for(&self, waiting: Option<Waiting>) {
-        *self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = waiting;
+        *self.waiting.locked() = waiting;
     }
 
     pub(super) fn keep(&self, state: State) {
-        let mut held = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut held = self.state.locked();
         // Based on a file that may have been edited since: the next call to `state` reads it again.
         *held = (Arc::new(state), Stamp::new());
     }

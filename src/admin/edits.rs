@@ -26,7 +26,6 @@ impl State {
         self.change(&[], vec![(path, new)], author)
     }
 
-    /// Creates a port.
     pub fn create(&self, name: &PortName, author: &Author) -> Result<Self, Rejected> {
         self.change(std::slice::from_ref(name), Vec::new(), author)
     }
@@ -135,7 +134,6 @@ impl State {
         Ok(key)
     }
 
-    /// Removes a port.
     pub fn remove(&self, name: &PortName, author: &Author) -> Result<Self, Rejected> {
         self.remove_many(std::slice::from_ref(name), author)
     }

@@ -56,7 +56,6 @@ pub struct LastCommit {
 /// Identifies the version of a file without reading it.
 pub type Stamp = Vec<Option<(u64, u64, i64, i64, u64)>>;
 
-/// The files below a root.
 #[derive(Debug, Clone)]
 pub struct Files {
     /// The directory that contains etc, usr, run and var.
@@ -133,7 +132,7 @@ impl Files {
         Ok(Path::new("/").join(EDITED_FILE))
     }
 
-    /// Moves an unreadable committed file out of the way, whatever its type. Returns its new path.
+    /// Moves an unreadable committed file out of the way, also if it is a directory. Returns its new path.
     pub fn set_aside(&self) -> Result<PathBuf, FileError> {
         let (from, to) = (self.root.join(COMMITTED_FILE), self.root.join(UNREADABLE_FILE));
         fs::rename(&from, &to).map_err(|cause| FileError { path: to, cause })?;

@@ -24,7 +24,6 @@ use crate::port::nearest::no_port;
 /// The object at `/org/consoleserver1`.
 pub struct Manager(pub Arc<Shared>);
 
-/// Parses a port name.
 pub fn port(word: &str) -> Result<PortName> {
     word.parse().map_err(|error: crate::port::PortError| BusError::Rejected(error.to_string()))
 }

@@ -10,6 +10,7 @@ use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath};
 
 use crate::auth::status::address_of;
+use crate::system::systemd::bus::{ManagerProxy, ServiceProxy, UnitProxy};
 
 /// For systemd and logind together. Without a reply the change is made all the same.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -20,7 +21,6 @@ const MAX_NAME_CHARS: usize = 255;
 /// Units of sessions of the admin CLI.
 const ADMIN_SESSION: &str = "console-auth-cli@";
 
-/// The origin of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// An address; the terminal of a local login; or `local`.
@@ -35,28 +35,6 @@ impl Origin {
     pub fn local() -> Self {
         Self { from: "local".to_owned(), session: String::new() }
     }
-}
-
-#[zbus::proxy(
-    interface = "org.freedesktop.systemd1.Manager",
-    default_service = "org.freedesktop.systemd1",
-    default_path = "/org/freedesktop/systemd1"
-)]
-trait Units {
-    #[zbus(name = "GetUnitByPID", no_autostart)]
-    fn unit_by_pid(&self, pid: u32) -> zbus::Result<OwnedObjectPath>;
-}
-
-#[zbus::proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
-trait Unit {
-    #[zbus(property)]
-    fn id(&self) -> zbus::Result<String>;
-}
-
-#[zbus::proxy(interface = "org.freedesktop.systemd1.Service", default_service = "org.freedesktop.systemd1")]
-trait Service {
-    #[zbus(property)]
-    fn status_text(&self) -> zbus::Result<String>;
 }
 
 #[zbus::proxy(
@@ -77,15 +55,14 @@ trait Session {
     fn tty(&self) -> zbus::Result<String>;
 }
 
-/// The unit that a process is in.
 pub(super) async fn unit_of(bus: &Connection, pid: u32) -> zbus::Result<String> {
     Ok(unit_at(bus, pid).await?.1)
 }
 
 /// The unit that a process is in: its object and its name.
 async fn unit_at(bus: &Connection, pid: u32) -> zbus::Result<(OwnedObjectPath, String)> {
-    let units = UnitsProxy::builder(bus).cache_properties(CacheProperties::No).build().await?;
-    let path = units.unit_by_pid(pid).await?;
+    let units = ManagerProxy::builder(bus).cache_properties(CacheProperties::No).build().await?;
+    let path = units.get_unit_by_pid(pid).await?;
     let unit = UnitProxy::builder(bus).path(&path).cache_properties(CacheProperties::No).build().await?;
     let name = unit.id().await?;
     Ok((path, name))

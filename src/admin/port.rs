@@ -24,7 +24,6 @@ use crate::hub::BREAK_MS_RANGE;
 use crate::port::power::{PowerVerb, PowerVerbError};
 use crate::port::{BreakName, BreakNameError, PortName};
 
-/// The object of a port.
 pub struct Port {
     shared: Arc<Shared>,
     name: PortName,

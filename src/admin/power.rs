@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use zbus::message::Header;
@@ -21,6 +21,7 @@ use crate::event::Event;
 use crate::port::PortName;
 use crate::port::power::PowerVerb;
 use crate::session::plain;
+use crate::system::lock::Lock;
 use crate::system::persist;
 
 /// For the unit to end: longer than its own TimeoutStartSec=, so that systemd reports a hung power switch by itself.
@@ -37,7 +38,7 @@ struct InProgress(PortName);
 
 impl InProgress {
     fn begin(port: &PortName) -> Result<Self> {
-        match IN_PROGRESS.lock().unwrap_or_else(PoisonError::into_inner).insert(port.clone()) {
+        match IN_PROGRESS.locked().insert(port.clone()) {
             true => Ok(Self(port.clone())),
             false => Err(Rejected(format!("another power command for {port} is still in progress"))),
         }
@@ -46,7 +47,7 @@ impl InProgress {
 
 impl Drop for InProgress {
     fn drop(&mut self) {
-        IN_PROGRESS.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+        IN_PROGRESS.locked().remove(&self.0);
     }
 }
 

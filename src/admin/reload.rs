@@ -23,7 +23,6 @@ use crate::port::PortName;
 /// Concurrent jobs of systemd, and concurrent requests to ports.
 const AT_ONCE: usize = 16;
 
-/// Result of a reload.
 pub(super) struct Ran {
     pub(super) remarks: Remarks,
     /// Ports that rejected their settings, one sentence each.

@@ -12,12 +12,10 @@ use crate::port::PortName;
 /// Current and new names of renamed ports.
 pub(super) type Renames = BTreeMap<PortName, PortName>;
 
-/// The new name of a port.
 pub(super) fn renamed<'n>(renames: &'n Renames, name: &'n PortName) -> &'n PortName {
     renames.get(name).unwrap_or(name)
 }
 
-/// The reverse mapping.
 pub(super) fn back(renames: &Renames) -> Renames {
     renames.iter().map(|(old, new)| (new.clone(), old.clone())).collect()
 }

@@ -39,8 +39,6 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
 /// as long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why the service exits.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ServiceError {
     #[error("the system bus: {0}")]
@@ -51,11 +49,9 @@ pub enum ServiceError {
     System(&'static str, std::io::Error),
 }
 
-/// What all objects share.
 pub struct Shared {
     /// The state and the means to change it.
     pub core: Core,
-    /// Authorizes callers.
     pub authorizer: Authorizer,
     objects: tokio::sync::Mutex<BTreeSet<PortName>>,
     calls: AtomicUsize,
@@ -64,7 +60,6 @@ pub struct Shared {
     changed: Notify,
 }
 
-/// A call in progress.
 pub struct Busy<'h>(&'h Shared);
 
 impl Drop for Busy<'_> {
@@ -96,7 +91,6 @@ impl Shared {
             .then_some(last + IDLE_EXIT_DELAY)
     }
 
-    /// The deadline has changed.
     pub fn deadline_changed(&self) {
         self.changed.notify_waiters();
     }

@@ -19,8 +19,6 @@ use crate::port::{GroupName, PortName};
 /// Bytes of all changes as a file: half of the limit of a file.
 pub(super) const MAX_TEXT: usize = 512 * 1024;
 
-/// Why a change is rejected.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Rejected {
     #[error("{0}")]
@@ -80,41 +78,30 @@ pub enum Rejected {
 /// The change that made the current revision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Last {
-    /// Its key.
     pub key: String,
-    /// User name.
     pub who: String,
-    /// Time.
     pub when: Timestamp,
 }
 
 /// Author and time of a change.
 #[derive(Debug, Clone)]
 pub struct Author {
-    /// User name.
     pub who: String,
-    /// Time.
     pub when: Timestamp,
 }
 
-/// The three configurations.
 #[derive(Debug, Clone)]
 pub struct State {
-    /// The committed text and its file.
     pub committed: Text,
     /// Changes that were reloaded but not committed.
     pub running: Changes,
-    /// Changes that were not reloaded.
     pub candidate: Changes,
     /// Incremented with each change.
     pub revision: u64,
-    /// The last change.
     pub last: Option<Last>,
     /// The error in the committed file; `committed` is then the last good one.
     pub fault: Option<String>,
-    /// The committed text, parsed.
     pub committed_config: Config,
-    /// The running configuration.
     pub running_config: Config,
     /// The configuration after a reload.
     pub candidate_config: Config,
@@ -326,7 +313,6 @@ impl State {
         next
     }
 
-    /// All uncommitted changes.
     pub fn pending(&self) -> &Changes {
         self.pending.get_or_init(|| self.reloaded(|_| true).running)
     }

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use thiserror::Error;
-use zbus::{Connection, ObjectPath, OwnedObjectPath};
+use zbus::Connection;
+use zbus::proxy::CacheProperties;
 
 use super::apply::Step;
 use crate::port::PortName;
+use crate::system::systemd::bus::{ManagerProxy, UnitProxy};
 
 /// For one job: a port takes at most 15 s to stop, and as long again for its socket; a start waits for the
 /// device's driver.
@@ -53,31 +55,6 @@ impl UnitsError {
     }
 }
 
-/// A row of `ListUnitsByPatterns`; the first is the unit's name.
-type Listed = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
-
-#[zbus::proxy(
-    interface = "org.freedesktop.systemd1.Manager",
-    default_service = "org.freedesktop.systemd1",
-    default_path = "/org/freedesktop/systemd1"
-)]
-trait Systemd {
-    fn subscribe(&self) -> zbus::Result<()>;
-    fn reload(&self) -> zbus::Result<()>;
-    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Listed>>;
-    #[zbus(signal)]
-    fn job_removed(&self, id: u32, job: ObjectPath<'_>, unit: &str, result: &str) -> zbus::Result<()>;
-}
-
-#[zbus::proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
-trait Unit {
-    #[zbus(property)]
-    fn inactive_enter_timestamp_monotonic(&self) -> zbus::Result<u64>;
-}
-
 /// Result of a start that is not waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
@@ -94,13 +71,12 @@ pub struct UnitState {
     pub active: String,
 }
 
-/// systemd on this bus.
 #[derive(Debug, Clone)]
-pub struct Units(SystemdProxy<'static>);
+pub struct Units(ManagerProxy<'static>);
 
 impl Units {
     pub async fn new(bus: &Connection) -> zbus::Result<Self> {
-        let proxy = SystemdProxy::builder(bus).cache_properties(zbus::proxy::CacheProperties::No);
+        let proxy = ManagerProxy::builder(bus).cache_properties(CacheProperties::No);
         Ok(Self(proxy.build().await?))
     }
 
@@ -200,7 +176,7 @@ impl Units {
         for row in listed.into_iter().filter(|row| row.2 == "loaded") {
             let unit = UnitProxy::builder(self.0.inner().connection())
                 .path(row.6)
-                .cache_properties(zbus::proxy::CacheProperties::No);
+                .cache_properties(CacheProperties::No);
             let unit = unit.build().await.map_err(|error| UnitsError::of(what, error))?;
             let stopped = bounded(what, REPLY_TIMEOUT, unit.inactive_enter_timestamp_monotonic()).await?;
             if stopped.is_ok_and(|time| time == 0) {

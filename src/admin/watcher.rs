@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 use zbus::object_server::SignalEmitter;
@@ -21,6 +21,7 @@ use super::units::Begun;
 use crate::config::{TriggerName, TriggerNameError};
 use crate::port::PortName;
 use crate::port::power::{PowerVerb, PowerVerbError};
+use crate::system::lock::Lock;
 use crate::system::persist;
 use crate::trigger::LONGEST_LINE;
 
@@ -44,7 +45,7 @@ impl Watcher {
     /// The port enforces the cooldown. Half of it is tolerance for clocks and a restart between two reports.
     fn is_early(&self, port: &PortName, rule: &TriggerName, cooldown: std::time::Duration) -> bool {
         let now = Instant::now();
-        let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut believed = self.believed.locked();
         // Drops entries of rules that no longer exist.
         believed.retain(|_, at| *at + std::time::Duration::from_secs(24 * 3600) > now);
         let last = believed.entry((port.clone(), rule.clone()));

@@ -71,7 +71,6 @@ pub fn keys<T: 'static>(
     }
 }
 
-/// A session, as the bus has it.
 pub fn session(user: User) -> Session {
     Session { user: user.name, from: user.from, since: user.since.to_string(), writes: user.writes }
 }

@@ -22,21 +22,13 @@ use crate::system::message::{MessageError, receive, receive_async, send, send_as
 /// Timeout of a reply. An idle port is started first.
 pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Errors of the local socket.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum AttachError {
     /// No socket: no such port, or its units are not running.
     #[error("{port} is not running; for the reason run `doctor {port}`")]
     NotServed { port: PortName, path: String },
     #[error("cannot connect to {port} at {path}: {source}")]
-    Unreachable {
-        port: PortName,
-        path: String,
-        /// The error of the system.
-        source: io::Error,
-    },
-    /// The process that has the socket does not reply.
+    Unreachable { port: PortName, path: String, source: io::Error },
     #[error("no response from {0} within {n} s", n = REPLY_TIMEOUT.as_secs())]
     Silent(PortName),
     #[error("{0}")]
@@ -67,7 +59,6 @@ pub fn status(runtime_dir: &Path, port: &PortName) -> Result<Status, AttachError
 /// Result of a command at a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ran {
-    /// Its exit code.
     pub status: u8,
     /// Whether the port has printed notices beside the output.
     pub had_notices: bool,
@@ -177,7 +168,7 @@ pub fn note(runtime_dir: &Path, port: &PortName, text: &str) -> Result<(), Attac
     perform(runtime_dir, port, &Request::Note { text: text.to_owned() })
 }
 
-/// Disconnects a user, who is told `by` whom. Returns the number of sessions.
+/// Disconnects a user's sessions, which are notified of `by`. Returns their number.
 pub fn disconnect(runtime_dir: &Path, port: &PortName, user: &str, by: &str) -> Result<u32, AttachError> {
     let request = Request::Disconnect { user: user.to_owned(), by: by.to_owned() };
     match ask(runtime_dir, port, &request)? {
@@ -221,13 +212,11 @@ pub fn connect(runtime_dir: &Path, port: &PortName, mut options: Options) -> Res
 
 #[derive(Debug)]
 enum SessionEnd {
-    /// The user detached.
     Detached,
     /// The user detached, and not all of the input was sent.
     Unsent,
     /// The port closed the session, and has printed the reason.
     Closed,
-    /// The user switches to this port.
     Switched(PortName),
     /// A command ended with this exit code.
     Exit(u8),

@@ -9,16 +9,13 @@ const MAX_FRAME_BYTES: usize = 64 * 1024;
 /// Bytes before the content.
 const HEADER_BYTES: usize = 5;
 
-/// Kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Standard output.
     Output,
     /// Standard error.
     Notice,
     /// The port closed the session, and has printed the reason.
     Closed,
-    /// The user detached.
     Detached,
     /// The user switches to the console of this name.
     Switched,
@@ -59,7 +56,6 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Adds received bytes.
     pub fn receive(&mut self, bytes: &[u8]) {
         self.received.extend_from_slice(bytes);
     }

@@ -2,10 +2,12 @@
 //! take all connections without sending a request. One account may have many uids (subuid(5)), so their total is limited too.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use nix::unistd::Uid;
 use thiserror::Error;
+
+use crate::system::lock::Lock;
 
 /// Pending clients of one uid. Root has no limit.
 const MAX_CLIENTS_PER_UID: usize = 4;
@@ -36,9 +38,8 @@ pub(super) struct PendingSlot {
 }
 
 impl PendingClients {
-    /// Counts a client of this uid.
     pub(super) fn admit(&self, uid: u32) -> Result<PendingSlot, QueueFull> {
-        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.0.locked();
         let own = pending.get(&uid).copied().unwrap_or_default();
         if own >= MAX_CLIENTS_PER_UID && !Uid::from_raw(uid).is_root() {
             return Err(QueueFull::Uid(uid));
@@ -55,7 +56,7 @@ impl PendingClients {
 
 impl Drop for PendingSlot {
     fn drop(&mut self) {
-        let mut pending = self.pending.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.pending.0.locked();
         if let Some(count) = pending.get_mut(&self.uid) {
             *count -= 1;
             if *count == 0 {

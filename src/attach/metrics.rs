@@ -28,7 +28,6 @@ pub struct Metrics {
     pub sent: u64,
     /// Line errors, if the driver counts them.
     pub errors: Option<LineErrors>,
-    /// Attached sessions.
     pub sessions: usize,
     /// Bytes missing from the log.
     pub log_lost: u64,

@@ -27,11 +27,9 @@ use crate::session::Options;
 /// A request of a local client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Attach to the console.
     Connect {
         /// With a terminal there are a banner, a replay and escape commands; otherwise device output only.
         terminal: bool,
-        /// Options of the session.
         #[serde(default)]
         options: Options,
     },
@@ -46,14 +44,10 @@ pub enum Request {
     Autobaud,
     /// Read the configuration again and apply it. This and the following are for administrators (uid 0 or console-admin).
     Apply,
-    /// Send a break.
     Break {
-        /// Length of the break.
         milliseconds: u32,
-        /// The break of this name.
         #[serde(default)]
         name: Option<BreakName>,
-        /// The administrator.
         by: String,
     },
     /// Record an event in the log, and notify the sessions.
@@ -61,11 +55,8 @@ pub enum Request {
         /// One line.
         text: String,
     },
-    /// Disconnect a user.
     Disconnect {
-        /// Login name.
         user: String,
-        /// The administrator.
         by: String,
     },
 }
@@ -80,22 +71,17 @@ impl Request {
     }
 }
 
-/// The reply to a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// Bytes follow.
     Connected,
     /// Denied or failed, with the reason.
     Rejected(String),
-    /// The state of the port.
     Status(Status),
-    /// Figures of the port.
     Metrics(metrics::Metrics),
-    /// The configuration is in effect, except for what these sentences say.
+    /// The configuration is in effect, with these exceptions.
     Applied(Vec<String>),
-    /// Result of one rate.
     Tried(Tried),
-    /// Success.
     Done,
     /// The number of sessions that end.
     Disconnected(u32),
@@ -104,9 +90,7 @@ pub enum Reply {
 /// Result of `autobaud` at one rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tried {
-    /// Bits per second.
     pub baud: u32,
-    /// Bytes received.
     pub bytes: usize,
     /// Per cent of them that are text.
     pub text: usize,
@@ -114,7 +98,6 @@ pub struct Tried {
     pub is_text: bool,
 }
 
-/// State of a port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// One word or sentence: `open`, `unplugged since …`, or why it cannot be opened.
@@ -134,7 +117,6 @@ pub struct Status {
     pub log_lost: u64,
     /// The driver's counters; `None` if it has none, or the tty is not open.
     pub errors: Option<LineErrors>,
-    /// The attached users.
     pub users: Vec<User>,
 }
 
@@ -143,11 +125,9 @@ pub struct Status {
 pub struct LineErrors {
     /// Framing errors: most often a wrong baud rate.
     pub framing: u32,
-    /// Parity errors.
     pub parity: u32,
     /// Times that bytes were lost, in the hardware or in the kernel's buffer.
     pub overruns: u32,
-    /// Breaks received.
     pub breaks: u32,
 }
 
@@ -157,14 +137,11 @@ impl From<Counters> for LineErrors {
     }
 }
 
-/// An attached user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
-    /// Login name.
     pub name: String,
     /// Address, or `local`.
     pub from: String,
-    /// When the session attached.
     pub since: Timestamp,
     /// Whether the session has write access.
     pub writes: bool,

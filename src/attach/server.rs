@@ -1,7 +1,7 @@
 //! The port's end of the local socket.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::unistd::Uid;
@@ -24,6 +24,7 @@ use crate::event::Event;
 use crate::seats::{Seats, is_administrator};
 use crate::session::{self, AttachedUser, Console, Feeder, Options, SessionEnd, input_queue};
 use crate::system::accepting::Failing;
+use crate::system::lock::Lock;
 use crate::system::message::{MessageError, encode, receive_async, send_async};
 use crate::system::reactor::peer_closed;
 
@@ -41,7 +42,6 @@ const ADMIN_ACCOUNT: &str = "_console-admin";
 /// The permission that a request requires.
 #[derive(Debug, Clone, Copy)]
 enum Permission {
-    /// Access to the port.
     User,
     /// Access to the port, or console-admin.
     Status,
@@ -80,7 +80,7 @@ struct Denied {
 
 /// Counts a client until dropped. Nothing is notified before its request is known: a client that only reads figures, such as the
 /// overview in a browser every 10 s, must not wake the service, which would restart the time after which a port without a device exits,
-/// and send STATUS=, of which systemd tells all who listen.
+/// and send STATUS=, which systemd signals to all subscribers.
 struct ClientSlot {
     clients: watch::Sender<usize>,
     is_silent: bool,
@@ -131,7 +131,6 @@ impl Server {
         })
     }
 
-    /// Number of clients.
     pub fn clients(&self) -> watch::Receiver<usize> {
         self.clients.subscribe()
     }
@@ -313,7 +312,7 @@ impl Server {
     }
 
     fn log_denial(&self, Denied { user, why }: &Denied) {
-        let mut last = self.last_denial.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last_denial.locked();
         if last.is_none_or(|last| last.elapsed() >= DENIAL_REPORT_INTERVAL) {
             *last = Some(Instant::now());
             warn!(message_id = Event::Denied.id(), console_user = user, "local client denied: {why}");

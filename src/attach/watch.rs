@@ -18,7 +18,6 @@ const READ_CHUNK: usize = 32 * 1024;
 /// What a port sends to a watcher.
 #[derive(Debug, PartialEq, Eq)]
 pub enum WatchEvent {
-    /// Device output.
     Bytes(Vec<u8>),
     /// A notice: the device was unplugged, a user attached.
     Notice(String),

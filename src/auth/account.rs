@@ -21,10 +21,8 @@ const SHADOW_BUFFER: usize = 16 * 1024;
 const MAX_ACCOUNTS: usize = 100_000;
 
 /// Why an account was not found.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AccountError {
-    /// See [`LoginName::parse`].
     #[error("invalid user name")]
     Name,
     #[error("no such user")]
@@ -69,14 +67,11 @@ impl LoginName {
     }
 }
 
-/// A user of this machine.
 #[derive(Debug, Clone)]
 pub struct Account {
     /// As the name service spells it.
     pub name: LoginName,
-    /// User id.
     pub uid: Uid,
-    /// Primary group.
     pub gid: Gid,
     /// Home directory, which need not exist.
     pub home: PathBuf,
@@ -85,7 +80,6 @@ pub struct Account {
 }
 
 impl Account {
-    /// Looks up a name.
     pub fn look_up(name: &str) -> Result<Self, AccountError> {
         let name = LoginName::parse(name).ok_or(AccountError::Name)?;
         let user =
@@ -93,7 +87,6 @@ impl Account {
         Self::of(user)
     }
 
-    /// Looks up a uid.
     pub fn of_uid(uid: Uid) -> Result<Self, AccountError> {
         Self::of(User::from_uid(uid).map_err(AccountError::User)?.ok_or(AccountError::Unknown)?)
     }

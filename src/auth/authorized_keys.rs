@@ -60,16 +60,12 @@ pub enum InvalidKeyLine {
     /// Trailing or doubled comma, or garbage after a value.
     #[error("the options are not separated by single commas")]
     Separator,
-    /// The list is invalid.
     #[error(transparent)]
     FromList(#[from] FromError),
-    /// The client's address is not in the list.
     #[error("from= does not match {0}")]
     Source(IpAddr),
-    /// Neither `YYYYMMDD[Z]` nor `YYYYMMDDHHMM[SS][Z]`.
     #[error("expiry-time={0:?} is not YYYYMMDD[HHMM[SS]][Z]")]
     Time(String),
-    /// The time has passed.
     #[error("the key expired at {0}")]
     Expired(Timestamp),
     /// The key itself was offered.
@@ -78,13 +74,10 @@ pub enum InvalidKeyLine {
     /// A certificate was offered.
     #[error("the line has the key of the certificate's authority, and no cert-authority")]
     NoAuthority,
-    /// `principals=` of an ordinary key.
     #[error("principals= requires cert-authority")]
     PrincipalsOfKey,
-    /// `cert-authority` or `principals=` in a file of principals.
     #[error("{0} is not allowed in a file of principals")]
     InPrincipals(&'static str),
-    /// The certificate has none of them.
     #[error("the certificate is for none of the principals {0:?}")]
     Principals(String),
     /// Longer than [`LINE_LIMIT`]. The only error about a line whose key may be another one.
@@ -95,11 +88,8 @@ pub enum InvalidKeyLine {
 /// The login that a line's restrictions are checked against.
 #[derive(Debug, Clone)]
 pub struct LoginContext {
-    /// Name of the account.
     pub user: String,
-    /// Address of the client.
     pub rhost: IpAddr,
-    /// The time of the login.
     pub now: Timestamp,
     /// The machine's zone, for an `expiry-time` without `Z`.
     pub zone: TimeZone,

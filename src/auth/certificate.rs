@@ -39,7 +39,6 @@ const RSA_BITS: u32 = 1024;
 
 /// Why a key or certificate is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[allow(missing_docs)] // The Display of each variant describes it.
 pub enum InvalidOffer {
     #[error("the client sent an invalid public key")]
     NotAKey,
@@ -78,9 +77,7 @@ pub enum InvalidOffer {
 /// A key, or a certificate for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Offered {
-    /// A key.
     Key(PublicKey),
-    /// A certificate.
     Certificate(Box<UserCertificate>),
 }
 
@@ -230,7 +227,6 @@ impl UserCertificate {
         }
     }
 
-    /// The key of the authority that has signed it.
     pub fn authority(&self) -> &PublicKey {
         &self.authority
     }
@@ -264,7 +260,6 @@ impl UserCertificate {
 /// What the signature of a security key (FIDO) must prove; of other keys nothing is required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequiredOfSecurityKey {
-    /// That the key was touched.
     pub touch: bool,
     /// That the user was verified, by PIN or fingerprint.
     pub verification: bool,
@@ -285,9 +280,6 @@ impl RequiredOfSecurityKey {
     }
 
     /// Checks the flags of the signature. `None`: the network side has sent none, and so a security key has proved nothing.
-    ///
-    /// # Errors
-    /// What is not proved.
     pub fn check(self, key: &PublicKey, flags: Option<SecurityKeyFlags>) -> Result<(), &'static str> {
         if !matches!(key.algorithm(), Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256) {
             // As in sshd, to which `verify-required` of another key means nothing.

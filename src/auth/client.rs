@@ -41,7 +41,6 @@ const HOST_KEYS_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_ABANDONED: u32 = 6;
 
 /// Errors of the login helper. The SSH client sees a failed login; the sentence is for the journal.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum LoginError {
     #[error("the login helper is unreachable at {}: {source}", path.display())]
@@ -70,20 +69,15 @@ pub enum LoginError {
 /// Why there are no host keys.
 #[derive(Debug, Error)]
 pub enum HostKeysError {
-    /// There is none.
     #[error("{0}")]
     Missing(String),
-    /// The helper failed.
     #[error(transparent)]
     Helper(#[from] LoginError),
 }
 
-/// What a client offers.
 #[derive(Debug, Clone, Copy)]
 pub enum ClientKey<'a> {
-    /// A key.
     Key(&'a PublicKey),
-    /// A certificate for a key.
     Certificate(&'a Certificate),
 }
 
@@ -119,7 +113,6 @@ pub enum Step {
         /// Never empty.
         prompts: Vec<Prompt>,
     },
-    /// The login is granted.
     Granted(Identity),
     /// The login is denied. Another method may be tried.
     Denied,
@@ -157,15 +150,11 @@ pub struct Granted(Arc<Mutex<Option<UnixStream>>>);
 /// Our ends of a program's descriptors.
 #[derive(Debug)]
 pub enum Ends {
-    /// The master of its terminal.
     Terminal(OwnedFd),
     /// Pipes, without a terminal.
     Pipes {
-        /// Its standard input.
         input: OwnedFd,
-        /// Its standard output.
         output: OwnedFd,
-        /// Its standard error.
         aside: OwnedFd,
     },
 }

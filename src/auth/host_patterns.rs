@@ -9,7 +9,6 @@ use thiserror::Error;
 /// Why a list is invalid. A list with one invalid pattern matches no address.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FromError {
-    /// `from=""` or two commas in a row.
     #[error("from= has an empty pattern")]
     Empty,
     /// As in sshd: `10.0.0.1/8` is more likely a mistake than a network.
@@ -41,7 +40,6 @@ enum PatternKind {
 }
 
 impl HostPatterns {
-    /// Parses the option's value.
     pub fn parse(list: &str) -> Result<Self, FromError> {
         list.split(',').map(Pattern::parse).collect::<Result<_, _>>().map(Self)
     }
@@ -117,7 +115,7 @@ fn is_address_pattern(pattern: &str) -> bool {
     only(|c| c.is_ascii_digit()) || pattern.contains(':') && only(|c| c.is_ascii_hexdigit() || c == ':')
 }
 
-/// `*` is any run, `?` any one character. In time proportional to the product of the lengths, whatever the pattern.
+/// `*` is any run, `?` any one character. Takes time proportional to the product of the lengths for any pattern.
 fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

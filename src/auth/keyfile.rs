@@ -20,8 +20,6 @@ const OTHERS_WRITE: u32 = 0o022;
 /// Write permission for others.
 const WRITE_BY_ALL: u32 = 0o002;
 
-/// Why a file is ignored.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum KeyFileError {
     #[error("cannot read {}: {source}", path.display())]
@@ -38,11 +36,8 @@ pub enum KeyFileError {
     Writable(PathBuf, u32),
 }
 
-/// A trusted file.
 pub struct KeyFile {
-    /// Its path.
     pub path: PathBuf,
-    /// Its contents.
     pub contents: Vec<u8>,
 }
 

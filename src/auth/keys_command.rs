@@ -41,7 +41,6 @@ const KILL_ROUNDS: usize = 64;
 const COMMAND_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/games";
 
 /// Why its output is ignored.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum CommandError {
     #[error("authorized_keys_command_user {0:?}: {1}")]

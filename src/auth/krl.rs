@@ -22,7 +22,6 @@ const BITMAP_LIMIT: usize = 16384 / 8 + 1;
 
 /// Why a list cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[allow(missing_docs)] // The Display of each variant describes it.
 pub enum KrlError {
     #[error("it is longer than {KRL_LIMIT} bytes")]
     TooLong,

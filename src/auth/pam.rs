@@ -46,7 +46,6 @@ const PAM_SUCCESS: c_int = 0;
 const NEVER_RIGHT: &CStr = c"\x08\n\r\x7fINCORRECT";
 
 /// Why PAM denied a login.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum PamError {
     #[error("PAM {step}: {reason}{}", remark(.messages))]
@@ -54,7 +53,6 @@ pub enum PamError {
         /// `authentication`, `account`, `password change` or `session`.
         step: &'static str,
         reason: String,
-        /// Messages of the modules.
         messages: String,
     },
     #[error("the password has expired and must be changed first{}", remark(.0))]
@@ -95,15 +93,12 @@ extern "C" fn delay(verdict: c_int, wanted: c_uint, _conversation: *mut c_void) 
 
 /// PAM_USER, PAM_RHOST and PAM_TTY.
 pub struct Who<'a> {
-    /// User name.
     pub user: &'a str,
-    /// Address of the client.
     pub rhost: IpAddr,
     /// The port, or the admin CLI.
     pub place: &'a Target,
 }
 
-/// A PAM transaction.
 pub struct Transaction<'a> {
     context: Context<Conversation<'a>>,
 }
@@ -210,7 +205,6 @@ fn refused(step: &'static str, error: &pam_client2::Error) -> PamError {
     PamError::Denied { step, reason: error.to_string(), messages: String::new() }
 }
 
-/// An open PAM session.
 pub struct Session<'a>(Option<pam_client2::Session<'a, Conversation<'static>>>);
 
 impl Drop for Session<'_> {

@@ -13,7 +13,6 @@ use crate::system::message::{self, MessageError};
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a login ends early.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum PeerError {
     #[error("the login took more than {} s", .0.as_secs())]
@@ -39,7 +38,6 @@ pub struct Peer {
     stream: UnixStream,
     timeout: Duration,
     deadline: Instant,
-    /// When the last message arrived.
     last_message: Instant,
 }
 
@@ -67,7 +65,6 @@ impl Peer {
         std::thread::sleep(time.saturating_sub(self.last_message.elapsed()));
     }
 
-    /// Sends one reply.
     pub fn send(&mut self, reply: &Reply) -> Result<(), PeerError> {
         self.stream.set_write_timeout(Some(SEND_TIMEOUT)).map_err(MessageError::from)?;
         message::send(&mut self.stream, reply).map_err(|error| self.explain(error))

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! After `Granted` on a port's socket, or after an invalid message, `console-auth` closes. The network side is *trusted* about the signature
-//! of a key, its flags, and about `rhost`; it learns only the decision. On the cli socket it may run one program as the user, more than once, and choose
+//! of a key, its flags, and about `rhost`; it gets only the decision. On the cli socket it may run one program as the user, more than once, and choose
 //! its task, but not the program, its directory or its environment.
 
 use std::fmt;
@@ -44,7 +44,6 @@ pub enum Request {
         user: String,
         /// Address of the client, an IPv4-mapped one already unmapped.
         rhost: IpAddr,
-        /// What the login is for.
         target: Target,
         /// How root may log in.
         root: RootLogin,
@@ -71,19 +70,15 @@ pub enum Request {
     Answers(Vec<Secret>),
     /// Runs `consolectl` as the user. On the cli socket only.
     Run {
-        /// Its task.
         run: Run,
         /// Its terminal; without one it gets three pipes.
         terminal: Option<Terminal>,
     },
 }
 
-/// What a login is for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Target {
-    /// The console of this port.
     Port(PortName),
-    /// The admin CLI.
     Admin,
 }
 
@@ -111,9 +106,7 @@ impl fmt::Display for Target {
 pub enum Run {
     /// The prompt of the admin CLI.
     Admin,
-    /// One command of it.
     Line(Line),
-    /// The console of a port.
     Console(PortName),
 }
 
@@ -122,21 +115,17 @@ pub enum Run {
 #[serde(try_from = "String", into = "String")]
 pub struct Line(String);
 
-/// A terminal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Terminal {
     /// Its type, the value of `TERM`.
     pub term: Term,
-    /// Its size.
     pub size: WindowSize,
 }
 
 /// Size of a terminal in characters; 0 if unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowSize {
-    /// Width.
     pub columns: u16,
-    /// Height.
     pub rows: u16,
 }
 
@@ -148,16 +137,13 @@ pub struct Term(String);
 /// Why a command line or terminal type is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WordError {
-    /// A command line.
     #[error("a command line is at most {LINE_LIMIT} bytes of UTF-8 without a NUL")]
     Line,
-    /// A terminal type.
     #[error("terminal type {0:?} is not valid: use 1 to {TERM_LIMIT} of A-Z a-z 0-9 . _ + -")]
     Term(String),
 }
 
 impl Line {
-    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -183,7 +169,6 @@ impl Term {
         Self("dumb".to_owned())
     }
 
-    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -243,7 +228,6 @@ pub enum Reply {
         /// The questions; never empty.
         prompts: Vec<Prompt>,
     },
-    /// The login is granted.
     Granted(Identity),
     /// PAM's messages since the last prompts, printable lines. The reply itself follows.
     Messages(String),
@@ -256,13 +240,11 @@ pub enum Reply {
     Running,
     /// The program could not be started; the reason is in the journal.
     Failed,
-    /// The program has ended.
     Exited(Exit),
     /// A private host key, in OpenSSH's format.
     HostKey(Secret),
     /// A host certificate for one of these keys, in OpenSSH's format.
     HostCertificate(String),
-    /// End of the host keys.
     HostKeysEnd {
         /// Files that are not used, each with the reason.
         ignored: Vec<String>,
@@ -271,19 +253,15 @@ pub enum Reply {
     },
 }
 
-/// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// It exited with this status.
     Status(u8),
-    /// It was killed by this signal.
     Signal(i32),
 }
 
-/// A question.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prompt {
-    /// PAM's text.
     pub text: String,
     /// Whether the answer may be echoed.
     pub echo: bool,
@@ -292,9 +270,7 @@ pub struct Prompt {
 /// A user in the account database.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
-    /// Canonical user name.
     pub name: String,
-    /// User id.
     pub uid: u32,
     /// Names of all groups, the primary one included.
     pub groups: Vec<String>,

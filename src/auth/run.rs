@@ -27,7 +27,6 @@ const DEFAULT_PATH: &str = "/usr/bin:/bin";
 const TTY_GROUP: &str = "tty";
 
 /// Why a program was not started.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum RunError {
     #[error("cannot set the user's groups: {0}")]
@@ -70,7 +69,7 @@ pub fn start(
 fn words(run: &Run) -> Vec<String> {
     match run {
         Run::Admin => vec!["--admin-session".to_owned()],
-        // In one word with its option, whatever it begins with.
+        // In one word with its option, so that it may begin with a hyphen.
         Run::Line(line) => vec!["--admin-session".to_owned(), format!("--line={}", line.as_str())],
         Run::Console(port) => vec!["connect".to_owned(), "--".to_owned(), port.to_string()],
     }

@@ -1,4 +1,4 @@
-//! Serves one login in `console-auth`: the order of requests, the decision, and the journal message with the reason. The peer learns only
+//! Serves one login in `console-auth`: the order of requests, the decision, and the journal message with the reason. The peer gets only
 //! the decision and PAM's messages for the user, and denials look the same whether or not the user exists.
 
 use std::net::IpAddr;
@@ -90,10 +90,8 @@ pub fn serve(
 /// Why serving a login failed.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// The network side failed.
     #[error(transparent)]
     Peer(#[from] PeerError),
-    /// The session failed.
     #[error(transparent)]
     Session(#[from] SessionError),
 }
@@ -126,7 +124,6 @@ fn send_host_keys(peer: &mut Peer, directory: &Path) -> Result<(), PeerError> {
     peer.send(&Reply::HostKeysEnd { ignored: found.ignored, missing })
 }
 
-/// A login in progress.
 struct Login {
     /// The user name as typed: any text, truncated.
     typed: String,

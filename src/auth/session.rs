@@ -41,8 +41,6 @@ const OPEN: u32 = 75;
 /// Timeout of sending the exit status.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a session failed.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum SessionError {
     #[error(transparent)]

@@ -47,7 +47,6 @@ const AUTHORITIES: Approval = Approval {
 /// Bytes of the longest configuration, which `config` limits itself, and of the file above.
 const TEXT_LIMIT: u64 = 1024 * 1024;
 
-/// Location of the configuration.
 #[derive(Debug, Clone)]
 pub struct Configured {
     /// This file, instead of those below `root`.
@@ -56,18 +55,14 @@ pub struct Configured {
     pub root: PathBuf,
 }
 
-/// The sources of keys.
 #[derive(Debug)]
 pub struct Sources {
-    /// Key files.
     pub files: Vec<KeysFile>,
-    /// The command that prints keys, and its user.
     pub command: Option<(KeysCommand, KeysCommandUser)>,
     /// The file with the authorities that sign certificates for all users.
     pub user_ca: Option<PathBuf>,
     /// The file with a user's principals, instead of the user's name.
     pub principals: Option<KeysFile>,
-    /// The file with revoked keys.
     pub revoked: Option<PathBuf>,
     /// What is not used, because root has not approved it.
     pub unconfirmed: Vec<Unconfirmed>,

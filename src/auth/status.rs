@@ -10,7 +10,6 @@ pub fn status(user: &str, rhost: IpAddr) -> String {
     format!("{user}{FROM}{}", rhost.to_canonical())
 }
 
-/// The address in this user's STATUS.
 pub fn address_of<'s>(status: &'s str, user: &str) -> Option<&'s str> {
     let from = status.strip_prefix(user)?.strip_prefix(FROM)?;
     from.parse::<IpAddr>().is_ok().then_some(from)

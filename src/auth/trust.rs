@@ -16,7 +16,6 @@ use super::keyfile::{self, FILE_LIMIT, KeyFileError};
 use super::krl::{self, KRL_LIMIT, KrlError};
 
 /// Why a file cannot be used.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum TrustError {
     #[error(transparent)]
@@ -58,7 +57,7 @@ pub fn is_revoked(path: &Path, offered: &Offered) -> Result<bool, TrustError> {
                 concerned.push(certificate.authority().key_data());
             }
             Ok(keys.iter().any(|revoked| {
-                // The key of a listed certificate, whatever else is in it (sshkey_equal_public).
+                // The key of a listed certificate, regardless of its other fields (sshkey_equal_public).
                 let revoked = revoked.certificate().map_or(revoked, |certificate| certificate.public_key());
                 concerned.contains(&revoked)
             }))

@@ -1,4 +1,4 @@
-//! Makes the host keys of the consoles, once: what `console-hostkeys.service` runs.
+//! Generates the host keys of the consoles, once. Started by systemd as `console-hostkeys.service`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,11 +8,11 @@ use consoleserver::hostkeys::HostKeys;
 use consoleserver::{hostkeys, system::journal, system::systemd};
 use sd_notify::NotifyState;
 
-/// Make the SSH host keys that the directory does not have yet.
+/// Generate the SSH host keys that are missing in a directory.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Where it is kept; only their owner should be able to look inside.
+    /// Directory of the keys; only its owner should have access
     directory: PathBuf,
 }
 
@@ -26,21 +26,21 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    // What follows may take seconds, and ports wait for us.
+    // The other keys may take seconds, and ports wait for this notification.
     systemd::notify(&[NotifyState::Ready]);
     match hostkeys::ensure_more(&directory) {
         Ok(made) => made.iter().for_each(|key| report(key)),
-        // What there is can be served.
+        // The existing keys can be served.
         Err(error) => tracing::error!("{error}"),
     }
     judge(&directory)
 }
 
 fn report(made: &Path) {
-    tracing::info!("made the host key {}", made.display());
+    tracing::info!("generated the host key {}", made.display());
 }
 
-/// Says what of the directory is not served, and fails if nothing is.
+/// Prints which files of the directory are not served, and fails if none is.
 fn judge(directory: &Path) -> ExitCode {
     let loaded = hostkeys::load(directory);
     for reason in loaded.iter().flat_map(|keys: &HostKeys| &keys.ignored) {

@@ -1,6 +1,5 @@
 //! `consoleserver`: serves console ports in the foreground of a terminal, by the module `foreground`.
 
-use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,7 +10,6 @@ use consoleserver::config::{Config, ConfigError, Loaded};
 use consoleserver::foreground::{self, Scope};
 use consoleserver::printable::visible;
 use consoleserver::system::journal;
-use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 
 /// The configuration of a machine that has none.
 const VENDOR: &str = include_str!("../../units/config.toml");
@@ -36,14 +34,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt()
-        .with_writer(journal::Stderr::default())
-        .with_target(false)
-        .with_timer(WallClock)
-        // A closed terminal must not end the ports before they have notified their sessions.
-        .log_internal_errors(false)
-        .init();
-    journal::report_panics();
+    journal::init_at_terminal();
     match serve(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -105,13 +96,4 @@ fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Scope)> {
     }
     let scope = if vendor && arguments.demo { Scope::Present } else { Scope::Configured };
     Ok((config, scope))
-}
-
-/// Local time of day, for a terminal.
-struct WallClock;
-
-impl FormatTime for WallClock {
-    fn format_time(&self, to: &mut Writer<'_>) -> fmt::Result {
-        write!(to, "{}", jiff::Zoned::now().strftime("%H:%M:%S"))
-    }
 }

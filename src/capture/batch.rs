@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{CaptureError, CaptureLog, Displaced, Mark, Recovered, Step, Times, WriteAhead};
+use super::{CaptureError, CaptureLog, Displaced, Mark, Recovered, Times};
 use crate::config::{Log, LogType};
 use crate::hub::{Hub, Note, Noted};
 use crate::logdir::{Current, LogDirectory};
@@ -12,7 +12,6 @@ use crate::ring::{LogMark, LogRecord};
 /// Why bytes are lost.
 const LATE: &str = "the log could not be written in time";
 
-/// Bytes of output.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
@@ -77,35 +76,6 @@ impl Batch {
     }
 }
 
-/// The ring's header, which the next process resumes from.
-#[derive(Debug)]
-struct RingHeader(Arc<Hub>);
-
-impl WriteAhead for RingHeader {
-    fn begin(&self, before: Mark, after: Mark, step: Step) {
-        self.0.record_log(|record| {
-            let mark = LogMark { file: before.into(), ..record.mark };
-            record.mark = mark;
-            record.next = Some(LogMark { file: after.into(), ..onward(mark, step) });
-        });
-    }
-
-    fn commit(&self, now: Mark, step: Step) {
-        self.0.record_log(|record| {
-            record.mark = LogMark { file: now.into(), ..onward(record.mark, step) };
-            record.next = None;
-        });
-    }
-
-    fn synced(&self, now: Mark) {
-        self.0.record_log(|record| record.synced = LogMark { file: now.into(), ..record.mark });
-    }
-}
-
-fn onward(mark: LogMark, Step { taken, lost }: Step) -> LogMark {
-    LogMark { position: mark.position + taken, lost: mark.lost + lost, ..mark }
-}
-
 /// Opens the log and resumes where it was left.
 fn open(
     directory: LogDirectory,
@@ -126,7 +96,7 @@ fn open(
         let synced = if is_in(synced) { synced } else { reached };
         *record = LogRecord { mark: reached, next: None, synced };
     });
-    log.keep(RingHeader(hub.clone()));
+    log.keep(hub.clone());
     log.trim_nuls(known)?;
     if let (Some(next), Recovered::Gone) = (next, found) {
         let bytes = next.position - mark.position;
@@ -182,7 +152,6 @@ pub(super) struct BatchResult {
     pub(super) opened: bool,
     /// Position of the log afterwards.
     pub(super) position: u64,
-    /// Result of a failed sync.
     pub(super) failed_sync: Option<FailedSync>,
     /// Nothing else is written, because the name led elsewhere and there is a new file.
     pub(super) displaced: Option<Displaced>,

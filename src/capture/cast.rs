@@ -7,7 +7,6 @@ use serde_json::json;
 use super::recording::{Frame, Frames};
 use crate::port::PortName;
 
-/// Version of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     /// Of asciinema 2, which Debian 12 and 13 have: times since the beginning.
@@ -16,7 +15,7 @@ pub enum Version {
     V3,
 }
 
-/// Size of the terminal. Serial consoles do not tell one; 80 × 24 is what their devices assume.
+/// Size of the terminal. A serial console has no size; 80 × 24 is what devices assume.
 const SIZE: (u16, u16) = (80, 24);
 
 /// Converts frames to the lines of an asciicast.

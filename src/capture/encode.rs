@@ -4,7 +4,7 @@
 //!
 //! A line ends with LF, CR LF, CR CR LF, CR NUL LF, LF CR or CR alone, as Python's universal newlines (PEP 278) have it and
 //! the triggers and the journal. So a device that ends its lines with CR has a record a line, and of a progress bar
-//! (` 10%\r 20%\r`) each state is a record with its time: the two cannot be told apart by their bytes. picocom, screen, script
+//! (` 10%\r 20%\r`) each state is a record with its time: their bytes do not distinguish the two. picocom, screen, script
 //! and conserver log the bytes, where a bar is one endless line; multitail and terminals keep its last state only, which
 //! loses what it showed before a crash. A record of a redraw costs 33 bytes, as that of an LF does; a CR that ends no text
 //! has none. NEL (U+0085) ends no line: in a console's bytes it is a part of a character or noise.
@@ -85,7 +85,6 @@ impl Encoder {
         Self { format, stamp: Stamp { zone, millisecond: None, text: Vec::new() }, left: Left::Ended }
     }
 
-    /// Sets the time zone.
     pub fn set_zone(&mut self, zone: TimeZone) {
         self.stamp = Stamp { zone, millisecond: None, text: Vec::new() };
     }
@@ -218,7 +217,6 @@ impl Encoder {
     }
 }
 
-/// The content of one record.
 struct RecordText<'a> {
     text: &'a [u8],
     /// The CR or LF after the text.
@@ -326,7 +324,7 @@ mod tests {
         std::str::from_utf8(log).unwrap().lines().map(|record| &record[30..]).collect()
     }
 
-    /// What becomes of these bytes, which come in such pieces, each followed by a silence.
+    /// The records of these bytes, which arrive in these pieces, each followed by a silence.
     fn logged(pieces: &[&[u8]]) -> Vec<String> {
         let (mut encoder, mut out) = (text_encoder(), Vec::new());
         for piece in pieces {
@@ -365,7 +363,7 @@ mod tests {
                 assert_eq!(joined, wanted.join("\n"), "{end:?} at {at}");
             }
         }
-        // An empty line is one where its end says so.
+        // An empty line counts only if its end is in the record.
         for end in ["\n", "\r\n", "\n\r", "\r\r\n", "\r\0\n"] {
             assert_eq!(
                 logged(&[format!("one{end}{end}two{end}").as_bytes()]),

@@ -46,7 +46,6 @@ pub struct History {
     remarks: Vec<String>,
 }
 
-/// A file of a log.
 #[derive(Debug)]
 struct Found {
     path: PathBuf,
@@ -349,7 +348,7 @@ mod tests {
 
     fn put(room: &Path, name: &str, bytes: &[u8]) {
         fs::write(room.join(name), bytes).unwrap();
-        // As of a machine whose clock knows nothing but 1970: the times of files say nothing.
+        // As on a machine whose clock starts at 1970: the times of files mean nothing.
         let file = File::options().write(true).open(room.join(name)).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(9)).unwrap();
     }

@@ -3,7 +3,6 @@
 /// Bytes after which a line is cut: as in the log.
 const MAX_LINE_BYTES: usize = 4096;
 
-/// Assembles lines.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     line: Vec<u8>,
@@ -12,7 +11,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Adds bytes; `say` receives each line that has ended, but no empty ones.
+    /// Adds bytes; `say` receives each completed line, except empty ones.
     pub(super) fn take(&mut self, bytes: &[u8], mut say: impl FnMut(&[u8])) {
         for &byte in bytes {
             match byte {

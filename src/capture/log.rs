@@ -1,11 +1,12 @@
 //! The log file. Blocking: it runs inside `spawn_blocking`, since an SD card can stall for seconds. Every append is all
 //! or nothing, also on a full disk. Each is recorded in a [`WriteAhead`] before and after it is made, so that after a crash the next
-//! process knows how much of the last one is in the file, under whatever name the file has by then.
+//! process knows how much of the last one is in the file, regardless of the file's current name.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use nix::errno::Errno;
@@ -16,8 +17,9 @@ use super::encode::{Encoder, Times};
 use super::lines::Lines;
 use super::recovery::{Recovered, ends_within_a_line, identity, nuls_at_end, recover, renamed};
 use super::text::escape;
-use super::write_ahead::{Mark, Step, Unrecorded, WriteAhead, check};
+use super::write_ahead::{Mark, Step, WriteAhead, check};
 use crate::config::{Log, LogType};
+use crate::hub::Hub;
 use crate::logdir::{LogDirectory, NoLogDirectory};
 use crate::system::clock::SystemZone;
 use crate::system::failpoint;
@@ -25,22 +27,18 @@ use crate::system::failpoint;
 /// What went wrong with the log file. Its Display is the sentence that the administrator reads.
 #[derive(Debug, Error)]
 pub enum CaptureError {
-    /// The directory does not exist.
     #[error("the log directory {0} does not exist")]
     NoDirectory(PathBuf),
-    /// There is no directory.
     #[error(transparent)]
     Nowhere(#[from] NoLogDirectory),
     /// A symlink in place of the log: it could lead anywhere.
     #[error("the log {0} is a symbolic link: put a regular file there, or remove the link")]
     Symlink(PathBuf),
     /// A FIFO, a directory or a device.
-    #[error("the log {0} is not a regular file: remove what is there")]
+    #[error("the log {0} is not a regular file: remove it")]
     NotAFile(PathBuf),
-    /// The file system is read-only.
     #[error("the log {0} is on a read-only file system")]
     ReadOnly(PathBuf),
-    /// A disk that does not respond.
     #[error("the log {0} is not being written: its disk does not respond")]
     Hangs(PathBuf),
     /// Any other error of the system: no space, no permission, a broken disk.
@@ -48,9 +46,7 @@ pub enum CaptureError {
     Io {
         /// `open`, `write`, `sync`, `truncate`.
         what: &'static str,
-        /// Path of the file.
         path: PathBuf,
-        /// Error of the system.
         source: io::Error,
     },
 }
@@ -67,12 +63,11 @@ impl CaptureError {
 #[derive(Debug)]
 pub struct CaptureLog {
     directory: LogDirectory,
-    /// Its name in the directory.
     name: PathBuf,
     kind: LogType,
     zone: SystemZone,
     encoder: Encoder,
-    write_ahead: Box<dyn WriteAhead>,
+    write_ahead: WriteAhead,
     /// `None` for [`LogType::None`].
     file: Option<File>,
     mark: Mark,
@@ -103,7 +98,7 @@ impl CaptureLog {
             kind: log.kind,
             zone,
             encoder,
-            write_ahead: Box::new(Unrecorded),
+            write_ahead: WriteAhead::default(),
             file,
             mark: Mark::default(),
             found: None,
@@ -142,9 +137,9 @@ impl CaptureLog {
         recovered.map_err(|source| self.failed("examine", source))
     }
 
-    /// From now on each write is recorded there.
-    pub fn keep(&mut self, write_ahead: impl WriteAhead + 'static) {
-        self.write_ahead = Box::new(write_ahead);
+    /// From now on each write is recorded in the header of this ring.
+    pub(super) fn keep(&mut self, hub: Arc<Hub>) {
+        self.write_ahead = WriteAhead(Some(hub));
     }
 
     /// Removes the NULs that a power failure leaves at the end of a file, and notes that in it. Text has none of its own (they are escaped). In a
@@ -189,11 +184,11 @@ impl CaptureLog {
                 Some(Mark { file: identity(found), size: found.size(), left: self.encoder.left, check: 0 });
             return None;
         }
-        // ESTALE, ENOTCONN: it is no longer reachable, whatever has its name.
+        // ESTALE, ENOTCONN: it is no longer reachable, even if the name is.
         let Ok(file) = file.metadata() else { return Some(Displaced::Renamed) };
         match named {
             Ok(found) if (found.dev(), found.ino()) == (file.dev(), file.ino()) => None,
-            // The directory was taken from the ports: it is requested again, and given back.
+            // The ports' access to the directory was revoked: it is requested again, which restores it.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(Displaced::Renamed),
             Err(error) if !is_absence(&error) => None,
             Ok(_) | Err(_) if file.nlink() == 0 => Some(Displaced::Removed),
@@ -382,7 +377,6 @@ impl CaptureLog {
         ends_within_a_line(file, size).map_err(|source| self.failed("examine", source))
     }
 
-    /// Undoes a failed append.
     fn undo_torn(&mut self) -> Result<(), CaptureError> {
         if let Some(size) = self.torn {
             self.found = None;
@@ -402,7 +396,6 @@ impl CaptureLog {
         file.set_len(size).map_err(|source| self.failed("truncate", source))
     }
 
-    /// The file at present.
     fn current_mark(&self) -> Result<Mark, CaptureError> {
         let left = self.encoder.left;
         let Some(file) = &self.file else { return Ok(Mark { left, ..Mark::default() }) };

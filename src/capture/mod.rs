@@ -27,6 +27,6 @@ pub use recovery::Recovered;
 pub use search::Found;
 pub use tail::Tail;
 pub use view::{LineSelection, Lines, Matcher, TimeRange};
-pub use write_ahead::{Mark, Step, WriteAhead};
+pub use write_ahead::Mark;
 
 use crate::printable as text;

@@ -23,19 +23,14 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why a log cannot be read.
 #[derive(Debug, Error)]
 pub enum ReadError {
-    /// The port has no log.
     #[error("this port has no log: log.type is \"none\"")]
     None,
-    /// There is no directory.
     #[error("the log cannot be read: {0}")]
     Nowhere(#[from] NoLogDirectory),
-    /// Error of the system.
     #[error("the log cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// The disk does not respond.
     #[error("the log cannot be read: its disk has not answered within {n} s", n = READ_TIMEOUT.as_secs())]
     Hangs,
-    /// The reading thread has panicked.
     #[error("the log cannot be read: {0}")]
     Panicked(#[from] tokio::task::JoinError),
 }
@@ -48,7 +43,6 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader of the log in this directory.
     pub fn new(directory: Client) -> Self {
         Self { directory, slots: Arc::new(Semaphore::new(1)) }
     }
@@ -83,7 +77,6 @@ impl Reader {
         .await
     }
 
-    /// The recording of this time.
     pub async fn recording(&self, log: &Log, range: TimeRange) -> Result<Recording, ReadError> {
         let path = self.path(log)?;
         self.on_a_thread(move || Recording::open(&path, range.since, range.until)).await

@@ -33,7 +33,7 @@ const SPREAD_MAX: Duration = Duration::from_millis(60);
 const FREE_MIN: u64 = 64 * 1024 * 1024;
 /// Bytes after which the free space is queried again.
 const FREE_CHECK_INTERVAL: u64 = 1024 * 1024;
-/// Time of one look: other readers wait.
+/// Time of one scan: other readers wait.
 const YIELD_INTERVAL: Duration = Duration::from_millis(100);
 /// After a failure, until the next attempt.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
@@ -45,9 +45,7 @@ pub struct Frame {
     pub ring: u32,
     /// Ring offset of the first byte.
     pub offset: u64,
-    /// When they arrived.
     pub at: Timestamp,
-    /// The bytes.
     pub bytes: Vec<u8>,
 }
 
@@ -86,7 +84,6 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Adds bytes of a recording.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.at);
         self.at = 0;
@@ -314,7 +311,6 @@ fn last_of_rotated(path: &Path) -> Option<Frame> {
     last(&mut history::before(path).ok()??).ok()?
 }
 
-/// The last complete frame.
 fn last(file: &mut File) -> io::Result<Option<Frame>> {
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
@@ -425,7 +421,6 @@ fn first(path: &Path) -> Option<Frame> {
     frames.next_frame()
 }
 
-/// A frame as it is in the file.
 #[cfg(test)]
 pub(super) fn encoded(frame: &Frame) -> Vec<u8> {
     let mut out = Vec::new();

@@ -12,7 +12,7 @@ use super::write_ahead::{Mark, check};
 
 /// Files of a directory that are searched for a renamed one: rotation keeps 30 of a log.
 const FILES_MAX: usize = 10_000;
-/// Bytes of one write: more than any has, so that what is read back is bounded whatever shared memory contains.
+/// Bytes of one write: more than any has, so that the read is bounded for any content of shared memory.
 const WRITE_MAX: u64 = 1024 * 1024;
 /// NULs that are searched at the end of a file: more than ext4 allocates at once for a growing file.
 const NULS_MAX: u64 = 16 * 1024 * 1024;
@@ -35,7 +35,7 @@ pub(super) fn identity(found: &Metadata) -> [u64; 3] {
     [found.dev(), found.ino(), born.map_or(0, |born| born.as_nanos() as u64)]
 }
 
-/// The file of this identity, under whatever name a rotation has given to it.
+/// The file with this identity, under any name that a rotation has given it.
 pub(super) fn renamed(dir: &Path, identity_sought: [u64; 3]) -> Option<File> {
     let is_it = |found: &Metadata| found.is_file() && identity(found) == identity_sought;
     let entries = fs::read_dir(dir).ok()?.take(FILES_MAX).filter_map(Result::ok);

@@ -13,7 +13,6 @@ use crate::printable::clean;
 /// Bytes from the end that are searched: a week of a busy device, and a second of a slow disk's time.
 const MAX_SEARCH_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Result of a search.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// The last lines that contain the words, in order.

@@ -21,9 +21,7 @@ pub type Matcher = Box<dyn Fn(&[u8]) -> bool + Send>;
 /// A range of times. A line without a time of its own has that of the line before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TimeRange {
-    /// First time.
     pub since: Option<Timestamp>,
-    /// Last time.
     pub until: Option<Timestamp>,
 }
 
@@ -121,7 +119,6 @@ impl View {
 /// Formats a log that comes in chunks.
 pub struct Lines {
     view: View,
-    /// The beginning of a line.
     line: Vec<u8>,
 }
 

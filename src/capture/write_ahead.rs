@@ -1,9 +1,11 @@
 //! What a log records about each of its writes, so that the next process knows how much of the last one is in the file.
 
-use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
 
 use super::encode::Left;
+use crate::hub::Hub;
+use crate::ring::{LogMark, LogRecord};
 
 /// How much of a log file is complete: plain numbers, because they outlive the process in the ring's shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,22 +63,41 @@ pub struct Step {
     pub lost: u64,
 }
 
-/// Where the state of a log is recorded.
-pub trait WriteAhead: fmt::Debug + Send {
+/// The ring's header, in which the state of a log is recorded and which the next process resumes from. The default is for a log that no other
+/// process resumes.
+#[derive(Debug, Default)]
+pub(super) struct WriteAhead(pub(super) Option<Arc<Hub>>);
+
+impl WriteAhead {
     /// A write from `before` to `after` begins.
-    fn begin(&self, before: Mark, after: Mark, step: Step);
+    pub(super) fn begin(&self, before: Mark, after: Mark, step: Step) {
+        self.record(|record| {
+            let mark = LogMark { file: before.into(), ..record.mark };
+            record.mark = mark;
+            record.next = Some(LogMark { file: after.into(), ..onward(mark, step) });
+        });
+    }
+
     /// No write is in progress: the file is complete up to here.
-    fn commit(&self, now: Mark, step: Step);
+    pub(super) fn commit(&self, now: Mark, step: Step) {
+        self.record(|record| {
+            record.mark = LogMark { file: now.into(), ..onward(record.mark, step) };
+            record.next = None;
+        });
+    }
+
     /// The file is on the disk up to here.
-    fn synced(&self, now: Mark);
+    pub(super) fn synced(&self, now: Mark) {
+        self.record(|record| record.synced = LogMark { file: now.into(), ..record.mark });
+    }
+
+    fn record(&self, change: impl FnOnce(&mut LogRecord)) {
+        if let Some(hub) = &self.0 {
+            hub.record_log(change);
+        }
+    }
 }
 
-/// For a log that no other process resumes.
-#[derive(Debug)]
-pub(super) struct Unrecorded;
-
-impl WriteAhead for Unrecorded {
-    fn begin(&self, _before: Mark, _after: Mark, _step: Step) {}
-    fn commit(&self, _now: Mark, _step: Step) {}
-    fn synced(&self, _now: Mark) {}
+fn onward(mark: LogMark, Step { taken, lost }: Step) -> LogMark {
+    LogMark { position: mark.position + taken, lost: mark.lost + lost, ..mark }
 }

@@ -43,7 +43,6 @@ const NOTES_KEPT: usize = 64;
 /// The requested state of the log. A state and not messages: however long a disk hangs, none is lost and no queue fills.
 #[derive(Debug, Clone)]
 pub struct LogConfig {
-    /// The settings in effect.
     pub settings: Log,
     /// Number of times that the file was renamed by a rotation: each time the log continues in a new file.
     pub reopened: u64,
@@ -52,13 +51,11 @@ pub struct LogConfig {
 }
 
 impl LogConfig {
-    /// A log that begins.
     pub fn new(settings: Log) -> Self {
         Self { settings, reopened: 0, finished: false }
     }
 }
 
-/// State of the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
     /// Why the log cannot be written at present.
@@ -79,7 +76,7 @@ pub struct Writer {
     /// With `log.record`.
     recorder: Option<Recorder>,
     progress: Progress,
-    /// When the first output since the last look was read.
+    /// When the first output since the last check was read.
     heard_at: Option<Timestamp>,
     /// No batch follows.
     last: bool,
@@ -140,7 +137,7 @@ impl Writer {
             more: false,
             heard: false,
             paced_until: Instant::now(),
-            alarm: Alarm::new(),
+            alarm: Alarm::default(),
             unreported: 0,
             told: None,
         }
@@ -151,7 +148,7 @@ impl Writer {
         self.health.subscribe()
     }
 
-    /// Writes until it is told to finish, or until the sender of its configuration is dropped.
+    /// Writes until it is stopped, or until the sender of its configuration is dropped.
     pub async fn run(mut self, mut wanted: watch::Receiver<LogConfig>) {
         // Usually the reply arrives immediately.
         let _ = tokio::time::timeout(HANG_TIMEOUT, self.directory.answered()).await;
@@ -235,7 +232,7 @@ impl Writer {
             note.as_ref().map(|note| note.offset.saturating_sub(self.cursor.position() + gap) as usize);
         let mut batch = Batch { gap, flush, ..Batch::default() };
         if let Some(length) = until_note.filter(|length| *length <= bytes.len()) {
-            // The note stands between two bytes: what is before it is finished first.
+            // The note belongs between two bytes: the output before it is written first.
             bytes.truncate(length);
             batch.note = note;
             batch.flush = true;

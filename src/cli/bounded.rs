@@ -28,7 +28,6 @@ pub(super) struct Answer {
     pub(super) stderr: String,
 }
 
-/// Why there is no answer.
 #[derive(Debug, Error)]
 pub(super) enum NoAnswer {
     #[error(transparent)]

@@ -21,7 +21,6 @@ use crate::port::{PortGroups, PortName, PortPattern};
 /// Uncommitted changes, and the pending `commit confirm`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pending {
-    /// The number of uncommitted changes.
     pub uncommitted: u32,
     /// Seconds until the last commit is rolled back; 0 if none waits for confirmation.
     pub confirm_within: u32,

@@ -13,7 +13,6 @@ use crate::config::Config;
 use crate::port::pattern::select_all;
 use crate::port::{PortGroups, PortName, PortPattern};
 
-/// The ports of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Selection {
     /// One port, by its name.

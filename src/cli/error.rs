@@ -12,7 +12,6 @@ use crate::attach::client::AttachError;
 use crate::config::ConfigError;
 use crate::port::{PatternError, PortName};
 
-/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     #[error(transparent)]

@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use super::args::Output;
 use super::commands::at_port::AtPort;
 use super::commands::list::List;
-use super::look::{self, Listed, PortStatus};
+use super::listing::{self, Listed, PortStatus};
 use super::program::{failed, wrong};
 use super::stdout::{Stdout, print_error};
 use super::table;
@@ -148,7 +148,6 @@ fn fan_out(
     Ok(results.end(&hosts)?)
 }
 
-/// The results of the servers.
 struct Results {
     style: Style,
     is_grep: bool,
@@ -250,7 +249,7 @@ impl Results {
             }
             Table::Who => {
                 let sessions: Vec<SessionAt> = serde_json::from_slice(document)?;
-                sessions.iter().map(|at| look::who_row(&at.port, &at.session).to_vec()).collect()
+                sessions.iter().map(|at| listing::who_row(&at.port, &at.session).to_vec()).collect()
             }
         };
         self.rows.insert(index, rows);
@@ -285,9 +284,9 @@ impl Results {
     /// One table in the order of the hosts; a server without rows has one of dashes.
     fn print_table(&mut self, hosts: &[Host], table: Table) -> io::Result<()> {
         let heading: &[&str] = match table {
-            Table::List => &look::LIST_HEADING,
-            Table::Status => &look::STATUS_HEADING,
-            Table::Who => &look::WHO_HEADING,
+            Table::List => &listing::LIST_HEADING,
+            Table::Status => &listing::STATUS_HEADING,
+            Table::Who => &listing::WHO_HEADING,
         };
         let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let mut all = vec![[owned(&["HOST"]), owned(heading)].concat()];

@@ -45,7 +45,6 @@ pub struct Read {
 pub struct Former {
     pub port: PortName,
     directory: PathBuf,
-    /// Its description in messages.
     pub what: &'static str,
 }
 

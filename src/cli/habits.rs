@@ -154,7 +154,6 @@ const INTERFACES: [&str; 4] = ["interfaces", "interface", "ints", "int"];
 /// Words that follow `show interfaces` and are not interfaces.
 const ABOUT_INTERFACES: [&str; 6] = ["status", "brief", "terse", "description", "descriptions", "summary"];
 
-/// The whole running configuration.
 const RUNNING: [&str; 6] = ["configuration", "config", "conf", "running-config", "running", "run"];
 const STARTUP: [&str; 3] = ["startup-config", "startup", "start"];
 

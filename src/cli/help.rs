@@ -5,7 +5,6 @@ use clap::{Arg, Command, CommandFactory};
 use super::table::{width, wrapped};
 use super::tree::Line;
 
-/// The column of the descriptions.
 const COLUMN: usize = 28;
 
 /// The commands, grouped by task.
@@ -114,7 +113,6 @@ pub(super) fn explain(command: Option<&str>) -> String {
     command.and_then(one).unwrap_or_else(all)
 }
 
-/// The summary of all commands.
 pub fn all() -> String {
     all_within(width())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::bounded;
-use super::look::PortStatus;
+use super::listing::PortStatus;
 use crate::admin::wire::session;
 use crate::attach::{LineErrors, Status, client};
 use crate::config::Instances;

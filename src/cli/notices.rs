@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -16,6 +16,7 @@ use super::service::Service;
 use crate::admin::bus::Changed;
 use crate::session::plain;
 use crate::system::clock::{clock, reached};
+use crate::system::lock::Lock;
 
 /// Notices kept while a command runs.
 const MAX_KEPT: usize = 50;
@@ -47,7 +48,6 @@ struct Shared {
 }
 
 impl Notices {
-    /// Starts the listener.
     pub fn listen(printer: impl ExternalPrinter + Send + 'static) -> std::io::Result<Self> {
         let notices = Self::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -69,17 +69,13 @@ impl Notices {
         Ok(notices)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub fn own(&self, name: Option<String>) {
-        self.lock().own = name;
+        self.0.locked().own = name;
     }
 
     /// The prompt starts or stops reading a line. Returns the notices that were kept.
     pub fn editing(&self, editing: bool) -> Vec<String> {
-        let mut shared = self.lock();
+        let mut shared = self.0.locked();
         shared.editing = editing;
         if !editing {
             return Vec::new();
@@ -91,7 +87,7 @@ impl Notices {
 
     /// Seconds until the pending `commit confirm` is rolled back.
     pub fn left(&self) -> Option<u64> {
-        self.lock().deadline.map(|at| at.saturating_duration_since(Instant::now()).as_secs())
+        self.0.locked().deadline.map(|at| at.saturating_duration_since(Instant::now()).as_secs())
     }
 }
 
@@ -166,13 +162,13 @@ impl<P: ExternalPrinter> Listener<P> {
     async fn query_deadline(&mut self, service: &Service) -> zbus::Result<()> {
         let left = service.manager.confirm_within().await?;
         let deadline = (left > 0).then(|| Instant::now() + Duration::from_secs(left.into()));
-        self.notices.lock().deadline = deadline;
+        self.notices.0.locked().deadline = deadline;
         Ok(())
     }
 
     /// The next time at which the remaining time is printed, and the seconds that remain then.
     fn mark(&self) -> Option<(Instant, u64)> {
-        let deadline = self.notices.lock().deadline?;
+        let deadline = self.notices.0.locked().deadline?;
         // Strictly in the future, so that each mark is printed once.
         let marks =
             MARKS.iter().filter_map(|left| Some((deadline.checked_sub(Duration::from_secs(*left))?, *left)));
@@ -182,7 +178,7 @@ impl<P: ExternalPrinter> Listener<P> {
     async fn handle(&mut self, service: &Service, signal: &Changed) -> zbus::Result<()> {
         let change = signal.args()?;
         let is_edit = matches!(*change.action(), "set" | "unset" | "create" | "remove" | "reload");
-        let is_own = self.notices.lock().own.as_deref() == Some(change.by().caller.as_str());
+        let is_own = self.notices.0.locked().own.as_deref() == Some(change.by().caller.as_str());
         if !is_own {
             if is_edit && self.shown >= MAX_SHOWN {
                 self.suppressed += 1;
@@ -210,7 +206,7 @@ impl<P: ExternalPrinter> Listener<P> {
 
     fn notify(&mut self, text: String) {
         let line = format!("{} {text}\n", clock(jiff::Timestamp::now()));
-        let mut shared = self.notices.lock();
+        let mut shared = self.notices.0.locked();
         if shared.editing {
             // Without the lock: printing blocks until the prompt has printed the previous notice.
             drop(shared);
@@ -268,7 +264,7 @@ mod tests {
     fn the_remaining_time_is_printed_at_marks() {
         let (listener, _) = listener();
         let mark = |left: u64| {
-            listener.notices.lock().deadline = Some(Instant::now() + Duration::from_secs(left));
+            listener.notices.0.locked().deadline = Some(Instant::now() + Duration::from_secs(left));
             listener.mark().map(|(_, left)| left)
         };
         assert_eq!(mark(3600), Some(600));
@@ -276,7 +272,7 @@ mod tests {
         assert_eq!(mark(61), Some(60));
         assert_eq!(mark(31), Some(30));
         assert_eq!(mark(9), None);
-        listener.notices.lock().deadline = None;
+        listener.notices.0.locked().deadline = None;
         assert_eq!(listener.mark(), None);
     }
 }

@@ -5,7 +5,7 @@ use std::fs::DirBuilder;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::termios::{FlushArg, tcflush};
@@ -24,6 +24,7 @@ use super::parse::{NoCommand, line};
 use super::program::Program;
 use super::stdout::print_error;
 use super::tree::Command;
+use crate::system::lock::Lock;
 use crate::system::persist;
 
 /// Lines of the history, in memory and in the file.
@@ -156,7 +157,7 @@ impl Printer {
     }
 
     fn replace(&self, editor: &mut Editor<Words<'_>, FileHistory>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = printer(editor);
+        *self.0.locked() = printer(editor);
     }
 }
 
@@ -170,7 +171,7 @@ fn printer(editor: &mut Editor<Words<'_>, FileHistory>) -> Box<dyn ExternalPrint
 
 impl ExternalPrinter for Printer {
     fn print(&mut self, text: String) -> rustyline::Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).print(text)
+        self.0.locked().print(text)
     }
 }
 

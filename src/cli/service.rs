@@ -60,11 +60,9 @@ pub struct PortView {
     pub keys: Configurations,
     /// `open`, `not running`, …
     pub state: String,
-    /// The number of attached users.
     pub users: u32,
     /// Bytes received from the device.
     pub received: u64,
-    /// Bytes sent to it.
     pub sent: u64,
     /// Line errors; `None` if the driver does not count them.
     pub errors: Option<u64>,
@@ -77,7 +75,6 @@ impl PortView {
     }
 }
 
-/// A connection to console-admin.
 #[derive(Debug)]
 pub struct Service {
     connection: Connection,
@@ -192,7 +189,6 @@ impl Service {
         self.of_port(name, asked).await
     }
 
-    /// All uncommitted changes.
     pub async fn changes(&self) -> Reply<Vec<Change>> {
         self.manager.changes().await.map_err(sentence)
     }
@@ -289,7 +285,7 @@ pub fn sentence(error: zbus::Error) -> ServiceError {
         .find_map(|prefix| name.strip_prefix(prefix))
         .unwrap_or(&name);
     match kind {
-        // If polkit does not answer, the message already says who may.
+        // If polkit does not answer, the message already names who may.
         "AccessDenied" | "Denied" if words.as_ref().is_none_or(|words| !words.contains("only root may")) => {
             ServiceError::Denied(words.unwrap_or(name))
         }

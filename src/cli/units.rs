@@ -16,7 +16,6 @@ pub enum Verb {
     Start,
     /// The service and the units that would activate it again.
     Stop,
-    /// Applies the committed settings.
     Reload,
 }
 
@@ -29,7 +28,6 @@ pub enum SystemctlError {
     Failed(String, ExitStatus),
 }
 
-/// The arguments of systemctl for a unit name.
 fn arguments(verb: Verb, port: &PortName) -> Vec<String> {
     let service = port.service();
     match verb {

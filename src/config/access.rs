@@ -10,7 +10,6 @@ use crate::port::nearest::either;
 /// `[access]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Access {
-    /// Groups with access.
     pub groups: Groups,
     /// How root may log in.
     pub root: RootLogin,
@@ -18,7 +17,6 @@ pub struct Access {
     pub authorized_keys_files: Vec<KeysFile>,
     /// Program that prints a user's keys, run after the files were searched.
     pub authorized_keys_command: Option<KeysCommand>,
-    /// The user that runs it.
     pub authorized_keys_command_user: Option<KeysCommandUser>,
     /// File with the keys of the authorities whose certificates are accepted for every user.
     pub user_ca: Option<PathBuf>,
@@ -49,7 +47,6 @@ impl Default for Access {
 /// A list of groups; `"*"` in it means every user.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Groups {
-    /// Every user.
     Everyone,
     /// Members of one of these groups; an empty list admits no user.
     Members(Vec<String>),
@@ -67,14 +64,11 @@ impl Groups {
     }
 }
 
-/// The access rules of one console.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rules {
-    /// Groups with write access.
     pub groups: Groups,
     /// Users with write access, independent of groups.
     pub users: Vec<String>,
-    /// Groups with read-only access.
     pub read_only: Groups,
 }
 

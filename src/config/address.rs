@@ -21,7 +21,6 @@ pub struct Address {
 }
 
 /// Why an address is rejected. The Display is the sentence that the user reads.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AddressError {
     #[error("{0:?} is not an IP address")]

@@ -25,13 +25,10 @@ const MAX_WHO: usize = 64;
 /// One change. `None` is an absent key; the table of a port that is created again is an empty table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// User name.
     pub who: String,
-    /// Time of the change.
     pub when: jiff::Timestamp,
     /// The committed value at the time of the change.
     pub old: Option<Value>,
-    /// The new value.
     pub new: Option<Value>,
 }
 
@@ -95,7 +92,6 @@ struct Running {
 }
 
 /// Changes that cannot be applied to a configuration.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ChangesError {
     #[error(transparent)]
@@ -113,12 +109,10 @@ pub enum ChangesError {
 }
 
 impl Changes {
-    /// Whether nothing is changed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Number of changed keys.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -137,12 +131,11 @@ impl Changes {
         self.0.iter()
     }
 
-    /// The change of a key.
     pub fn get(&self, path: &KeyPath) -> Option<&Change> {
         self.0.get(path)
     }
 
-    /// The configuration with this text, which has these changes, or the sentences that say why it is invalid. Of two keys that conflict, the
+    /// The configuration with this text, which has these changes, or the errors in it. Of two keys that conflict, the
     /// one that was changed last is reported.
     pub fn candidate(&self, text: &str) -> Result<Config, String> {
         if text.len() > MAX_BYTES {
@@ -173,7 +166,6 @@ impl Changes {
         self.0.insert(path, change);
     }
 
-    /// Removes a change.
     pub fn remove(&mut self, path: &KeyPath) -> Option<Change> {
         self.0.remove(path)
     }
@@ -311,7 +303,7 @@ pub fn keys_of(text: &str, port: &PortName) -> Vec<(KeyPath, Value)> {
     found
 }
 
-/// The configuration with this text, or the sentences that say why it is invalid.
+/// The configuration with this text, or the errors in it.
 pub fn candidate(text: &str) -> Result<Config, String> {
     Changes::default().candidate(text)
 }

@@ -14,7 +14,6 @@ pub struct Difference {
     pub key: String,
     /// The old value in TOML syntax; `None` if it has none.
     pub old: Option<String>,
-    /// The new value.
     pub new: Option<String>,
     /// For a key of `[defaults]` or of a template, the ports that inherit it. They have no differences of
     /// their own for it.

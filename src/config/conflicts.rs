@@ -11,7 +11,6 @@ use crate::port::PortName;
 /// Two keys with the same exclusive value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
-    /// What both claim.
     pub shared: Shared,
     /// `ports.ttyUSB1.ssh_port`
     pub key: String,
@@ -22,9 +21,7 @@ pub struct Conflict {
 /// A resource with one owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shared {
-    /// A TCP port.
     TcpPort,
-    /// A device.
     Device,
     /// What one port is connected to.
     Line,

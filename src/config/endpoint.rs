@@ -10,22 +10,18 @@ use super::address::{Address, AddressError};
 /// An address and a TCP port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The address.
     pub address: Address,
-    /// The TCP port.
     pub port: u16,
 }
 
 /// Why a word is not an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EndpointError {
-    /// Not `ADDRESS:PORT`.
     #[error("{0:?} is not an address and a TCP port")]
     Syntax(String),
     /// `::1:7001` is an address itself.
     #[error("{0:?}: write an IPv6 address in brackets")]
     Brackets(String),
-    /// The address.
     #[error(transparent)]
     Address(#[from] AddressError),
 }

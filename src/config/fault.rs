@@ -16,7 +16,6 @@ pub(super) const MAX_BYTES: usize = 1024 * 1024;
 pub(super) const MAX_FAULTS: usize = 20;
 
 /// Why there is no configuration.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     #[error("no configuration file: {}", absent(.0))]
@@ -52,7 +51,6 @@ impl ConfigError {
     }
 }
 
-/// One error in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// Line, from 1.

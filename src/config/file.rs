@@ -14,12 +14,9 @@ use super::{Config, ConfigError, Instances, read};
 /// console-admin's copy of the last valid configuration, below the root.
 pub const LAST_GOOD: &str = "var/lib/consoleserver/admin/last-good.toml";
 
-/// A configuration and its file.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The configuration.
     pub config: Config,
-    /// The file.
     pub path: PathBuf,
     /// Why changes that were reloaded but not committed are ignored.
     pub left_out: Option<String>,
@@ -65,12 +62,9 @@ impl Config {
     }
 }
 
-/// A text and its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text {
-    /// The content.
     pub text: String,
-    /// The file.
     pub path: PathBuf,
 }
 

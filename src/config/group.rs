@@ -11,7 +11,6 @@ pub(super) const MAX_GROUPS: usize = 1024;
 /// without a limit a file of 1 MiB could expand to hundreds of millions of names.
 pub(super) const MAX_MEMBERS: usize = 64 * 1024;
 
-/// The members of a group.
 pub type Members = Vec<PortPattern>;
 
 /// Groups that contain themselves, directly or through others: each cycle once, from its first name back to

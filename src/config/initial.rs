@@ -15,12 +15,11 @@ use crate::port::text::name_type;
 
 /// Limit of steps: a login with a menu behind it.
 pub const MAX_INITIAL_STEPS: usize = 16;
-/// For an expected text, unless the step says otherwise.
+/// Timeout for an expected text, unless the step has its own.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A terminal server takes seconds; a machine that boots takes minutes.
 const TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 
-/// The steps, in order.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Initial(Vec<InitialStep>);
 
@@ -29,7 +28,6 @@ pub struct Initial(Vec<InitialStep>);
 pub struct InitialStep {
     /// Wait until the output matches.
     pub expect: Option<Expected>,
-    /// For how long.
     pub timeout: Duration,
     /// Send the content of this systemd credential.
     pub credential: Option<CredentialName>,
@@ -73,7 +71,6 @@ name_type! {
 }
 
 impl Initial {
-    /// The steps.
     pub fn steps(&self) -> &[InitialStep] {
         &self.0
     }

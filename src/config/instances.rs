@@ -73,7 +73,6 @@ impl Instances {
         self.0.retain(|port, instance| keep(port, instance));
     }
 
-    /// Ports with their instances.
     pub fn iter(&self) -> impl Iterator<Item = (&PortName, &PortName)> {
         self.0.iter()
     }

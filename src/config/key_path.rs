@@ -7,14 +7,13 @@ use thiserror::Error;
 
 use super::fault::segment;
 use super::keys::{self, RejectedValue};
-use super::read::unknown;
+use super::meant::unknown;
 use super::{
     Access, Config, Members, Port, Server, TemplateName, TemplateNameError, Trigger, TriggerName,
     TriggerNameError, Value,
 };
 use crate::port::{GroupName, PatternError, PortName};
 
-/// The table that a key is in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// `[server]`
@@ -101,14 +100,12 @@ impl fmt::Display for Scope {
 /// A key, or without a key the table of a port, template or trigger rule. A table sorts before its keys.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyPath {
-    /// The table.
     pub scope: Scope,
     /// `baud`, `log.type`; `None` = the table itself.
     pub key: Option<&'static str>,
 }
 
 /// Why a word is not the path of a key.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PathError {
     #[error(
@@ -130,7 +127,6 @@ pub enum PathError {
 }
 
 impl KeyPath {
-    /// The table of a port.
     pub fn table(port: PortName) -> Self {
         Self { scope: Scope::Port(port), key: None }
     }
@@ -145,7 +141,6 @@ impl KeyPath {
         Self { scope, key: self.key }
     }
 
-    /// Whether this is the table of a port.
     pub(super) fn is_port(&self) -> bool {
         self.key.is_none() && matches!(self.scope, Scope::Port(_))
     }

@@ -13,7 +13,6 @@ pub const DEFAULT_FILES: [&str; 2] = [".ssh/authorized_keys", ".ssh/authorized_k
 const MAX_LENGTH: usize = 1024;
 
 /// Why a file, a command or its user is rejected.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeySourceError {
     #[error("must have 1 to {MAX_LENGTH} bytes and no control characters")]
@@ -43,7 +42,6 @@ pub struct KeysCommand {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeysCommandUser(String);
 
-/// Values of the tokens.
 #[derive(Debug, Clone)]
 pub struct Tokens<'a> {
     /// `%u`
@@ -169,7 +167,6 @@ impl KeysCommandUser {
         &self.0
     }
 
-    /// The user that runs the command.
     pub fn expand(&self, tokens: &Tokens<'_>) -> String {
         tokens.expand(&self.0)
     }

@@ -1,7 +1,10 @@
 //! What an unknown key or an invalid value was meant to be: words of other programs, and other notations. Pure.
 
+use toml::de::DeValue;
+
 use super::Value;
-use super::keys::{self, Key};
+use super::fault::{clip, segment};
+use super::keys::{self, Key, TRIGGERS, is_inherited};
 
 /// What other programs, and the commands for a single key, call the keys.
 const SYNONYMS: &[(&str, &str)] = &[
@@ -74,6 +77,74 @@ pub fn tables_of(word: &str) -> Option<&'static str> {
         (None, Some(_), _) => Some("[ports.NAME]"),
         (None, None, Some(_)) => Some("[access]"),
         _ => None,
+    }
+}
+
+/// The known word that an unknown one was probably meant to be.
+pub(super) fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
+    let distance = |name: &&str| strsim::damerau_levenshtein(&clip(word).to_lowercase(), name);
+    known.iter().copied().min_by_key(distance).filter(|name| distance(name) <= name.len().div_ceil(3))
+}
+
+pub(super) fn unknown<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> String {
+    let known: Vec<_> = known.into_iter().collect();
+    let synonym = synonym(word).filter(|key| known.contains(&key.split('.').next().unwrap_or(key)));
+    match synonym.or_else(|| nearest(word, &known)) {
+        Some(near) => format!("unknown key: did you mean {near}?"),
+        None => format!("unknown key: expected one of {}", known.join(", ")),
+    }
+}
+
+/// Why a table has no such key. `prefix` is `log.` in the table of `log`.
+pub(super) fn unknown_in<T>(
+    path: &str,
+    prefix: &str,
+    word: &str,
+    node: &DeValue<'_>,
+    known: &[Key<T>],
+) -> String {
+    const TABLES_OF_PORT: [&str; 3] = [TRIGGERS, "log", "keepalive"];
+    /// `[ports.rack.2]` is a nested table in TOML.
+    const DOTTED: &str = "unknown table: write a port name with a dot in quotes, [ports.\"rack.2\"]";
+    let is_of_port = path.starts_with("ports.");
+    if node.is_table() {
+        if (is_inherited(path) || is_of_port) && nearest(word, &TABLES_OF_PORT).is_some() {
+            return unknown(word, TABLES_OF_PORT);
+        }
+        if prefix.is_empty() && is_of_port {
+            return DOTTED.to_owned();
+        }
+    }
+    // `keepalive = "5m"`
+    let below = format!("{prefix}{word}.");
+    let keys: Vec<_> = known.iter().map(|key| key.name).filter(|name| name.starts_with(&below)).collect();
+    if prefix.is_empty() && !keys.is_empty() {
+        return format!("expected a table: its keys are {}", keys.join(", "));
+    }
+    match tables_of(word).filter(|_| prefix.is_empty()) {
+        Some(tables) if path.matches('.').count() < 2 => format!("unknown key: it belongs in {tables}"),
+        _ => {
+            // Tables by their names: `keepalive` of keepalive.interval.
+            let names = known.iter().filter_map(|key| key.name.strip_prefix(prefix));
+            let mut names: Vec<&str> = names.map(|name| name.split('.').next().unwrap_or(name)).collect();
+            names.dedup();
+            if prefix.is_empty() && known.iter().any(|key| key.name == "baud") {
+                names.push(TRIGGERS);
+            }
+            unknown(word, names)
+        }
+    }
+}
+
+/// What is right for a key above all tables that belongs in one, and for a port's table without `ports.`.
+pub(super) fn misplaced(word: &str, value: &DeValue<'_>, tables: &[&str]) -> Option<String> {
+    match value.as_table() {
+        Some(table) => {
+            let is_port = table.iter().any(|(key, _)| keys::find(keys::PORT, key.get_ref()).is_some());
+            (is_port && nearest(word, tables).is_none())
+                .then(|| format!("unknown table: a port is [ports.{}]", segment(word)))
+        }
+        None => tables_of(word).map(|tables| format!("unknown key: it belongs in {tables}")),
     }
 }
 

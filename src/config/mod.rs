@@ -1,6 +1,6 @@
 //! The configuration as one typed value, read and checked. `file` finds the file, `read` parses it by the
-//! table in `keys`, `meant` says what a wrong key or value was meant to be, `value` parses single values, `conflicts` finds values that two ports cannot share,
-//! `salvage` uses the valid part of an invalid file, and `write` prints the configuration as TOML. `template`
+//! table in `keys`, `meant` suggests what a wrong key or value was meant to be, `value` parses single values,
+//! `conflicts` finds values that two ports cannot share, `salvage` uses the valid part of an invalid file, and `write` prints the configuration as TOML. `template`
 //! is what ports inherit, `group` names several ports, `trigger` is a port's trigger rules. `changes` holds
 //! changes that are not committed, `edit` writes them into a text, and only `commit` writes /etc.
 
@@ -56,7 +56,6 @@ pub use template::{Layer, MAX_TEMPLATES, Origin, TemplateName, TemplateNameError
 pub use trigger::{MAX_TRIGGERS, Pattern, Trigger, TriggerName, TriggerNameError, Triggers};
 pub use value::Value;
 
-/// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Config {
     /// `[server]`
@@ -158,7 +157,6 @@ pub struct Port {
     pub enabled: bool,
     /// The template that provides the keys that the port does not state itself.
     pub like: Option<TemplateName>,
-    /// Line settings.
     pub line: LineSettings,
     /// Path of the device; `None` = the entry of the port's name in the monitored directory.
     pub device: Option<PathBuf>,
@@ -170,9 +168,7 @@ pub struct Port {
     pub initial: Initial,
     /// What is sent to an idle device.
     pub keepalive: Keepalive,
-    /// What a break is.
     pub break_sequence: Sequence,
-    /// Further breaks, by name.
     pub breaks: Breaks,
     /// TCP port of the console; `None` = no SSH listener.
     pub ssh_port: Option<u16>,
@@ -190,7 +186,6 @@ pub struct Port {
     pub write: Writers,
     /// Idle timeout of a session; `None` = no timeout.
     pub timeout: Option<Duration>,
-    /// The capture log.
     pub log: Log,
     /// Label for users.
     pub description: String,
@@ -220,7 +215,6 @@ pub struct Port {
     pub reconnect: bool,
     /// Lines shown to a session as it attaches.
     pub replay: usize,
-    /// Trigger rules.
     pub triggers: Triggers,
 }
 
@@ -232,7 +226,6 @@ impl Port {
             .filter_map(|(key, endpoint)| Some((key, endpoint.as_ref()?)))
     }
 
-    /// The TCP ports of all its listeners.
     pub fn tcp_ports(&self) -> impl Iterator<Item = u16> {
         self.ssh_port.into_iter().chain(self.plain_listeners().map(|(_, endpoint)| endpoint.port))
     }
@@ -297,7 +290,6 @@ impl Default for Keepalive {
 /// `log = { … }` of a port.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Log {
-    /// Log format.
     pub kind: LogType,
     /// File name inside the port's log directory.
     pub file: String,
@@ -324,7 +316,6 @@ impl Default for Log {
     }
 }
 
-/// Format of the capture log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogType {
     /// No log.

@@ -5,8 +5,10 @@ mod certain;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt::Display;
 use std::ops::Range;
 use std::path::Path;
+use std::str::FromStr;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -16,29 +18,22 @@ pub(super) use certain::{certain_access, certain_listeners};
 
 use super::fault::{Faults, clip, segment};
 use super::group::{MAX_GROUPS, MAX_MEMBERS, cycles};
-use super::keys::{self, Key};
+use super::keys::{self, Key, TRIGGERS, is_inherited};
+use super::meant::{self, misplaced, nearest, unknown, unknown_in};
 use super::{
     Access, Config, ConfigError, Conflict, Fault, Layer, MAX_TEMPLATES, MAX_TRIGGERS, Members, Port, Shared,
-    TemplateName, TemplateNameError, Trigger, TriggerName, TriggerNameError, Triggers, Value, meant,
+    TemplateName, Trigger, TriggerName, Triggers, Value,
 };
-use crate::port::{GroupName, PatternError, PortError, PortName, PortPattern, pattern::no_such_group};
+use crate::port::{GroupName, PortError, PortName, PortPattern, pattern::no_such_group};
 
 /// Limit of ports; USB allows 127 devices a bus, and each port is a process.
 const MAX_PORTS: usize = 1024;
-
-/// `[ports.rack.2]` is a nested table in TOML.
-const DOTTED: &str = "unknown table: write a port name with a dot in quotes, [ports.\"rack.2\"]";
 
 /// The table of port groups; its keys are group names.
 const GROUPS: &str = "groups";
 
 /// The table of templates; its keys are template names.
 const TEMPLATES: &str = "templates";
-
-/// The table of a port's trigger rules; its keys are rule names.
-const TRIGGERS: &str = "triggers";
-/// Tables of a port.
-const TABLES_OF_PORT: [&str; 3] = [TRIGGERS, "log", "keepalive"];
 
 /// A key of a single port in `[defaults]`.
 const SINGLE: &str = "applies to a single port: set it in [ports.NAME]";
@@ -127,8 +122,7 @@ impl<'a> Reader<'a> {
                     .unwrap_or_else(|| unknown(key.get_ref(), TABLES));
                 self.faults.add(key.span(), segment(key.get_ref()), None, reason);
                 // Ports inherit from [default] or a key above all tables, but not from [acess], [group] or
-                // [port.NAME]. Ports that are
-                // like [template.NAME] miss the template.
+                // [port.NAME]. Ports that are like [template.NAME] miss the template.
                 if !matches!(nearest(key.get_ref(), &TABLES), Some("access" | GROUPS | TEMPLATES | "ports")) {
                     self.uncertain.insert(String::new());
                 }
@@ -167,8 +161,7 @@ impl<'a> Reader<'a> {
     fn command_has_user(&mut self, access: &Access) {
         const COMMAND: &str = "access.authorized_keys_command";
         if access.authorized_keys_command.is_some() && access.authorized_keys_command_user.is_none() {
-            let span = self.spans.get(COMMAND).cloned().unwrap_or_default();
-            self.faults.add_value(span, COMMAND.to_owned(), NO_COMMAND_USER.to_owned());
+            self.fault_of(COMMAND.to_owned(), NO_COMMAND_USER.to_owned());
         }
     }
 
@@ -182,14 +175,7 @@ impl<'a> Reader<'a> {
         let mut count = 0;
         for (key, node) in tables {
             let path = group_path(key.get_ref());
-            let name: GroupName = match key.get_ref().parse() {
-                Ok(name) => name,
-                Err(error) => {
-                    let error: PatternError = error;
-                    self.faults.add(key.span(), path, None, error.to_string());
-                    continue;
-                }
-            };
+            let Some(name) = self.name::<GroupName>(key, &path) else { continue };
             let mut members = Members::new();
             self.value(path.clone(), node, &keys::GROUP[0], &mut members);
             count += members.iter().map(PortPattern::len).sum::<usize>();
@@ -204,21 +190,27 @@ impl<'a> Reader<'a> {
             for unknown in
                 members.iter().flat_map(PortPattern::groups).filter(|name| !groups.contains_key(name))
             {
-                self.fault_of_group(name, no_such_group(unknown, groups).to_string());
+                self.fault_of(group_path(name.as_str()), no_such_group(unknown, groups).to_string());
             }
         }
         for cycle in cycles(groups) {
             if let Some(first) = cycle.first() {
                 let path = cycle.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" → ");
-                self.fault_of_group(first, format!("a group cannot contain itself: {path}"));
+                self.fault_of(group_path(first.as_str()), format!("a group cannot contain itself: {path}"));
             }
         }
     }
 
-    fn fault_of_group(&mut self, name: &GroupName, reason: String) {
-        let path = group_path(name.as_str());
+    /// A fault of a valid value that was read before.
+    fn fault_of(&mut self, path: String, reason: String) {
         let span = self.spans.get(&path).cloned().unwrap_or_default();
         self.faults.add_value(span, path, reason);
+    }
+
+    /// Parses the name of a table.
+    fn name<T: FromStr<Err: Display>>(&mut self, key: &Spanned<Cow<'a, str>>, path: &str) -> Option<T> {
+        let refused = |error: T::Err| self.faults.add(key.span(), path.to_owned(), None, error.to_string());
+        key.get_ref().parse().map_err(refused).ok()
     }
 
     fn ports(&mut self, tables: &DeTable<'a>, defaults: &Port, config: &mut Config) {
@@ -254,14 +246,7 @@ impl<'a> Reader<'a> {
         }
         for (key, node) in tables {
             let path = format!("{TEMPLATES}.{}", segment(key.get_ref()));
-            let name: TemplateName = match key.get_ref().parse() {
-                Ok(name) => name,
-                Err(error) => {
-                    let error: TemplateNameError = error;
-                    self.faults.add(key.span(), path, None, error.to_string());
-                    continue;
-                }
-            };
+            let Some(name) = self.name::<TemplateName>(key, &path) else { continue };
             let mut stated = Port::default();
             match node.get_ref().as_table() {
                 Some(table) => self.port(&path, table, &mut stated),
@@ -285,9 +270,7 @@ impl<'a> Reader<'a> {
                 && endpoint.as_ref().is_some_and(|endpoint| !endpoint.is_loopback())
             {
                 *endpoint = None;
-                let key = format!("{path}.{key}");
-                let place = self.spans.get(&key).cloned().unwrap_or_default();
-                self.faults.add_value(place, key, PLAINTEXT.to_owned());
+                self.fault_of(format!("{path}.{key}"), PLAINTEXT.to_owned());
             }
         }
     }
@@ -353,14 +336,7 @@ impl<'a> Reader<'a> {
     fn triggers(&mut self, path: &str, node: &Node<'a>, rules: &DeTable<'a>, into: &mut Triggers) {
         for (word, node) in rules {
             let path = format!("{path}.{}", segment(word.get_ref()));
-            let name: TriggerName = match word.get_ref().parse() {
-                Ok(name) => name,
-                Err(error) => {
-                    let error: TriggerNameError = error;
-                    self.faults.add(word.span(), path, None, error.to_string());
-                    continue;
-                }
-            };
+            let Some(name) = self.name::<TriggerName>(word, &path) else { continue };
             let Some(table) = node.get_ref().as_table() else {
                 self.faults.add_value(
                     node.span(),
@@ -419,37 +395,7 @@ impl<'a> Reader<'a> {
             }
             match keys::find(known, &name) {
                 None => {
-                    // Tables by their names: `keepalive` of keepalive.interval.
-                    let names = known.iter().filter_map(|key| key.name.strip_prefix(prefix));
-                    let mut names: Vec<&str> =
-                        names.map(|name| name.split('.').next().unwrap_or(name)).collect();
-                    names.dedup();
-                    let has_triggers = known.iter().any(|key| key.name == "baud");
-                    if prefix.is_empty() && has_triggers {
-                        names.push(TRIGGERS);
-                    }
-                    let reason = match node.get_ref() {
-                        DeValue::Table(_)
-                            if (is_inherited(path) || path.starts_with("ports."))
-                                && nearest(word.get_ref(), &TABLES_OF_PORT).is_some() =>
-                        {
-                            unknown(word.get_ref(), TABLES_OF_PORT)
-                        }
-                        DeValue::Table(_) if prefix.is_empty() && path.starts_with("ports.") => {
-                            DOTTED.to_owned()
-                        }
-                        // `keepalive = "5m"`
-                        _ if has_keys => {
-                            let keys = known.iter().map(|key| key.name).filter(|key| key.starts_with(&inner));
-                            format!("expected a table: its keys are {}", keys.collect::<Vec<_>>().join(", "))
-                        }
-                        _ => match meant::tables_of(word.get_ref()).filter(|_| prefix.is_empty()) {
-                            Some(tables) if path.matches('.').count() < 2 => {
-                                format!("unknown key: it belongs in {tables}")
-                            }
-                            _ => unknown(word.get_ref(), names),
-                        },
-                    };
+                    let reason = unknown_in(path, prefix, word.get_ref(), node.get_ref(), known);
                     self.faults.add(word.span(), full, None, reason);
                     if prefix.is_empty() && !is_unrelated_typo(word.get_ref(), node, known) {
                         self.uncertain.insert(path.to_owned());
@@ -507,27 +453,9 @@ impl<'a> Reader<'a> {
                 Some(start) => format!(" on line {}", self.faults.line(start)),
                 None => " (default)".to_owned(),
             };
-            let span = self.spans.get(&key).cloned().unwrap_or_default();
-            self.faults.add_value(span, key, format!("already used by {other}{first}; {}", conflict.shared));
+            self.fault_of(key, format!("already used by {other}{first}; {}", conflict.shared));
         }
     }
-}
-
-/// What is right for a key above all tables that belongs in one, and for a port's table without `ports.`.
-fn misplaced(word: &str, value: &DeValue<'_>, tables: &[&str]) -> Option<String> {
-    match value.as_table() {
-        Some(table) => {
-            let is_port = table.iter().any(|(key, _)| keys::find(keys::PORT, key.get_ref()).is_some());
-            (is_port && nearest(word, tables).is_none())
-                .then(|| format!("unknown table: a port is [ports.{}]", segment(word)))
-        }
-        None => meant::tables_of(word).map(|tables| format!("unknown key: it belongs in {tables}")),
-    }
-}
-
-/// Whether several ports inherit from a table.
-fn is_inherited(path: &str) -> bool {
-    path == "defaults" || path.starts_with("templates.")
 }
 
 /// A port name in a file; only commands also accept `/dev/ttyUSB0`.
@@ -559,19 +487,4 @@ fn plain(value: &DeValue<'_>) -> Option<Value> {
             Value::Table(table.iter().map(entry).collect::<Option<_>>()?)
         }
     })
-}
-
-/// The known word that an unknown one was probably meant to be.
-fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
-    let distance = |name: &&str| strsim::damerau_levenshtein(&clip(word).to_lowercase(), name);
-    known.iter().copied().min_by_key(distance).filter(|name| distance(name) <= name.len().div_ceil(3))
-}
-
-pub(super) fn unknown<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> String {
-    let known: Vec<_> = known.into_iter().collect();
-    let synonym = meant::synonym(word).filter(|key| known.contains(&key.split('.').next().unwrap_or(key)));
-    match synonym.or_else(|| nearest(word, &known)) {
-        Some(near) => format!("unknown key: did you mean {near}?"),
-        None => format!("unknown key: expected one of {}", known.join(", ")),
-    }
 }

@@ -29,7 +29,6 @@ impl SshAlgorithms {
     }
 }
 
-/// Not one of the values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown set of SSH algorithms {0:?}")]
 pub struct UnknownAlgorithms(String);
@@ -46,7 +45,6 @@ impl FromStr for SshAlgorithms {
 /// What a listener offers to SSH clients that have not logged in.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SshOffer {
-    /// The algorithms.
     pub algorithms: SshAlgorithms,
     /// The file with the banner; `None` = no banner.
     pub banner: Option<PathBuf>,

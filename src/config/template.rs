@@ -36,7 +36,6 @@ impl Layer {
         Self { keys, triggers: from.triggers.clone() }
     }
 
-    /// Applies its keys to a port.
     pub(super) fn apply(&self, port: &mut Port) {
         for (name, value) in &self.keys {
             if let Some(key) = keys::find(keys::PORT, name) {
@@ -54,7 +53,6 @@ impl Layer {
         }
     }
 
-    /// Its value for a key of ports.
     pub fn get(&self, key: &str) -> Option<Value> {
         match rule_of(key) {
             Some(rule) => {
@@ -94,7 +92,6 @@ pub enum Origin<'c> {
     Template(&'c TemplateName),
     /// `[defaults]`
     Defaults,
-    /// The built-in value.
     BuiltIn,
 }
 

@@ -22,7 +22,6 @@ name_type! {
     is_bare_key
 }
 
-/// A valid regular expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(String);
 
@@ -37,13 +36,11 @@ impl Pattern {
         &self.0
     }
 
-    /// The compiled form.
     pub fn compiled(&self) -> meta::Regex {
         compile(&self.0, Over::Line).expect("it has compiled before")
     }
 }
 
-/// A trigger rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trigger {
     /// Fires when a line matches.

@@ -8,20 +8,18 @@ use std::time::Duration;
 use super::address::{Address, AddressError};
 use super::endpoint::{Endpoint, EndpointError};
 use super::{
-    EscapePrefix, Groups, Initial, KeySourceError, KeysCommand, KeysCommandUser, KeysFile, LogType, Pattern,
-    RootLogin, Writers,
+    EscapePrefix, Groups, Initial, KeysCommand, KeysCommandUser, KeysFile, LogType, Pattern, RootLogin,
+    Writers,
 };
 use crate::port::{Breaks, Mapping, PortPattern, Sequence, SequenceError, Source, SourceError};
 
 /// A value that has not been checked yet.
 pub type Value = toml::Value;
 
-/// Why a value is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Rejected {
     /// Not what the key expects.
     Value,
-    /// This element of the list is not.
     Element(usize),
     /// The text is appended to what the key expects.
     Because(String),
@@ -59,6 +57,20 @@ pub(super) fn flag(value: &Value) -> Parsed<bool> {
 
 pub(super) fn number(value: &Value) -> Parsed<u64> {
     accept(value.as_integer().and_then(|number| number.try_into().ok()))
+}
+
+fn because(error: impl ToString) -> Rejected {
+    Rejected::Because(error.to_string())
+}
+
+/// A value, or this word for its absence.
+pub(super) fn show_or(word: &str, value: Option<Value>) -> Value {
+    value.unwrap_or_else(|| word.into())
+}
+
+/// A list, each element by its Display.
+pub(super) fn show_list<T: ToString>(elements: impl IntoIterator<Item = T>) -> Value {
+    Value::Array(elements.into_iter().map(|element| element.to_string().into()).collect())
 }
 
 /// A type with its own conversion from numbers.
@@ -105,23 +117,19 @@ pub(super) fn show_word<T: Words>(value: T) -> Value {
 }
 
 pub(super) fn source(value: &Value) -> Parsed<Source> {
-    text(value)?.parse().map_err(|error: SourceError| Rejected::Because(error.to_string()))
+    text(value)?.parse().map_err(|error: SourceError| because(error))
 }
 
 pub(super) fn sequence(value: &Value) -> Parsed<Sequence> {
-    text(value)?.parse().map_err(|error: SequenceError| Rejected::Because(error.to_string()))
+    text(value)?.parse().map_err(|error: SequenceError| because(error))
 }
 
 pub(super) fn breaks(value: &Value) -> Parsed<Breaks> {
     let mut breaks = Breaks::default();
     for text in elements(value, 0, |text| Some(text.to_owned()))? {
-        breaks.add(&text).map_err(|error| Rejected::Because(error.to_string()))?;
+        breaks.add(&text).map_err(because)?;
     }
     Ok(breaks)
-}
-
-pub(super) fn show_breaks(breaks: &Breaks) -> Value {
-    Value::Array(breaks.iter().map(|(name, sequence)| format!("{name}={sequence}").into()).collect())
 }
 
 pub(super) fn initial(value: &Value) -> Parsed<Initial> {
@@ -134,14 +142,7 @@ pub(super) fn show_initial(initial: &Initial) -> Value {
 
 /// conserver's `idletimeout`; shorter than a second it would be a flood.
 pub(super) fn keepalive(value: &Value) -> Parsed<Option<Duration>> {
-    match text(value)? {
-        "never" => Ok(None),
-        _ => time(value, &KEEPALIVE_RANGE).map(Some),
-    }
-}
-
-pub(super) fn show_keepalive(interval: Option<Duration>) -> Value {
-    interval.map_or("never".into(), show_time)
+    (text(value)? != "never").then(|| time(value, &KEEPALIVE_RANGE)).transpose()
 }
 
 pub(super) fn tcp_port(value: &Value) -> Parsed<Option<u16>> {
@@ -156,18 +157,11 @@ pub(super) fn tcp_port(value: &Value) -> Parsed<Option<u16>> {
 }
 
 pub(super) fn endpoint(value: &Value) -> Parsed<Option<Endpoint>> {
-    match text(value)? {
-        "none" => Ok(None),
-        word => match word.parse() {
-            Ok(endpoint) => Ok(Some(endpoint)),
-            Err(EndpointError::Syntax(_)) => Err(Rejected::Value),
-            Err(error) => Err(Rejected::Because(error.to_string())),
-        },
-    }
-}
-
-pub(super) fn show_tcp_port(port: Option<u16>) -> Value {
-    port.map_or("none".into(), |port| Value::Integer(port.into()))
+    let endpoint = Some(text(value)?).filter(|text| *text != "none").map(str::parse);
+    endpoint.transpose().map_err(|error| match error {
+        EndpointError::Syntax(_) => Rejected::Value,
+        error => because(error),
+    })
 }
 
 /// Drops addresses that another address of the list covers: `["0.0.0.0", "[::]"]` becomes `["[::]"]`.
@@ -177,7 +171,7 @@ pub(super) fn addresses(value: &Value) -> Parsed<Vec<Address>> {
     {
         let address = address.map_err(|error| match error {
             AddressError::Syntax(_) => Rejected::Element(index),
-            error => Rejected::Because(error.to_string()),
+            error => because(error),
         })?;
         if !kept.iter().any(|other| other.covers(&address)) {
             kept.retain(|other| !address.covers(other));
@@ -185,10 +179,6 @@ pub(super) fn addresses(value: &Value) -> Parsed<Vec<Address>> {
         }
     }
     Ok(kept)
-}
-
-pub(super) fn show_addresses(addresses: &[Address]) -> Value {
-    Value::Array(addresses.iter().map(|address| address.to_string().into()).collect())
 }
 
 pub(super) fn groups(value: &Value) -> Parsed<Groups> {
@@ -210,8 +200,8 @@ fn is_group(name: &str) -> bool {
 
 pub(super) fn show_groups(groups: &Groups) -> Value {
     match groups {
-        Groups::Everyone => Value::Array(vec!["*".into()]),
-        Groups::Members(names) => Value::Array(names.iter().map(|name| name.as_str().into()).collect()),
+        Groups::Everyone => show_list(["*"]),
+        Groups::Members(names) => show_list(names),
     }
 }
 
@@ -226,10 +216,6 @@ pub(super) fn users(value: &Value) -> Parsed<Vec<String>> {
     elements(value, 0, |name| plain(name).then(|| name.to_owned()))
 }
 
-pub(super) fn show_users(users: &[String]) -> Value {
-    Value::Array(users.iter().map(|name| name.as_str().into()).collect())
-}
-
 fn elements<T>(value: &Value, at_least: usize, parse: impl Fn(&str) -> Option<T>) -> Parsed<Vec<T>> {
     let list = accept(value.as_array().filter(|list| (at_least..=MAX_LIST).contains(&list.len())))?;
     let parsed =
@@ -242,13 +228,9 @@ pub(super) fn patterns(value: &Value) -> Parsed<Vec<PortPattern>> {
     let list = accept(value.as_array().filter(|list| list.len() <= MAX_PATTERNS))?;
     let pattern = |(index, element): (usize, &Value)| {
         let word = element.as_str().ok_or(Rejected::Element(index))?;
-        word.parse::<PortPattern>().map_err(|error| Rejected::Because(error.to_string()))
+        word.parse::<PortPattern>().map_err(because)
     };
     list.iter().enumerate().map(pattern).collect()
-}
-
-pub(super) fn show_patterns(patterns: &[PortPattern]) -> Value {
-    Value::Array(patterns.iter().map(|pattern| pattern.to_string().into()).collect())
 }
 
 /// An absolute path without `..` and control characters.
@@ -271,14 +253,12 @@ pub(super) fn show_path(path: &Path) -> Value {
 
 /// As the argument of sshd's `Banner` (sshd_config(5)).
 pub(super) fn banner(value: &Value) -> Parsed<Option<PathBuf>> {
-    match text(value)? {
-        "none" => Ok(None),
-        _ => path(value).map(Some),
-    }
+    (text(value)? != "none").then(|| path(value)).transpose()
 }
 
-pub(super) fn show_banner(path: Option<&Path>) -> Value {
-    path.map_or("none".into(), show_path)
+/// An absolute path, or sshd's word `none`.
+pub(super) fn optional_path(value: &Value) -> Parsed<Option<PathBuf>> {
+    (!text(value)?.eq_ignore_ascii_case("none")).then(|| path(value)).transpose()
 }
 
 /// A number of seconds, or a time as of the other keys.
@@ -317,14 +297,7 @@ pub(super) fn description(value: &Value) -> Parsed<String> {
 }
 
 pub(super) fn sync(value: &Value) -> Parsed<Option<Duration>> {
-    if text(value)? == "never" {
-        return Ok(None);
-    }
-    time(value, &SYNC_RANGE).map(Some)
-}
-
-pub(super) fn show_sync(sync: Option<Duration>) -> Value {
-    sync.map_or("never".into(), show_time)
+    (text(value)? != "never").then(|| time(value, &SYNC_RANGE)).transpose()
 }
 
 pub(super) fn silence(value: &Value) -> Parsed<Duration> {
@@ -421,15 +394,9 @@ pub(super) fn keys_files(value: &Value) -> Parsed<Vec<KeysFile>> {
     files.filter_map(Parsed::transpose).collect()
 }
 
-pub(super) fn show_keys_files(files: &[KeysFile]) -> Value {
-    Value::Array(files.iter().map(|file| file.as_str().into()).collect())
-}
-
 pub(super) fn keys_command(value: &Value) -> Parsed<Option<KeysCommand>> {
-    match text(value)? {
-        none if none.eq_ignore_ascii_case("none") => Ok(None),
-        command => KeysCommand::parse(command).map(Some).map_err(because),
-    }
+    let command = Some(text(value)?).filter(|text| !text.eq_ignore_ascii_case("none"));
+    command.map(KeysCommand::parse).transpose().map_err(because)
 }
 
 pub(super) fn keys_command_user(value: &Value) -> Parsed<Option<KeysCommandUser>> {
@@ -440,23 +407,8 @@ pub(super) fn principals(value: &Value) -> Parsed<Option<KeysFile>> {
     KeysFile::parse_as("principals", text(value)?).map_err(because)
 }
 
-/// An absolute path, or sshd's word `none`.
-pub(super) fn optional_path(value: &Value) -> Parsed<Option<PathBuf>> {
-    match text(value)? {
-        none if none.eq_ignore_ascii_case("none") => Ok(None),
-        _ => path(value).map(Some),
-    }
-}
-
-fn because(error: KeySourceError) -> Rejected {
-    Rejected::Because(error.to_string())
-}
-
 pub(super) fn escape(value: &Value) -> Parsed<Option<EscapePrefix>> {
-    match text(value)? {
-        "none" => Ok(None),
-        _ => word(value).map(Some),
-    }
+    (text(value)? != "none").then(|| word(value)).transpose()
 }
 
 /// A list of words, or picocom's notation, `"lfcrlf,delbs"`.
@@ -468,13 +420,5 @@ pub(super) fn mapping(value: &Value) -> Parsed<Mapping> {
             Mapping::of(words.iter().map(String::as_str))
         }
     };
-    mapping.map_err(|error| Rejected::Because(error.to_string()))
-}
-
-pub(super) fn show_mapping(mapping: &Mapping) -> Value {
-    Value::Array(mapping.words().map(Value::from).collect())
-}
-
-pub(super) fn show_escape(escape: Option<EscapePrefix>) -> Value {
-    escape.map_or("none".into(), |prefix| prefix.to_string().into())
+    mapping.map_err(because)
 }

@@ -14,7 +14,7 @@ impl Config {
         document.insert("server".to_owned(), table(keys::SERVER, &self.server, |_| true).into());
         document.insert("access".to_owned(), table(keys::ACCESS, &self.access, |_| true).into());
         let groups = self.port_groups.iter();
-        let groups = groups.map(|(name, members)| (name.to_string(), value::show_patterns(members)));
+        let groups = groups.map(|(name, members)| (name.to_string(), value::show_list(members)));
         document.insert("groups".to_owned(), groups.collect::<Table>().into());
         document.insert("defaults".to_owned(), layer(&self.defaults).into());
         document.insert("templates".to_owned(), templates.collect::<Table>().into());

@@ -17,11 +17,9 @@ const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Codec {
     /// Plain bytes. This text is sent as a break, if there is one.
     Plain(Option<Vec<u8>>),
-    /// Telnet.
     Telnet(Box<Remote>),
 }
 
-/// A telnet connection.
 #[derive(Debug)]
 pub struct Remote {
     telnet: Telnet,
@@ -58,7 +56,6 @@ struct Report {
 }
 
 impl Codec {
-    /// The protocol of this source.
     pub fn of(source: &Source, break_text: &Option<Vec<u8>>, request: &Request) -> Self {
         let com_port = match source {
             Source::Unix(_) | Source::Tcp(_) | Source::Unit => return Self::Plain(break_text.clone()),
@@ -188,7 +185,6 @@ impl Codec {
         }
     }
 
-    /// Sets DTR or RTS.
     pub fn set_modem(&mut self, dtr: bool, on: bool, out: &mut Vec<u8>) {
         if let Self::Telnet(remote) = self
             && remote.telnet.com_port()
@@ -211,7 +207,7 @@ impl Remote {
                 Event::Data(data) => console.extend_from_slice(&data),
                 Event::ComPort(true) => {
                     (self.refused, self.negotiated_by) = (false, None);
-                    // Whatever follows in the same read: what is sent does not depend on where a read ends.
+                    // Regardless of what follows in the same read: the reply does not depend on where a read ends.
                     self.send_line(answer);
                     // Changes are notified; the initial state is requested (as by pyserial).
                     self.telnet.command(&Command::ModemStateMask(u8::MAX), answer);
@@ -305,7 +301,7 @@ impl Remote {
             _ => return None,
         };
         report.replied[index] = true;
-        // A value that no line has is none that was set.
+        // A value that no line has cannot have been set.
         report.set = reply.apply(report.set).unwrap_or(report.set);
         if report.replied.contains(&false) {
             return None;

@@ -35,7 +35,6 @@ const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
-/// A connected far end.
 pub(super) struct FarEnd {
     pub(super) bytes: Box<dyn Bytes>,
     pub(super) program: Option<Program>,

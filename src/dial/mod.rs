@@ -39,12 +39,10 @@ const MAX_REFUSED: u32 = 3;
 /// An idle blocking thread exits after this time. It only looks up names.
 const BLOCKING_IDLE: Duration = Duration::from_secs(1);
 
-/// Options of the command line.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The port, by the instance name of its unit.
     pub port: PortName,
-    /// The far end.
     pub source: Source,
     /// The program of [`Source::Unit`] and its arguments.
     pub program: Vec<std::ffi::OsString>,
@@ -52,8 +50,6 @@ pub struct Options {
     pub break_text: Option<Vec<u8>>,
 }
 
-/// Why the program exits.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum DialError {
     #[error("console-dial is started by console-source@PORT.socket, which passes the listening socket")]

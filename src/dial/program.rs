@@ -44,7 +44,6 @@ const REFUSALS: [&str; 11] = [
     "too many authentication failures",
 ];
 
-/// A running program.
 pub(super) struct Program {
     name: String,
     child: Child,
@@ -104,7 +103,6 @@ fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((master.into(), slave))
 }
 
-/// How a program has ended.
 pub(super) struct ProgramEnd {
     /// A sentence.
     pub(super) why: String,
@@ -115,7 +113,6 @@ pub(super) struct ProgramEnd {
 }
 
 impl Program {
-    /// Records its output.
     pub(super) fn heard(&mut self, bytes: &[u8]) {
         let fresh = &bytes[bytes.len().saturating_sub(MAX_TAIL_BYTES)..];
         self.tail.extend(fresh);

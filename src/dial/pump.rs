@@ -31,12 +31,9 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Limit of remarks of one connection: each is a line in the journal and in the log.
 const MAX_REMARKS: usize = 8;
 
-/// The port's stream.
 pub(super) type PortStream = (OwnedReadHalf, OwnedWriteHalf);
 
-/// Why a connection has ended.
 pub(super) enum Ended {
-    /// By the far end.
     Far {
         /// A sentence.
         why: String,

@@ -6,7 +6,6 @@ use thiserror::Error;
 use super::words::first_word;
 
 /// Why such a command is rejected. Display is the error message.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ForeignCommand {
     #[error(

@@ -8,7 +8,6 @@ use crate::session::Outlet;
 /// Upper limit of `-n`. For more, use a pager on the file.
 const MAX_LINES: u32 = 100_000;
 
-/// Result of printing a log.
 struct Shown {
     history: History,
     found: bool,

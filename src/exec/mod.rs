@@ -40,7 +40,6 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const EXIT_DONE: u8 = 0;
 /// Failure, or no match.
 pub const EXIT_FAILED: u8 = 1;
-/// Usage error.
 pub const EXIT_USAGE: u8 = 2;
 /// Control-C, as a shell has it: 128 + SIGINT.
 const EXIT_INTERRUPTED: u8 = 130;
@@ -48,10 +47,8 @@ const EXIT_INTERRUPTED: u8 = 130;
 /// Options of `send` that override the port's settings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendOptions {
-    /// Delay after each character.
     #[serde(default)]
     pub output_delay: Option<Pause>,
-    /// Delay after each line.
     #[serde(default)]
     pub output_line_delay: Option<Pause>,
     /// Without `omap`.
@@ -59,19 +56,15 @@ pub struct SendOptions {
     pub raw: bool,
 }
 
-/// A command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// Print the capture log.
     Log {
         /// The number of last lines; `None`: all.
         lines: Option<u32>,
-        /// Only from this time on.
         since: Option<Timestamp>,
         /// Only up to this time.
         #[serde(default)]
         until: Option<Timestamp>,
-        /// Continue with new output.
         follow: bool,
         /// Verbatim, with control sequences.
         #[serde(default)]
@@ -79,9 +72,7 @@ pub enum Command {
     },
     /// Print matching lines of the log, rotated files included.
     Grep {
-        /// The pattern.
         pattern: Pattern,
-        /// Only from this time on.
         since: Option<Timestamp>,
         /// Only up to this time.
         #[serde(default)]
@@ -92,49 +83,34 @@ pub enum Command {
     },
     /// Send the recording, in frames (`capture::recording`).
     Recording {
-        /// Only from this time on.
         since: Option<Timestamp>,
         /// Only up to this time.
         until: Option<Timestamp>,
     },
-    /// Print the state of the port.
     Status,
-    /// Send a break.
     Break {
-        /// Length of the break.
         milliseconds: u32,
-        /// The break of this name.
         #[serde(default)]
         name: Option<BreakName>,
-        /// Take over write access.
         force: bool,
     },
-    /// Send bytes to the device.
     Send {
-        /// The bytes.
         bytes: Vec<u8>,
-        /// Take over write access.
         force: bool,
         /// The pattern to wait for afterwards.
         expected: Option<Pattern>,
         /// Timeout of sending, and of waiting.
         timeout: Duration,
-        /// Delays and mapping.
         #[serde(flatten)]
         typing: SendOptions,
     },
-    /// Wait for output.
     Expect {
-        /// The pattern.
         pattern: Pattern,
-        /// Timeout.
         timeout: Duration,
     },
-    /// Print the version.
     Version,
     /// List the commands, or describe one.
     Help {
-        /// Its name.
         command: Option<String>,
     },
 }
@@ -142,9 +118,7 @@ pub enum Command {
 /// Why a command ended early.
 #[derive(Debug)]
 enum ExecError {
-    /// The client has disconnected.
     Gone,
-    /// The error message.
     Failed(String),
 }
 

@@ -17,7 +17,6 @@ use crate::session::{Options, plain};
 const MAX_COMMAND_BYTES: usize = 4096;
 
 /// Why a command line is invalid. Display is the error message.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ParseError {
     #[error(transparent)]
@@ -31,12 +30,7 @@ pub enum ParseError {
     #[error("a command is UTF-8 text of at most {MAX_COMMAND_BYTES} bytes")]
     NotText,
     #[error("{verb}: {what}; usage: {usage}")]
-    Usage {
-        verb: &'static str,
-        what: String,
-        /// How it is used.
-        usage: &'static str,
-    },
+    Usage { verb: &'static str, what: String, usage: &'static str },
     #[error("{0}")]
     Pattern(#[from] PatternError),
     #[error(
@@ -51,12 +45,10 @@ pub enum ParseError {
     Escape(String),
 }
 
-/// A parsed command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// A session, as without a command, with these options.
     Session(Options),
-    /// A command.
     Command(Command),
 }
 
@@ -125,7 +117,6 @@ fn meant(word: &str) -> Option<&'static str> {
     synonym.or_else(|| nearest(word, COMMANDS.iter().map(|(name, ..)| *name)).first().copied())
 }
 
-/// Parses a command line.
 pub fn parse(line: &[u8]) -> Result<Request, ParseError> {
     if let Some(command) = foreign(line) {
         return Err(command.into());

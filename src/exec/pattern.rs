@@ -24,7 +24,6 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// The same pattern, ignoring case.
     pub fn ignoring_case(&self) -> Result<Self, PatternError> {
         format!("(?i){}", self.text).parse()
     }

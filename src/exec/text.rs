@@ -2,7 +2,6 @@
 
 use super::parse::ParseError;
 
-/// Replaces escape sequences.
 pub fn unescape(text: &str) -> Result<Vec<u8>, ParseError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;

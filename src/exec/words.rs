@@ -150,7 +150,7 @@ pub fn lines(text: &str) -> Result<Lines, ParseError> {
     }
 }
 
-/// A number of seconds, or a time with a unit such as `2m`. The error says what is expected.
+/// A number of seconds, or a time with a unit such as `2m`. The error names what is expected.
 pub fn seconds(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
     in_units(text, 1000, range.clone()).ok_or_else(|| {
         format!("expected seconds from {} to {}, or a time such as 30s or 2m", range.start(), range.end())

@@ -17,7 +17,6 @@ const SUFFIX: &str = ".console";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a console cannot be connected to.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum DialError {
     #[error(transparent)]

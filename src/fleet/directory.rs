@@ -27,7 +27,6 @@ const MAX_STRING: usize = 255;
 /// `directory.toml`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The zone of the names.
     pub zone: String,
     /// The DNS server that takes updates: a name or an address.
     pub server: String,
@@ -41,8 +40,6 @@ pub struct Settings {
     pub sshfp: bool,
 }
 
-/// Why the settings are invalid.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum SettingsError {
     #[error("{path}:{line}: {message}")]
@@ -115,7 +112,7 @@ pub fn is_reachable(address: IpAddr) -> bool {
     !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || is_link_local)
 }
 
-/// A name as labels of DNS, which ignores case; `None` if it is none.
+/// A name as labels of DNS, which ignores case; `None` if it is not a valid one.
 pub fn label(name: &str) -> Option<String> {
     (name.len() <= 63).then(|| valid_zone(name)).flatten()
 }
@@ -128,7 +125,6 @@ fn is_kernel_name(name: &str) -> bool {
     })
 }
 
-/// This server.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// Its name, in lower case.
@@ -141,7 +137,6 @@ pub struct Identity {
     pub fingerprints: Vec<String>,
 }
 
-/// A name to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The port; `None` is the server itself.
@@ -158,7 +153,6 @@ pub struct Remark {
     pub port: Option<PortName>,
     /// The problem, as a sentence.
     pub problem: String,
-    /// What fixes it.
     pub fix: String,
 }
 
@@ -245,9 +239,7 @@ fn quoted(text: &str) -> String {
 
 /// Updates of one name, as lines for nsupdate(1).
 pub struct Updates<'a> {
-    /// The settings.
     pub settings: &'a Settings,
-    /// This server.
     pub identity: &'a Identity,
     /// The digest of all that it publishes. A zone that is restored from a backup has another one.
     pub digest: Option<&'a str>,
@@ -282,7 +274,7 @@ impl Updates<'_> {
         format!("{:016x}", hasher.finish())
     }
 
-    /// The string that tells a copy of a zone from another zone of the same name.
+    /// The string that distinguishes a copy of a zone from another zone of the same name.
     pub fn primary(&self) -> String {
         quoted(&format!("primary={}", self.settings.server))
     }
@@ -344,7 +336,7 @@ impl Updates<'_> {
         self.is_ours(name) + &self.deletions(name) + &instance + &self.additions(name, entry)
     }
 
-    /// Adds the records of a name that nobody has; otherwise YXDOMAIN or YXRRSET.
+    /// Adds the records of a name that has no owner; otherwise YXDOMAIN or YXRRSET.
     pub fn claim(&self, name: &str, entry: &Entry) -> String {
         let (fqdn, marker, ttl) = (self.fqdn(name), self.marker(name), self.settings.ttl);
         format!("prereq nxdomain {fqdn}\nprereq nxdomain {marker}\nprereq nxrrset _ssh._tcp.{fqdn} SRV\n")

@@ -11,12 +11,11 @@ use super::hosts::{HostError, HostGroups};
 use crate::port::PatternError;
 use crate::system::persist;
 
-/// The machine's file.
 const SYSTEM: &str = "etc/consoleserver/hosts.toml";
 /// The user's file, in the directory of the user's configuration.
 const USER: &str = "consolectl.toml";
 
-/// What the files say. A group or key of the user's file replaces that of the machine's.
+/// The content of the files. A group or key of the user's file replaces that of the machine's.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct FleetFile {
     /// `[groups]`
@@ -26,7 +25,6 @@ pub struct FleetFile {
 }
 
 /// Why a file cannot be used.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum FleetFileError {
     #[error("{0}: {1}")]

@@ -26,7 +26,6 @@ const MAX_NAMES: usize = 4;
 pub struct Location {
     /// The DNS server, as the settings have it.
     pub server: String,
-    /// The zone.
     pub zone: String,
     /// The name of this console server.
     pub name: String,
@@ -109,7 +108,7 @@ impl Former {
         Remark { port: None, problem: format!("{}: {why}", self.left()), fix }
     }
 
-    /// The last word about names that nobody removes any more.
+    /// The last report about names that are not removed any more.
     pub fn forget(&self) {
         tracing::warn!("{}, and console-directory gives up: delete them on that server", self.left());
     }

@@ -16,7 +16,6 @@ const MAX_HOST_LENGTH: usize = 253;
 const MAX_USER_LENGTH: usize = 64;
 
 /// Why a word is no server, or selects none.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HostError {
     #[error("invalid host {0:?}: use HOST, HOST:PORT or USER@HOST, with letters, digits and . _ - in HOST")]
@@ -74,7 +73,6 @@ impl Host {
         &self.name
     }
 
-    /// The TCP port, if it was given.
     pub fn tcp_port(&self) -> Option<u16> {
         self.tcp_port
     }
@@ -127,7 +125,6 @@ impl fmt::Display for Host {
     }
 }
 
-/// The groups of hosts by name.
 pub type HostGroups = BTreeMap<GroupName, Vec<HostPattern>>;
 
 /// Several hosts: names, ranges, wildcards and groups, separated by commas.

@@ -30,7 +30,6 @@ pub const NOT_OURS: &[&str] = &["NXRRSET"];
 const EXISTS: &[&str] = &["YXDOMAIN", "YXRRSET"];
 
 /// Why nothing, or not everything, is published.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum PublishError {
     #[error(transparent)]
@@ -271,7 +270,6 @@ fn is_published(dns: &DnsServer<'_>, updates: &Updates<'_>, wanted: &Entries<'_>
 struct Decided<'a> {
     /// Names that were not this server's before.
     published: Vec<&'a str>,
-    /// Names of other servers.
     others: Vec<&'a str>,
     /// Whether a name existed that this server did not know as its own.
     any_taken: bool,
@@ -311,7 +309,6 @@ fn send_names<'a>(
     Ok(Decided { published: new, others, any_taken: !taken.is_empty() })
 }
 
-/// The entries to publish, by name.
 pub type Entries<'a> = BTreeMap<&'a str, &'a Entry>;
 
 /// The entries whose device is present, or was a moment ago.

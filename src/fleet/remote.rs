@@ -23,7 +23,6 @@ const READ_CHUNK: usize = 16 * 1024;
 /// The exit status of ssh(1) if the connection failed.
 const EXIT_CONNECTION: i32 = 255;
 
-/// Bounds of one server.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// From the start of ssh to its end.
@@ -44,7 +43,6 @@ pub struct Reply {
 }
 
 /// Why a command has no exit status.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum Failure {
     #[error("cannot start ssh (package openssh-client): {0}")]

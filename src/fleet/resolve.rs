@@ -26,11 +26,9 @@ const MAX_DOMAINS: usize = 6;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ResolvConf {
     servers: Vec<String>,
-    /// Search domains.
     pub domains: Vec<String>,
 }
 
-/// Where a service is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Srv {
     priority: u16,
@@ -38,12 +36,10 @@ pub struct Srv {
     weight: std::cmp::Reverse<u16>,
     /// The name of the host.
     pub target: String,
-    /// The TCP port.
     pub tcp_port: u16,
 }
 
 /// Why there is no answer.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ResolveError {
     #[error("/etc/resolv.conf: {0}")]

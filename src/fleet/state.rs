@@ -22,15 +22,12 @@ pub const REMEMBERED_SECONDS: i64 = 30 * 24 * 3600;
 /// Removed names that are remembered. Each costs a message of 200 bytes in a full publication.
 const MAX_REMOVED: usize = 256;
 
-/// What was published.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// The random number of this server.
     pub id: String,
-    /// Where it publishes.
     #[serde(default)]
     pub location: Option<Location>,
-    /// Where it published before.
     #[serde(default)]
     pub former: Vec<Former>,
     /// The names that are this server's, or would be if the last publication had been completed.
@@ -49,7 +46,6 @@ pub struct State {
     pub fingerprints: Vec<String>,
 }
 
-/// A published name.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Name {
     /// Since when its device is absent, in seconds of Unix time.
@@ -65,7 +61,7 @@ impl State {
             let id =
                 std::fs::read_to_string(random).map_err(|error| PublishError::File(random.into(), error))?;
             state.id = id.trim().to_owned();
-            // Before it is used: names that were published under a forgotten id would be nobody's.
+            // Before it is used: names that were published under a forgotten id would have no owner.
             state.save(directory)?;
         }
         Ok(state)
@@ -132,7 +128,6 @@ impl State {
         self.former.iter().filter(is_in_zone).map(|former| former.location.name.clone())
     }
 
-    /// Writes the state.
     pub fn save(&self, directory: &Path) -> Result<(), PublishError> {
         write_json(&directory.join(STATE), self)
     }

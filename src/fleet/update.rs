@@ -27,7 +27,6 @@ const MAX_UNTRIED: usize = 8;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the DNS server did not take an update.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum UpdateError {
     #[error("cannot run {0} (package bind9-dnsutils): {1}")]
@@ -244,12 +243,10 @@ fn bounded(program: &str) -> Command {
     command
 }
 
-/// The updates of one name.
 #[derive(Debug, Clone)]
 pub struct NameUpdate<'a> {
     /// The name below the zone.
     pub name: &'a str,
-    /// Lines for nsupdate(1).
     pub lines: String,
 }
 

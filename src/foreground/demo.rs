@@ -163,7 +163,6 @@ pub fn clear(paths: &Paths) {
     }
 }
 
-/// Quotes a word for a shell.
 fn shell_word(text: &str) -> String {
     // Fails for a NUL, which no path has.
     shlex::try_quote(text).map_or_else(|_| text.to_owned(), |quoted| quoted.into_owned())

@@ -12,7 +12,6 @@ use crate::hostkeys::HostKeyError;
 use crate::port::PortName;
 
 /// Display is the error message.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ForegroundError {
     #[error("{path}: {error}", path = .0.display(), error = .1)]

@@ -39,7 +39,6 @@ pub struct Line {
     path: PathBuf,
 }
 
-/// The user of the shell.
 #[derive(Debug)]
 pub struct ShellUser {
     /// `None` = the caller.
@@ -60,7 +59,6 @@ impl Line {
         Ok((Self { tty: pty.slave, path }, FarEnd(pollable(pty.master)?)))
     }
 
-    /// The device.
     pub fn path(&self) -> &Path {
         &self.path
     }

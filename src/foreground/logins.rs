@@ -23,9 +23,7 @@ pub struct Logins {
     pub path: PathBuf,
     /// The public key of the demonstration port.
     pub demo_key: Option<PathBuf>,
-    /// The directory of the host keys.
     pub host_keys: PathBuf,
-    /// The configuration in effect.
     pub config: PathBuf,
 }
 

@@ -39,7 +39,6 @@ pub use error::ForegroundError;
 /// Signals within this time are one.
 const ONE_KEY_PRESS: Duration = Duration::from_secs(1);
 
-/// Which ports are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Every enabled port of the configuration; a TCP port in use is an error.

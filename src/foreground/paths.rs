@@ -27,25 +27,21 @@ const LOG_GROUP: &str = "adm";
 /// Where the package installs the programs, if they are not beside ours.
 const PROGRAM_DIRECTORIES: [&str; 2] = ["/usr/libexec/consoleserver", "/usr/bin"];
 
-/// Directories and users.
 #[derive(Debug, Clone)]
 pub struct Paths {
     /// `RUNTIME_DIRECTORY`: sockets, the configuration in effect.
     pub runtime: PathBuf,
-    /// Host keys.
     pub hostkeys: PathBuf,
     /// The log directories of all ports.
     pub logs: PathBuf,
     /// User of the ports; `None` = the caller, who is not root.
     pub port_user: Option<Owner>,
-    /// Name of the ports' user.
     pub port_user_name: String,
     /// Home of the caller; never used as root.
     pub home: PathBuf,
 }
 
 impl Paths {
-    /// The paths for the caller.
     pub fn of_caller() -> Result<Self, ForegroundError> {
         if geteuid().is_root() { Self::of_root() } else { Self::of_user(geteuid()) }
     }

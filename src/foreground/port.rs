@@ -29,7 +29,7 @@ use crate::system::reactor::Watched;
 
 /// Time for a port to notify its sessions and flush its log after SIGTERM.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// A shorter run is a failure, whatever the exit status.
+/// A shorter run is a failure, regardless of the exit status.
 const MIN_RUN_TIME: Duration = Duration::from_secs(10);
 /// First delay after a short run; it doubles with each.
 const MIN_RESTART_DELAY: Duration = Duration::from_millis(200);
@@ -41,15 +41,11 @@ const LISTENER_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A port, with all that is needed to serve it.
 #[derive(Debug)]
 pub struct ServedPort {
-    /// Its name.
     pub name: PortName,
-    /// Its sockets.
     pub sockets: PortSockets,
-    /// Path of its device.
     pub device: PathBuf,
     /// What it is connected to in place of a device: it is there at all times.
     pub source: Option<Source>,
-    /// Which ports claim which ttys.
     pub claims: Claims,
     /// How `console-port` is started.
     pub program: PortProgram,
@@ -64,7 +60,6 @@ pub struct PortProgram {
     pub path: PathBuf,
     /// The opened program, if its user cannot search a directory above it, such as /root.
     pub opened: Option<Arc<File>>,
-    /// The configuration in effect.
     pub config: PathBuf,
     /// `RUNTIME_DIRECTORY`.
     pub runtime: PathBuf,
@@ -76,7 +71,6 @@ pub struct PortProgram {
     pub user: Option<Owner>,
 }
 
-/// Why a port is started.
 #[derive(Debug, Clone, Copy)]
 enum StartReason {
     Device,

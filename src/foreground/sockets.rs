@@ -20,12 +20,10 @@ use crate::system::persist::Owner;
 /// Connections that may wait until a port has started: systemd's default.
 const BACKLOG: i32 = 4096;
 
-/// The listeners of one port.
 #[derive(Debug)]
 pub struct PortSockets {
     /// SSH, one for each address.
     pub ssh: Vec<TcpListener>,
-    /// The local socket.
     pub attach: UnixSocket,
 }
 
@@ -39,7 +37,6 @@ impl PortSockets {
 /// A listening unix socket whose file is removed when it is dropped.
 #[derive(Debug)]
 pub struct UnixSocket {
-    /// The listener.
     pub listener: UnixListener,
     path: PathBuf,
 }

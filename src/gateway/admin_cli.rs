@@ -28,7 +28,6 @@ pub(super) struct AdminCli {
 /// Why there is no session, for the user.
 #[derive(Debug, PartialEq, Eq, Error)]
 enum Rejected {
-    /// The subsystem of ports.
     #[error("rfc2217 is a subsystem of each port, at its own ssh_port: ssh -s -p 8023 HOST rfc2217")]
     Rfc2217,
     #[error("{0}")]

@@ -28,7 +28,6 @@ const IDLE_EXIT_DELAY: Duration = Duration::from_secs(10);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the admin CLI cannot be served.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum GatewayError {
     #[error("{0}")]
@@ -74,7 +73,7 @@ async fn serve(admin_cli: AdminCli, listeners: Vec<TcpListener>, mut signals: Ex
     }
     let mut connections = server.connections();
     let mut host_keys = server.host_keys();
-    let mut watchdog = Watchdog::new();
+    let mut watchdog = Watchdog::default();
     let mut idle_since = Some(Instant::now());
     loop {
         let count = *connections.borrow_and_update();

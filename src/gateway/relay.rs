@@ -21,7 +21,6 @@ const READ_CHUNK: usize = 32 * 1024;
 
 /// How the client's input ended.
 enum Input {
-    /// The client has disconnected.
     Gone,
     /// End of input, which detaches from a console.
     End,

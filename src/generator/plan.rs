@@ -24,7 +24,6 @@ const ALLOWED: [&str; 7] = ["ttyUSB", "ttyACM", "ttyS", "ttyAMA", "ttySC", "ttyM
 /// Listeners that a warning lists.
 const NAMED: usize = 3;
 
-/// A generated file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A regular file with this text.
@@ -122,13 +121,12 @@ fn possible(all: &[Address], whose: &str, machine: &Machine, left_out: &mut Left
 /// Filters addresses that cannot be bound.
 type Possible<'a> = &'a mut dyn FnMut(&[Address]) -> Vec<Address>;
 
-/// The drop-in that says what the program of a source connects to.
+/// The drop-in that names the program a source connects to.
 pub fn source_drop_in(unit: &PortName) -> PathBuf {
     format!("{}.d/10-source.conf", unit.source_service()).into()
 }
 
 impl Plan {
-    /// The listener of the admin CLI.
     fn admin_cli(&mut self, config: &Config, source: Option<&Path>, possible: Possible<'_>) {
         let Some(tcp) = config.server.ssh_port else { return };
         let addresses = possible(&config.server.listen);

@@ -12,7 +12,6 @@ use crate::port::PortName;
 /// The port that a tty belongs to. The Display is the format of `IMPORT{program}` (udev(7)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// The port.
     pub port: PortName,
     /// Whether it is opened as soon as its device appears.
     pub enabled: bool,
@@ -20,7 +19,6 @@ pub struct Owner {
     pub instance: Option<PortName>,
 }
 
-/// The udev properties of a tty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Properties {
     /// The port that it belongs to.
@@ -47,11 +45,9 @@ impl fmt::Display for Properties {
 /// A tty in a query of udev. Its links are not created yet.
 #[derive(Debug, Clone)]
 pub struct UdevTty<'a> {
-    /// The kernel's name.
     pub kernel: &'a str,
     /// Its links, relative to /dev.
     pub links: &'a [PathBuf],
-    /// The device number.
     pub tty: u64,
     /// `CONSOLE_CLASH` at the time when the tty appeared. A later event must not clear it, or a session would
     /// change to another device when the first adapter is unplugged.

@@ -18,14 +18,11 @@ const MIN_PROGRESS_BYTES: u64 = 16 * 1024;
 const SESSION_MAX: Duration = Duration::from_millis(250);
 const LOG_MAX: Duration = Duration::from_secs(2);
 
-/// Kind of reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Puller {
-    /// A client.
     Session,
     /// The triggers, which are not counted as a client.
     Triggers,
-    /// The capture log.
     Log,
 }
 
@@ -73,22 +70,18 @@ impl Cursors {
         }
     }
 
-    /// Removes a cursor.
     pub fn remove(&mut self, slot: usize) {
         self.readers[slot] = None;
     }
 
-    /// Whether a client is attached.
     pub fn is_watched(&self) -> bool {
         self.readers.iter().flatten().any(|reader| reader.puller == Puller::Session)
     }
 
-    /// Sets the line rate.
     pub fn set_baud(&mut self, baud: Baud) {
         self.baud = Some(baud);
     }
 
-    /// Position of a cursor.
     pub fn position(&self, slot: usize) -> u64 {
         self.readers[slot].as_ref().map_or(0, |reader| reader.position)
     }

@@ -21,7 +21,6 @@ use crate::serial::{BreakError, STUCK_AFTER, WriteOutcome};
 pub enum BreakEvent {
     /// The driver has begun it.
     Begun,
-    /// It has ended.
     Ended,
     /// Why it was not sent or did not end, as a sentence.
     Failed(String),
@@ -63,7 +62,7 @@ impl Awaited {
         Self { all, counted: true, events, while_heard, over: false }
     }
 
-    /// Whether the user who requested it has given up.
+    /// Whether the user who requested it has cancelled it.
     pub(super) fn is_given_up(&self) -> bool {
         self.while_heard && self.events.is_closed()
     }
@@ -82,7 +81,7 @@ impl Awaited {
 
     fn report(&mut self, event: BreakEvent) {
         self.over |= event != BreakEvent::Begun;
-        // The requester may have given up, or (a session) no longer reads.
+        // The requester may have disconnected, or (a session) no longer reads.
         let _ = self.events.try_send(event);
     }
 }
@@ -114,7 +113,7 @@ impl Hub {
         (Input::Break { what, user, awaited: Awaited::new(self.breaks.clone(), events, true) }, received)
     }
 
-    /// Has the line send a break, and waits until it has: `Err` says why it could not. `None` if the line is gone before that.
+    /// Has the line send a break, and waits until it has: `Err` has the reason why it could not. `None` if the line is gone before that.
     pub(crate) async fn send_break(
         &self,
         what: impl Into<BreakRequest>,
@@ -170,7 +169,6 @@ pub(super) struct Sender<'tty> {
     pub(super) sequence: Sequence,
     /// Of a serial break that has no length of its own.
     pub(super) length: Duration,
-    /// Whether input is logged.
     pub(super) log_input: bool,
 }
 
@@ -256,7 +254,7 @@ impl BreakDeadline {
         }
     }
 
-    /// Applies that. Returns how many bytes were discarded for a break that was given up.
+    /// Applies that. Returns how many bytes were discarded for a cancelled break.
     pub(super) fn check_input(&mut self) -> usize {
         if *self.awaited.borrow_and_update() > 0 {
             self.since.get_or_insert_with(Instant::now);
@@ -271,7 +269,7 @@ impl BreakDeadline {
         self.since = self.since.map(|_| Instant::now());
     }
 
-    /// When the current write is given up.
+    /// Deadline of the current write.
     pub(super) fn ends(&self) -> Option<Instant> {
         self.since.map(|since| since + STUCK_AFTER)
     }

@@ -40,7 +40,6 @@ impl Checks {
         }
     }
 
-    /// The device was opened.
     pub(super) fn opened(&mut self, tty: &Tty) {
         (self.sharing, self.meddled) = (Sharing::default(), None);
         self.adopted(tty);

@@ -40,7 +40,6 @@ pub(super) struct Coalescing {
 }
 
 impl Coalescing {
-    /// A user has typed.
     pub(super) fn typed(&mut self, now: Instant) {
         self.read_immediately_until(now + TYPING_TIME);
     }

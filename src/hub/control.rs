@@ -11,7 +11,6 @@ use crate::serial::{Counters, ModemLine, ModemLines};
 /// Requests on their way to the line. More wait at their senders.
 pub(super) const REQUEST_QUEUE: usize = 4;
 
-/// A request.
 #[derive(Debug)]
 pub enum Control {
     /// Query the state of the line.
@@ -20,24 +19,20 @@ pub enum Control {
     Reopen,
     /// Set the line otherwise until the lease ends. The reply is the keys of the settings that the driver refused.
     Lease {
-        /// The settings.
         settings: LineSettings,
         /// Ends when its sender is dropped. The line drops it when it is set or closed. `None` changes the settings of the own lease,
         /// so that no input is sent between two rates.
         lease: Option<oneshot::Receiver<()>>,
         /// Whether input is sent in that time. DTR and RTS are then restored too.
         sends: bool,
-        /// Receives the result.
         told: oneshot::Sender<Result<Vec<&'static str>, String>>,
     },
     /// Set a modem line of the port. The reply is whether the driver could.
     Set(ModemLine, bool, oneshot::Sender<Result<(), String>>),
 }
 
-/// State of a line.
 #[derive(Debug, Clone, Default)]
 pub struct Condition {
-    /// Path of the device.
     pub path: PathBuf,
     /// The driver's counters; `None` if it has none, or the line is not open.
     pub counters: Option<Counters>,

@@ -12,7 +12,7 @@ pub(super) struct Counts {
 }
 
 impl Hub {
-    /// Changes the state of the line. A device that comes or goes is a plug event; the first opening of a process is none,
+    /// Changes the state of the line. A device that appears or disappears is a plug event; the first opening of a process is none,
     /// because a restart of the process opens the device that was plugged in before.
     pub(super) fn set_line(&self, state: LineState) {
         let is_open = matches!(state, LineState::Open(_));
@@ -27,7 +27,6 @@ impl Hub {
         self.counts.plug_events.load(Ordering::Relaxed)
     }
 
-    /// A trigger has fired.
     pub(crate) fn count_trigger(&self) {
         self.counts.triggers.fetch_add(1, Ordering::Relaxed);
     }

@@ -15,17 +15,14 @@ pub struct Cursor {
     heard: watch::Receiver<()>,
 }
 
-/// Result of a pull.
 #[derive(Debug, PartialEq)]
 pub enum Pulled {
-    /// The next bytes.
     Bytes(Vec<u8>),
     /// The reader had fallen behind by more than the ring holds, and skipped this many bytes.
     Skipped(u64),
 }
 
 impl Hub {
-    /// The cursor of a session, at this offset.
     pub fn session_cursor(self: &Arc<Self>, position: u64) -> Cursor {
         self.cursor(Puller::Session, position)
     }
@@ -36,7 +33,6 @@ impl Hub {
         self.session_cursor(head)
     }
 
-    /// The cursor of the triggers, at this offset.
     pub fn trigger_cursor(self: &Arc<Self>, position: u64) -> Cursor {
         self.cursor(Puller::Triggers, position)
     }
@@ -56,7 +52,6 @@ impl Hub {
 }
 
 impl Cursor {
-    /// Its offset.
     pub fn position(&self) -> u64 {
         self.hub.state().cursors.position(self.slot)
     }
@@ -114,7 +109,6 @@ impl Cursor {
         start - position
     }
 
-    /// Whether the cursor is a quarter of the ring behind.
     pub fn is_a_quarter_behind(&self) -> bool {
         let state = self.hub.state();
         let waiting = state.ring.head() - state.cursors.position(self.slot);
@@ -127,7 +121,6 @@ impl Cursor {
         state.ring.tail().saturating_sub(state.cursors.position(self.slot))
     }
 
-    /// Moves the cursor.
     pub fn move_to(&mut self, position: u64) {
         let mut state = self.hub.state();
         let (head, window) = (state.ring.head(), state.ring.window() as u64);

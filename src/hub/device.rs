@@ -17,7 +17,7 @@ use super::coalesce::Coalescing;
 use super::identity::{Identity, Still, Verdict};
 use super::input_log::InputLog;
 use super::intake::{Intake, ReadStatus};
-use super::line::{Change, LineConfig};
+use super::line_config::{Change, LineConfig};
 use super::stream::{Contact, Stream};
 use super::trial::Trial;
 use super::writing::{Gap, Writing};

@@ -38,7 +38,6 @@ pub(super) struct Found {
     pub(super) tty: u64,
     since: Option<u64>,
     place: Option<String>,
-    /// A remark for the log.
     pub(super) remark: Option<String>,
 }
 
@@ -250,7 +249,6 @@ impl Identity {
         *alive && *tty != found.tty || elsewhere && found.since.is_some_and(|since| since < *lost)
     }
 
-    /// A tty as users call it.
     fn called(&self, tty: u64, place: Option<&str>) -> String {
         let name = self.machine.kernel_name(tty);
         let name = name.map_or_else(|| format!("tty {}", device_number(tty)), |name| format!("/dev/{name}"));

@@ -39,7 +39,6 @@ pub(super) enum ReadStatus {
     HungUp,
 }
 
-/// Result of one read.
 struct Taken {
     outcome: ReadOutcome,
     /// Whether that was all output, as far as this is known without another read.

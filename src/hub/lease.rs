@@ -10,7 +10,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::sync::oneshot;
 
 use super::device::Device;
-use super::line::LineConfig;
+use super::line_config::LineConfig;
 use super::source::{LeaseReply, SourceLink};
 use super::stream::Stream;
 use crate::port::LineSettings;
@@ -20,7 +20,6 @@ use crate::system::systemd;
 /// Name in the FD store of the levels before a lease.
 pub(super) const LEVELS_STORED_AS: &str = "levels";
 
-/// DTR and RTS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Levels {
     dtr: bool,
@@ -62,7 +61,6 @@ impl Levels {
     }
 }
 
-/// A lease in effect.
 #[derive(Debug)]
 pub(super) struct Lease {
     /// Resolves when the client is gone. Nothing is ever sent by it.

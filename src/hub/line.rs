@@ -2,7 +2,6 @@
 //! unplugged, and watches for its return.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,13 +14,13 @@ use super::device::Device;
 use super::identity::Still;
 use super::intake::ReadStatus;
 use super::lease::{self, Lease};
-use super::source::{SourceConfig, SourceLink};
+use super::line_config::{Change, LineConfig};
+use super::source::SourceLink;
 use super::stream::{Output, Stream};
 use super::wake::Wakeups;
 use super::writing::{Gap, Writing};
 use super::{Control, Hub, Inbox, Input, LineState};
-use crate::ownership::Claims;
-use crate::port::{LineSettings, ModemLevels, PortName, Sequence};
+use crate::port::PortName;
 use crate::serial::{DeviceWatch, WatchError, WriteOutcome};
 use crate::system::clock::reached;
 use crate::system::systemd::{self, StoredLine};
@@ -42,41 +41,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Length of a serial break in a keepalive that states none.
 const KEEPALIVE_BREAK: Duration = Duration::from_millis(super::DEFAULT_BREAK_MS as u64);
 
-/// The configuration of a line.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LineConfig {
-    /// Path of the device.
-    pub path: PathBuf,
-    /// Which port each tty belongs to.
-    pub claims: Claims,
-    /// Line settings.
-    pub settings: LineSettings,
-    /// Whether to request low latency from the driver.
-    pub low_latency: bool,
-    /// DTR and RTS when the device is opened.
-    pub modem: ModemLevels,
-    /// Whether input is logged.
-    pub log_input: bool,
-    /// What a break is.
-    pub break_sequence: Sequence,
-    /// What is sent when no byte has come or gone for this time.
-    pub keepalive: Option<(Duration, Sequence)>,
-    /// What is connected to in place of a device.
-    pub source: Option<SourceConfig>,
-}
-
-/// A new configuration.
-#[derive(Debug)]
-pub struct Change {
-    /// Name of the port.
-    pub name: PortName,
-    /// Configuration of the line.
-    pub wanted: LineConfig,
-    /// Receives the result: the settings that the driver refused, or why the device cannot be opened; empty if everything was applied.
-    /// Dropped if a later change came before this one could be applied.
-    pub told: oneshot::Sender<Vec<String>>,
-}
-
 /// The device's end of a hub.
 #[derive(Debug)]
 pub struct Line {
@@ -84,7 +48,6 @@ pub struct Line {
     pub(super) inbox: Inbox,
     pub(super) changes: mpsc::Receiver<Change>,
     break_deadline: BreakDeadline,
-    /// The dialer of a source.
     pub(super) link: SourceLink,
     /// Resolves when the line must end.
     pub(super) end: oneshot::Receiver<()>,
@@ -390,7 +353,7 @@ impl Line {
                     }
                     // Dropped: the input before it was discarded.
                     Input::Mark(_) if break_deadline.has_given_up() => {}
-                    // The requester may have given up.
+                    // The requester may have disconnected.
                     Input::Mark(told) => drop(told.send(())),
                 },
                 () = break_deadline.changed() => report_discarded(break_deadline.check_input()),
@@ -446,14 +409,15 @@ impl Line {
 enum Phase {
     /// Nothing: the next input may be taken.
     Idle,
-    /// Input is being written.
     Writing,
     /// Input is being written, and a pause of its pacing is not over.
     Pacing,
     /// A break or a drain is in progress.
     Paused,
     /// A client has changed the line settings; until it is done, input is sent only if its lease `sends`.
-    Leased { sends: bool },
+    Leased {
+        sends: bool,
+    },
 }
 
 impl Phase {
@@ -472,7 +436,7 @@ impl Phase {
     }
 }
 
-/// Reads the device. While output is coalesced this goes on, so that a window that is over costs no new round of the line. Cancel safe.
+/// Reads the device. While output is coalesced this keeps reading, so that the end of a window needs no new iteration of the line. Cancel safe.
 async fn read(
     wakeups: &mut Wakeups<'_>,
     device: &mut Device,

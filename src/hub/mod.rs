@@ -15,6 +15,7 @@ mod input_log;
 mod intake;
 mod lease;
 pub mod line;
+mod line_config;
 mod notes;
 mod quality;
 mod sharing;
@@ -28,7 +29,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -38,12 +39,14 @@ use crate::port::{LineSettings, Pacing};
 use crate::ring::{LogMark, LogRecord, Ring, RingError};
 use crate::system::clock::clock;
 use crate::system::failpoint;
+use crate::system::lock::Lock;
 use crate::system::systemd;
 
 use backpressure::Cursors;
 pub use breaks::{Awaited, BREAK_EVENTS, BreakEvent, BreakRequest};
 pub use control::{Condition, Control};
 pub use cursor::{Cursor, Pulled};
+pub use line_config::{Change, LineConfig};
 use notes::Notes;
 pub use source::SourceConfig;
 
@@ -70,20 +73,15 @@ pub enum Input {
     /// Bytes with pauses after them. The sender queues the next ones only once these are `written`, so that little of a slow paste is
     /// in transit when a user leaves or another one takes over.
     Paced {
-        /// The bytes.
         bytes: Vec<u8>,
-        /// The pauses.
         pacing: Pacing,
         /// Receives when the last byte is written; dropped if it never is.
         written: oneshot::Sender<()>,
         /// They are not logged, even if input is.
         is_secret: bool,
     },
-    /// A break.
     Break {
-        /// What it is.
         what: BreakRequest,
-        /// The user who requested it.
         user: String,
         /// Created by [`Hub::break_of`].
         awaited: Awaited,
@@ -94,7 +92,7 @@ pub enum Input {
 }
 
 impl Input {
-    /// Drops it without a report: its session has no write access, and was told so.
+    /// Drops it without a report: its session has no write access, and was notified.
     pub fn dismiss(self) {
         if let Self::Break { mut awaited, .. } = self {
             awaited.needs_no_report();
@@ -102,12 +100,9 @@ impl Input {
     }
 }
 
-/// State of the line.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LineState {
-    /// Not opened yet.
     Starting,
-    /// Open with these settings.
     Open(LineSettings),
     /// Unplugged since this time.
     Away(Timestamp),
@@ -154,22 +149,17 @@ impl fmt::Display for LineState {
 pub struct Note {
     /// Ring offset of the byte that follows it.
     pub offset: u64,
-    /// When it happened.
     pub at: Timestamp,
-    /// What happened.
     pub what: Noted,
 }
 
-/// Content of a note.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Noted {
-    /// A message of the port.
     Message(String),
     /// Input that was sent to the device.
     Input(Vec<u8>),
     /// Notes that were dropped because too many were waiting.
     Lost {
-        /// How many.
         notes: u64,
         /// Bytes of input in them.
         typed: u64,
@@ -243,7 +233,7 @@ impl Hub {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic in a session must not end the port; the state is consistent at each step of an update.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.locked()
     }
 
     /// Resizes the ring. A reader that is behind what a smaller ring holds skips ahead, as usual.
@@ -355,7 +345,6 @@ impl Hub {
         (words, head)
     }
 
-    /// Position of the log.
     pub fn log_mark(&self) -> LogMark {
         self.log_record().mark
     }
@@ -387,7 +376,7 @@ impl Hub {
         self.note_that(Noted::Message(text));
     }
 
-    /// Adds a note to the log, and says the same in the journal.
+    /// Adds a note to the log, and the same message to the journal.
     pub(crate) fn report(&self, text: String) {
         tracing::warn!("{text}");
         self.note(text);

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use super::{Note, Noted};
 
-/// Limit of waiting notes.
 const NOTES_MAX: usize = 64;
 /// From this number on, input in one place is merged into one note.
 const MANY: usize = NOTES_MAX / 2;

@@ -10,7 +10,6 @@ const ENOUGH: u64 = 64;
 /// Without further missing bytes for this long, the other program is gone.
 const OVER: Duration = Duration::from_secs(60);
 
-/// Counters at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
     /// Bytes that the driver has received; wraps.

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use super::device::Device;
 use super::lease::{LEVELS_STORED_AS, Levels};
-use super::line::{Line, LineConfig};
+use super::line::Line;
+use super::line_config::LineConfig;
 use super::stream::Stream;
 use super::{Input, LineState};
 use crate::event::Event;
@@ -33,12 +34,9 @@ const LINGER: Duration = Duration::from_secs(10);
 /// For a far end to reply to the settings of a lease. Shorter than the 3 s that pyserial waits for the reply to its own command.
 const LEASE_TIMEOUT: Duration = Duration::from_millis(2500);
 
-/// The source of a port.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceConfig {
-    /// Its kind and address.
     pub source: Source,
-    /// The socket of its dialer.
     pub socket: PathBuf,
     /// Instance name of the units.
     pub unit: String,
@@ -50,7 +48,6 @@ pub struct SourceConfig {
 #[derive(Debug)]
 pub(super) struct SourceLink {
     dialer: Option<Arc<Dialer>>,
-    /// Number of attached sessions.
     attached: watch::Receiver<usize>,
     /// The number at the last request.
     users: usize,
@@ -63,7 +60,6 @@ pub(super) struct SourceLink {
     connects: bool,
     /// Connect without waiting for the back-off.
     at_once: bool,
-    /// The settings of a lease.
     leased: Option<LineSettings>,
     /// Number of the last report that was asked for, which is the current one during a lease.
     last_report: u32,
@@ -107,7 +103,7 @@ impl SourceLink {
     ) {
         self.last_report = self.last_report.wrapping_add(1);
         self.leased = Some(settings);
-        // An earlier request was given up by its client.
+        // The client of an earlier request has disconnected.
         self.asking = Some(Asking { told, until: Instant::now() + LEASE_TIMEOUT });
         self.request(wanted);
     }
@@ -397,11 +393,10 @@ impl Line {
         Some(Stream::Source(connection))
     }
 
-    /// The far end has disconnected.
     pub(super) fn disconnected(&mut self) {
         let reported = self.device.end_reason.take();
         let reported = reported.or_else(|| self.link.dialer.as_ref().and_then(Dialer::reason));
-        // A dialer that was killed says nothing about the far end.
+        // A dialer that was killed reports nothing about the far end.
         let by_far_end = self.link.connects && self.link.dialer.is_some() && reported.is_some();
         self.device.disconnected(reported, by_far_end);
         if let Some(why) = self.device.attempt_failed.take() {

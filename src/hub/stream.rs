@@ -15,10 +15,8 @@ use crate::source::{Connection, STREAM_STORED_AS};
 use crate::system::reactor::Watched;
 use crate::system::systemd;
 
-/// An open line.
 #[derive(Debug)]
 pub(super) enum Stream {
-    /// A serial device.
     Tty(Tty),
     /// The stream of a far end that `console-dial` has connected.
     Source(Connection),

@@ -66,7 +66,6 @@ impl Trial {
         self.due.is_some() && self.by_output
     }
 
-    /// It counts.
     pub(super) fn succeed(&mut self) {
         self.due = None;
     }

@@ -21,7 +21,7 @@ pub(super) struct Wakeups<'tty> {
 impl<'tty> Wakeups<'tty> {
     /// Immediate from now on.
     pub(super) fn new(tty: &'tty Stream) -> io::Result<Self> {
-        Ok(Self { tty, contact: Some(Contact::new(tty)?), alarm: Alarm::new() })
+        Ok(Self { tty, contact: Some(Contact::new(tty)?), alarm: Alarm::default() })
     }
 
     /// The tty registered with the runtime, unless output is coalesced.

@@ -11,7 +11,6 @@ use crate::port::{LineSettings, Pacing};
 /// each time, because flow control may hold the line for hours.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
-/// Bytes being written.
 #[derive(Debug)]
 pub(super) struct Writing {
     bytes: Vec<u8>,
@@ -60,7 +59,7 @@ impl Writing {
         self.done += count;
         let over = self.left() == 0;
         if over && let Some(written) = self.written.take() {
-            // The sender may have given up.
+            // The sender may have disconnected.
             let _ = written.send(());
         }
         over

@@ -35,7 +35,6 @@ impl Client {
         Self { current: watch::channel(Ok(path.into())).1, ask_again: Arc::default() }
     }
 
-    /// Connects to this socket.
     pub fn begin(socket: PathBuf) -> io::Result<Self> {
         let (sender, current) = watch::channel(Err(NoLogDirectory::NotYet));
         let ask_again = Arc::new(Notify::new());
@@ -43,7 +42,7 @@ impl Client {
         Ok(Self { current, ask_again })
     }
 
-    /// The directory, or why there is none.
+    /// The directory, or the reason why it is missing.
     pub fn current(&self) -> Current {
         self.current.borrow().clone()
     }

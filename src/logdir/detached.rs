@@ -30,8 +30,8 @@ pub(super) fn mount(directory: &OwnedFd) -> io::Result<OwnedFd> {
         propagation: 0,
         userns_fd: 0,
     };
-    // SAFETY: the descriptor is open, the path is a C string, and the structure is the one that the call reads, of the size that is
-    // told with it.
+    // SAFETY: the descriptor is open, the path is a C string, and the structure is the one that the call reads, whose size is
+    // passed with it.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

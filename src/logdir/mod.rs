@@ -34,7 +34,6 @@ pub enum DirectoryReply {
     Directory {
         /// Its path on the machine, for messages.
         path: PathBuf,
-        /// Its identity.
         identity: Identity,
     },
     /// There is no directory at present, and why.
@@ -83,12 +82,10 @@ impl From<&Path> for LogDirectory {
 /// Why there is no log directory. Its Display is the sentence that the administrator reads.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NoLogDirectory {
-    /// `console-logs` has not replied yet.
     #[error(
         "console-logs.service has not provided the log directory: see systemctl status console-logs.service"
     )]
     NotYet,
-    /// `console-logs` cannot be reached.
     #[error(
         "console-logs.service cannot be asked for the log directory: {0}: see systemctl status console-logs.socket"
     )]
@@ -98,5 +95,4 @@ pub enum NoLogDirectory {
     Unavailable(String),
 }
 
-/// The current directory.
 pub type Current = Result<LogDirectory, NoLogDirectory>;

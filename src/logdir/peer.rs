@@ -20,12 +20,10 @@ pub enum PeerError {
     /// It has ended since it connected: its process id may have been reused.
     #[error("the peer has ended")]
     Ended,
-    /// Not in a `console@NAME.service`.
     #[error("the peer is in {0:?}, not in a console@NAME.service")]
     NoPort(String),
 }
 
-/// The connected process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {
     /// The process of the port in `console@INSTANCE.service`.
@@ -34,7 +32,6 @@ pub enum Peer {
     Admin,
 }
 
-/// Identifies the connected process.
 pub fn of(stream: impl AsFd) -> Result<Peer, PeerError> {
     let pid = getsockopt(&stream, sockopt::PeerCredentials).map_err(io::Error::from)?.pid();
     // Since Linux 6.5. It identifies the process itself, whereas a number may be reused.

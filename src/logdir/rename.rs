@@ -23,12 +23,9 @@ use crate::system::message::{self, MessageError};
 /// For the reply of `console-logs`: a rename(2) of each directory, on a disk that may be busy.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A renamed port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
-    /// Its old name.
     pub from: PortName,
-    /// Its new name.
     pub to: PortName,
 }
 
@@ -49,13 +46,10 @@ pub(super) struct Reply {
 /// Why the logs were not renamed.
 #[derive(Debug, Error)]
 pub enum RenameError {
-    /// Nothing listens on the socket.
     #[error("console-logs.socket is not active ({0})")]
     Inactive(io::Error),
-    /// No reply.
     #[error("console-logs.service has not answered within {n} s", n = REPLY_TIMEOUT.as_secs())]
     Silent,
-    /// The connection failed.
     #[error("console-logs.service: {0}")]
     Message(#[from] MessageError),
     /// The reason that it sent.
@@ -261,7 +255,7 @@ mod tests {
             (log(&room, "a"), log(&room, "b"), log(&room, "c")),
             (is("a", false), is("b", false), None)
         );
-        // An empty one is nobody's.
+        // An empty one belongs to no port.
         fs::remove_file(room.path().join("old/log")).unwrap();
         moved(&room, &[("a", "old")], true).unwrap();
         assert_eq!(log(&room, "old"), is("a", false));

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::fcntl::AtFlags;
@@ -28,6 +28,7 @@ use crate::config::Instances;
 use crate::port::PortName;
 use crate::system::accepting::Failing;
 use crate::system::exit_signals::ExitSignals;
+use crate::system::lock::Lock;
 use crate::system::message;
 use crate::system::systemd;
 
@@ -65,7 +66,6 @@ pub struct Options {
 /// Why the program cannot run.
 #[derive(Debug, Error)]
 pub enum ServerError {
-    /// Not started by its socket unit.
     #[error("no listener: start console-logs.socket instead")]
     NoListener,
     /// The runtime, a signal, a watch.
@@ -145,7 +145,7 @@ async fn serve(server: Arc<Server>, listener: UnixListener, mut watch: PathWatch
 
 struct Server {
     options: Arc<Options>,
-    /// One lookup at a time for each port, whatever its disk does.
+    /// One lookup at a time for each port, even if its disk hangs.
     lookups: Mutex<HashMap<PortName, Arc<tokio::sync::Mutex<()>>>>,
     /// Held while ports are renamed; each lookup takes it, too.
     renaming: tokio::sync::RwLock<()>,
@@ -200,7 +200,7 @@ impl Server {
             }),
         }
         let done = failed.is_none();
-        // It ends the connection; one that has gone holds nobody up.
+        // It ends the connection; a client that has disconnected delays no other.
         let replied =
             timeout(SEND_TIMEOUT, message::send_async(&mut stream, &rename::Reply { failed })).await;
         if done && matches!(replied, Ok(Ok(()))) {
@@ -210,7 +210,7 @@ impl Server {
 
     /// Counts a connection of a port, unless it has too many.
     fn count(&self, port: &PortName) -> bool {
-        let mut connected = lock(&self.connected);
+        let mut connected = self.connected.locked();
         let count = connected.entry(port.clone()).or_default();
         let admitted = *count < PORT_CONNECTIONS_MAX;
         *count += usize::from(admitted);
@@ -218,7 +218,7 @@ impl Server {
     }
 
     fn discount(&self, port: &PortName) {
-        let mut connected = lock(&self.connected);
+        let mut connected = self.connected.locked();
         if let Some(count) = connected.get_mut(port) {
             *count -= 1;
             if *count == 0 {
@@ -286,7 +286,7 @@ impl Server {
         let port = instances.await?.port(port).clone();
         let path = self.options.base.join(port.as_str());
         let lookup = {
-            let mut lookups = lock(&self.lookups);
+            let mut lookups = self.lookups.locked();
             lookups.entry(port.clone()).or_default().clone()
         };
         let options = self.options.clone();
@@ -300,10 +300,6 @@ impl Server {
         };
         timeout(LOOKUP_TIMEOUT, opened).await.unwrap_or(Err(OpenError::Hangs(path)))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A directory that can be sent.

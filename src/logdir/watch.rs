@@ -11,7 +11,6 @@ use tokio::io::Interest;
 
 use crate::system::reactor::{Notifier, Watched};
 
-/// Watches a directory of directories.
 pub(super) struct PathWatch {
     base: PathBuf,
     mounts: Watched<File>,

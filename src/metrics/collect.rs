@@ -40,10 +40,8 @@ const CLI_SOCKET: &str = "console-cli.socket";
 /// Why there are no figures at all.
 #[derive(Debug, Error)]
 pub enum CollectError {
-    /// The system bus.
     #[error("cannot connect to the system bus: {0}")]
     Bus(#[from] zbus::Error),
-    /// systemd.
     #[error("{0}")]
     Systemd(#[from] UnitsError),
 }
@@ -55,11 +53,9 @@ pub struct Snapshot {
     pub ports: BTreeMap<PortName, PortFigures>,
     /// Whether the SSH listener of the admin CLI listens; `None` if there is none.
     pub is_cli_listening: Option<bool>,
-    /// Units of consoleserver that have failed.
     pub failed_units: usize,
 }
 
-/// Figures of one port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PortFigures {
     /// Whether its SSH socket listens; `None` if it has none.
@@ -75,7 +71,6 @@ pub enum PortState {
     Idle,
     /// Its process runs and did not reply.
     Silent,
-    /// Its process replied.
     Running(Metrics),
 }
 

@@ -34,13 +34,12 @@ pub enum HttpError {
 enum Request {
     /// The figures in this format; for HEAD only their header.
     Metrics { format: Format, has_body: bool },
-    /// The page that people find.
+    /// The page for people.
     Index,
     /// An error: status line and text.
     Error(&'static str, &'static str),
 }
 
-/// Serves one connection.
 pub async fn serve<S, F>(mut stream: S, figures: F) -> Result<(), HttpError>
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -6,7 +6,6 @@ use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
 
-/// Listeners that systemd has passed.
 #[derive(Debug, Default)]
 pub struct Listeners {
     pub tcp: Vec<TcpListener>,

@@ -35,13 +35,12 @@ pub use text::Format;
 /// The process exits after this time without a scrape. Longer than the default `scrape_interval` of Prometheus (1 min), so that it
 /// is not started for each scrape.
 const IDLE_EXIT_DELAY: Duration = Duration::from_secs(90);
-/// Connections at a time: some servers that scrape, and people who look. Further ones wait in the queue of the socket.
+/// Connections at a time: some Prometheus servers, and people with a browser. Further ones wait in the queue of the socket.
 const MAX_CONNECTIONS: usize = 16;
 /// Mode of a file for node_exporter, which runs as another user.
 const OUTPUT_MODE: u32 = 0o644;
 
 /// Why the figures cannot be served.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum MetricsError {
     #[error(
@@ -62,7 +61,6 @@ fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> MetricsError {
 /// Where figures are written that are collected once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Standard output.
     Stdout,
     /// A file, which is replaced as a whole.
     File(PathBuf),
@@ -111,7 +109,7 @@ pub fn run() -> Result<(), MetricsError> {
             );
         }
         systemd::notify(&[NotifyState::Ready]);
-        let mut watchdog = Watchdog::new();
+        let mut watchdog = Watchdog::default();
         let mut idle_since = Instant::now();
         loop {
             tokio::select! {
@@ -126,7 +124,6 @@ pub fn run() -> Result<(), MetricsError> {
     })
 }
 
-/// What all connections share.
 struct Server {
     collector: Collector,
     connections: Arc<Semaphore>,

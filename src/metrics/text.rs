@@ -4,12 +4,9 @@ use std::fmt::Write;
 
 use super::collect::{PortFigures, PortState, Snapshot};
 use crate::attach::metrics::Metrics;
-use crate::port::PortName;
 
-/// A format of the figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// OpenMetrics 1.0.
     OpenMetrics,
     /// Text format 0.0.4 of Prometheus.
     Prometheus,
@@ -33,70 +30,50 @@ impl Format {
     }
 }
 
-/// Gauge or counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Gauge,
     Counter,
 }
 
-/// A metric with a value for each port.
-struct PortMetric {
-    /// Without `_total`.
-    name: &'static str,
-    kind: Kind,
-    unit: &'static str,
-    help: &'static str,
-    /// Values with further labels; none if it does not apply to the port.
-    values: fn(&PortFigures) -> Vec<(&'static str, u64)>,
-}
+/// A metric with a value for each port: its kind, its name without `_total`, its help, and its values with further
+/// labels; none if it does not apply to the port.
+struct PortMetric(Kind, &'static str, &'static str, fn(&PortFigures) -> Vec<(&'static str, u64)>);
 
 /// Every metric of a port, at most 12 values together.
 const PORT_METRICS: &[PortMetric] = &[
-    PortMetric {
-        name: "consoleserver_port_up",
-        kind: Kind::Gauge,
-        unit: "",
-        help: "Whether the device is open. Absent for a port with on_demand and no session.",
-        values: |figures| match figures.state {
+    PortMetric(
+        Kind::Gauge,
+        "consoleserver_port_up",
+        "Whether the device is open. Absent for a port with on_demand and no session.",
+        |figures| match figures.state {
             PortState::Running(Metrics { is_open, .. }) => optional(is_open.map(u64::from)),
             PortState::Idle | PortState::Silent => single(0),
         },
-    },
-    PortMetric {
-        name: "consoleserver_port_listening",
-        kind: Kind::Gauge,
-        unit: "",
-        help: "Whether the SSH socket of the port listens. Absent without ssh_port.",
-        values: |figures| optional(figures.is_listening.map(u64::from)),
-    },
-    PortMetric {
-        name: "consoleserver_port_sessions",
-        kind: Kind::Gauge,
-        unit: "",
-        help: "Attached sessions.",
-        values: |figures| running(figures, |metrics| metrics.sessions as u64),
-    },
-    PortMetric {
-        name: "consoleserver_port_received_bytes",
-        kind: Kind::Counter,
-        unit: "bytes",
-        help: "Bytes received from the device.",
-        values: |figures| running(figures, |metrics| metrics.received),
-    },
-    PortMetric {
-        name: "consoleserver_port_sent_bytes",
-        kind: Kind::Counter,
-        unit: "bytes",
-        help: "Bytes sent to the device.",
-        values: |figures| running(figures, |metrics| metrics.sent),
-    },
-    PortMetric {
-        name: "consoleserver_port_line_errors",
-        kind: Kind::Counter,
-        unit: "",
-        help: "Line errors that the driver has counted. Absent if it counts none.",
-        values: |figures| match figures.state {
+    ),
+    PortMetric(
+        Kind::Gauge,
+        "consoleserver_port_listening",
+        "Whether the SSH socket of the port listens. Absent without ssh_port.",
+        |figures| optional(figures.is_listening.map(u64::from)),
+    ),
+    PortMetric(Kind::Gauge, "consoleserver_port_sessions", "Attached sessions.", |figures| {
+        running(figures, |metrics| metrics.sessions as u64)
+    }),
+    PortMetric(
+        Kind::Counter,
+        "consoleserver_port_received_bytes",
+        "Bytes received from the device.",
+        |figures| running(figures, |metrics| metrics.received),
+    ),
+    PortMetric(Kind::Counter, "consoleserver_port_sent_bytes", "Bytes sent to the device.", |figures| {
+        running(figures, |metrics| metrics.sent)
+    }),
+    PortMetric(
+        Kind::Counter,
+        "consoleserver_port_line_errors",
+        "Line errors that the driver has counted. Absent if it counts none.",
+        |figures| match figures.state {
             PortState::Running(Metrics { errors: Some(errors), .. }) => vec![
                 (",kind=\"framing\"", errors.framing.into()),
                 (",kind=\"parity\"", errors.parity.into()),
@@ -104,35 +81,28 @@ const PORT_METRICS: &[PortMetric] = &[
             ],
             _ => Vec::new(),
         },
-    },
-    PortMetric {
-        name: "consoleserver_port_log_failing",
-        kind: Kind::Gauge,
-        unit: "",
-        help: "Whether the capture log cannot be written now.",
-        values: |figures| running(figures, |metrics| metrics.is_log_failing.into()),
-    },
-    PortMetric {
-        name: "consoleserver_port_log_lost_bytes",
-        kind: Kind::Counter,
-        unit: "bytes",
-        help: "Bytes missing from the capture log.",
-        values: |figures| running(figures, |metrics| metrics.log_lost),
-    },
-    PortMetric {
-        name: "consoleserver_port_triggers",
-        kind: Kind::Counter,
-        unit: "",
-        help: "Triggers that have fired.",
-        values: |figures| running(figures, |metrics| metrics.triggers),
-    },
-    PortMetric {
-        name: "consoleserver_port_plug_events",
-        kind: Kind::Counter,
-        unit: "",
-        help: "Times that the device was plugged in or unplugged while the process was running.",
-        values: |figures| running(figures, |metrics| metrics.plug_events),
-    },
+    ),
+    PortMetric(
+        Kind::Gauge,
+        "consoleserver_port_log_failing",
+        "Whether the capture log cannot be written now.",
+        |figures| running(figures, |metrics| metrics.is_log_failing.into()),
+    ),
+    PortMetric(
+        Kind::Counter,
+        "consoleserver_port_log_lost_bytes",
+        "Bytes missing from the capture log.",
+        |figures| running(figures, |metrics| metrics.log_lost),
+    ),
+    PortMetric(Kind::Counter, "consoleserver_port_triggers", "Triggers that have fired.", |figures| {
+        running(figures, |metrics| metrics.triggers)
+    }),
+    PortMetric(
+        Kind::Counter,
+        "consoleserver_port_plug_events",
+        "Times that the device was plugged in or unplugged while the process was running.",
+        |figures| running(figures, |metrics| metrics.plug_events),
+    ),
 ];
 
 fn single(value: u64) -> Vec<(&'static str, u64)> {
@@ -150,11 +120,10 @@ fn running(figures: &PortFigures, value: impl FnOnce(&Metrics) -> u64) -> Vec<(&
     }
 }
 
-/// The text of a snapshot.
 pub fn render(snapshot: &Snapshot, format: Format) -> String {
     let mut text = String::new();
     let gauge = |text: &mut String, name, help, labels: &str, value: u64| {
-        head(text, format, name, Kind::Gauge, "", help);
+        head(text, format, name, Kind::Gauge, help);
         line(text, name, labels, value);
     };
     let version = concat!("version=\"", env!("CARGO_PKG_VERSION"), "\"");
@@ -168,11 +137,13 @@ pub fn render(snapshot: &Snapshot, format: Format) -> String {
         let help = "Whether the SSH socket of the admin CLI listens.";
         gauge(&mut text, "consoleserver_cli_listening", help, "", is_listening.into());
     }
-    for metric in PORT_METRICS {
-        head(&mut text, format, metric.name, metric.kind, metric.unit, metric.help);
+    for PortMetric(kind, name, help, values) in PORT_METRICS {
+        head(&mut text, format, name, *kind, help);
+        let suffix = if *kind == Kind::Counter { "_total" } else { "" };
         for (port, figures) in &snapshot.ports {
-            for (labels, value) in (metric.values)(figures) {
-                sample(&mut text, metric, port, labels, value);
+            for (labels, value) in values(figures) {
+                // The name of a port has no character that a label would have to escape.
+                line(&mut text, &format!("{name}{suffix}"), &format!("port=\"{port}\"{labels}"), value);
             }
         }
     }
@@ -183,7 +154,7 @@ pub fn render(snapshot: &Snapshot, format: Format) -> String {
 }
 
 /// The comments before a metric. A counter has `_total` in the samples of both formats, and in the comments of the older one.
-fn head(text: &mut String, format: Format, name: &str, kind: Kind, unit: &str, help: &str) {
+fn head(text: &mut String, format: Format, name: &str, kind: Kind, help: &str) {
     let suffix = if format == Format::Prometheus && kind == Kind::Counter { "_total" } else { "" };
     let kind = match kind {
         Kind::Gauge => "gauge",
@@ -191,15 +162,9 @@ fn head(text: &mut String, format: Format, name: &str, kind: Kind, unit: &str, h
     };
     // Writing to a String cannot fail.
     let _ = writeln!(text, "# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}");
-    if format == Format::OpenMetrics && !unit.is_empty() {
-        let _ = writeln!(text, "# UNIT {name} {unit}");
+    if format == Format::OpenMetrics && name.ends_with("_bytes") {
+        let _ = writeln!(text, "# UNIT {name} bytes");
     }
-}
-
-fn sample(text: &mut String, metric: &PortMetric, port: &PortName, labels: &str, value: u64) {
-    let suffix = if metric.kind == Kind::Counter { "_total" } else { "" };
-    // The name of a port has no character that a label would have to escape.
-    line(text, &format!("{}{suffix}", metric.name), &format!("port=\"{port}\"{labels}"), value);
 }
 
 fn line(text: &mut String, name: &str, labels: &str, value: u64) {

@@ -111,7 +111,6 @@ impl Machine {
         self.udev.join(format!("data/c{}:{}", major(tty), minor(tty)))
     }
 
-    /// udev's record of a tty.
     pub fn record(&self, tty: u64) -> Option<Record> {
         fs::File::open(self.record_path(tty)).ok().map(Record::read)
     }
@@ -144,7 +143,6 @@ impl Machine {
         fs::read_link(subsystem).is_ok_and(|class| class.file_name() == Some("tty".as_ref()))
     }
 
-    /// The kernel's name of a tty.
     pub fn kernel_name(&self, tty: u64) -> Option<String> {
         let device =
             fs::canonicalize(self.sys.join(format!("dev/char/{}:{}", major(tty), minor(tty)))).ok()?;

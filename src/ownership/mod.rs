@@ -14,9 +14,7 @@ pub use machine::{Machine, Readiness, Record, leads};
 /// A port and the path of its device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// The port.
     pub port: PortName,
-    /// Its device.
     pub path: PathBuf,
     /// Whether the port opens its device as soon as it appears.
     pub enabled: bool,
@@ -29,7 +27,6 @@ pub struct Claim {
 pub struct Claims(Vec<Claim>);
 
 impl Claims {
-    /// Those of all ports.
     pub fn of(config: &Config) -> Self {
         let claim = |(name, port): (&PortName, &crate::config::Port)| Claim {
             port: name.clone(),
@@ -55,7 +52,6 @@ impl Claims {
         Self(claims)
     }
 
-    /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Claim> {
         self.0.iter()
     }

@@ -44,7 +44,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes read at once.
 const READ_CHUNK: usize = 4096;
 
-/// Protocol of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// Telnet with the COM port control option.
@@ -73,7 +72,6 @@ pub struct Server {
 }
 
 impl Server {
-    /// The server of this console.
     pub fn new(console: Arc<Console>) -> Arc<Self> {
         let (places, refused) =
             (Arc::new(Semaphore::new(MAX_CLIENTS)), Arc::new(Semaphore::new(MAX_REFUSED)));
@@ -193,7 +191,6 @@ async fn feed(mut reader: ByteStream<std::net::TcpStream>, feeder: &Feeder) -> S
     }
 }
 
-/// The client's connection.
 struct PlainOutlet {
     console: Arc<Console>,
     writer: OwnedWriteHalf,

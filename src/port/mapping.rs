@@ -61,17 +61,14 @@ impl Mapping {
         Ok(Self(rows))
     }
 
-    /// The names.
     pub fn words(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().map(|(word, ..)| *word)
     }
 
-    /// Whether nothing is mapped.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The bytes after mapping.
     pub fn apply(&self, bytes: Vec<u8>) -> Vec<u8> {
         if self.is_empty() || !bytes.iter().any(|byte| self.replacement(*byte).is_some()) {
             return bytes;

@@ -62,7 +62,6 @@ impl fmt::Display for Pause {
     }
 }
 
-/// The delays of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pacing {
     /// After each character.

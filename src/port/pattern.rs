@@ -17,7 +17,6 @@ use super::{PortError, PortName};
 pub const MAX_NAMES: usize = 4096;
 
 /// Why a pattern is invalid, or selects nothing. The Display is the sentence that the user reads.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PatternError {
     #[error(transparent)]
@@ -142,7 +141,6 @@ impl PortPattern {
         if found { text.parse().ok() } else { None }
     }
 
-    /// The groups that the pattern refers to.
     pub fn groups(&self) -> impl Iterator<Item = &GroupName> {
         self.items.iter().filter_map(|item| match item {
             Item::Group(group) => Some(group),
@@ -200,7 +198,6 @@ pub fn select_all(
     Ok(selected)
 }
 
-/// The error for an unknown group.
 pub fn no_such_group(group: &GroupName, groups: &PortGroups) -> PatternError {
     let names: Vec<&str> = groups.keys().map(GroupName::as_str).collect();
     let instead = match nearest(group.as_str(), names.iter().copied()).as_slice() {
@@ -319,7 +316,6 @@ impl Selection<'_> {
     }
 }
 
-/// The error for an unknown port.
 pub fn no_such_port(port: &PortName, existing: &[PortName]) -> PatternError {
     let names: Vec<&str> = existing.iter().map(PortName::as_str).collect();
     PatternError::NoSuchPort {

@@ -10,9 +10,7 @@ use thiserror::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PowerVerb {
-    /// Switch on.
     On,
-    /// Switch off.
     Off,
     /// Switch off and on again.
     Cycle,
@@ -20,7 +18,6 @@ pub enum PowerVerb {
     Status,
 }
 
-/// Not a power command.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0:?} is not a power command: expected on, off, cycle or status")]
 pub struct PowerVerbError(pub String);

@@ -16,17 +16,15 @@ const MAX_CHARACTERS: usize = 256;
 const DEFAULT_DELAY: Duration = Duration::from_millis(250);
 /// All delays and breaks of a sequence together: the port sends nothing else in that time.
 const MAX_DURATION: Duration = Duration::from_secs(10);
-/// What a `\z` without a time counts for here; the caller says how long it is.
+/// What a `\z` without a time counts for here; its actual length is the caller's.
 const USUAL_BREAK: Duration = Duration::from_millis(500);
 
-/// A part of a sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Send these bytes.
     Bytes(Vec<u8>),
     /// `\d`: wait.
     Delay(Duration),
-    /// `\z`: send a serial break, of the length that the caller wants if there is none here.
+    /// `\z`: send a serial break, of the caller's length if none is given here.
     Break(Option<Duration>),
 }
 
@@ -36,7 +34,6 @@ pub enum Step {
 pub struct Sequence(Vec<Step>);
 
 /// Not a sequence. The Display is the sentence that the user reads.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SequenceError {
     #[error("it is empty")]
@@ -64,12 +61,11 @@ impl Sequence {
         Self(vec![Step::Bytes(bytes.to_vec())])
     }
 
-    /// The parts.
     pub fn steps(&self) -> &[Step] {
         &self.0
     }
 
-    /// Whether it is a serial break, whose length the caller says, and nothing else.
+    /// Whether it is only a serial break of the caller's length.
     pub fn is_serial_break(&self) -> bool {
         self.0 == [Step::Break(None)]
     }
@@ -275,7 +271,7 @@ impl FromStr for BreakArgument {
     fn from_str(word: &str) -> Result<Self, BreakArgumentError> {
         let wrong = || BreakArgumentError(word.chars().take(60).collect());
         match word.parse() {
-            // A break of less than a character's time is none: 1 to 9 are names.
+            // A break shorter than a character is impossible: 1 to 9 are names.
             Ok(milliseconds @ 10..=10_000) => Ok(Self::Length(milliseconds)),
             _ => match word.parse() {
                 Ok(name) => Ok(Self::Name(name)),
@@ -290,7 +286,6 @@ impl FromStr for BreakArgument {
 pub struct Breaks(Vec<(BreakName, Sequence)>);
 
 /// Not a break of the list. The Display is the sentence that the user reads.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BreaksError {
     #[error("{0:?} has no name: write NAME=SEQUENCE, such as 'sysrq=\\z\\dh'")]
@@ -329,7 +324,6 @@ impl Breaks {
         self.0.iter().find(|(name, _)| name.key() == key).map(|(_, sequence)| sequence)
     }
 
-    /// The one of this name.
     pub fn by_name(&self, wanted: &BreakName) -> Option<&Sequence> {
         self.0.iter().find(|(name, _)| name == wanted).map(|(_, sequence)| sequence)
     }

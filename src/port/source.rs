@@ -38,8 +38,7 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// Why a word is no source. The Display continues a sentence.
-#[allow(missing_docs)] // The Display of each variant describes it.
+/// Why a word is not a valid source. The Display continues a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SourceError {
     #[error("it begins with neither unix: nor tcp: nor telnet: nor rfc2217:, and is not \"unit\"")]

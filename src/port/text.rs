@@ -32,7 +32,6 @@ macro_rules! name_type {
         pub struct $error(String);
 
         impl $name {
-            /// The name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }

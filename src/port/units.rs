@@ -3,17 +3,14 @@
 use super::PortName;
 
 impl PortName {
-    /// The unit of the process.
     pub fn service(&self) -> String {
         format!("console@{self}.service")
     }
 
-    /// The unit of the SSH listener.
     pub fn ssh_socket(&self) -> String {
         format!("console@{self}.socket")
     }
 
-    /// The unit of the local listener.
     pub fn local_socket(&self) -> String {
         format!("console-attach@{self}.socket")
     }
@@ -23,7 +20,6 @@ impl PortName {
         format!("console-source@{self}.socket")
     }
 
-    /// That program.
     pub fn source_service(&self) -> String {
         format!("console-source@{self}.service")
     }

@@ -150,7 +150,6 @@ impl BorrowedLine {
         }
     }
 
-    /// DTR or RTS.
     async fn modem_line(&mut self, value: u8) -> Command {
         let line = if value < control::RTS_QUERY { ModemLine::Dtr } else { ModemLine::Rts };
         let on = match value {

@@ -7,7 +7,7 @@ mod line;
 
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ use crate::session::{
     AttachedUser, Console, Escape, Event, Feeder, Gone, Options, Outlet, QueuedInput, SessionEnd, SessionId,
     input_queue, run,
 };
+use crate::system::lock::Lock;
 use crate::telnet::{self, Command, Role, Telnet};
 use line::BorrowedLine;
 
@@ -44,7 +45,7 @@ pub async fn serve<O: Outlet + Send + 'static>(
         member: OnceLock::new(),
     });
     let mut requests = Vec::new();
-    transport.telnet().start(&mut requests);
+    transport.telnet.locked().start(&mut requests);
     if transport.send(requests).await.is_err() {
         return SessionEnd::Gone;
     }
@@ -71,11 +72,6 @@ struct Transport<O> {
 }
 
 impl<O: Outlet> Transport<O> {
-    fn telnet(&self) -> MutexGuard<'_, Telnet> {
-        self.telnet.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sends negotiations and replies.
     async fn send(&self, wire: Vec<u8>) -> Result<(), Gone> {
         if wire.is_empty() {
             return Ok(());
@@ -94,7 +90,7 @@ impl<O: Outlet> Outlet for TelnetOutlet<O> {
         let _ = self.0.suspended.subscribe().wait_for(|suspended| !suspended).await;
         let mut outlet = self.0.outlet.lock().await;
         let mut wire = Vec::new();
-        self.0.telnet().data(&bytes, &mut wire);
+        self.0.telnet.locked().data(&bytes, &mut wire);
         outlet.send(wire).await
     }
 
@@ -148,9 +144,9 @@ async fn pump<O: Outlet>(
                 }
                 typed.settle(weight);
             }
-            _ = ticks.tick(), if transport.telnet().com_port() => {
+            _ = ticks.tick(), if transport.telnet.locked().com_port() => {
                 for notification in line.look().await {
-                    transport.telnet().command(&notification, &mut out);
+                    transport.telnet.locked().command(&notification, &mut out);
                 }
             }
         }
@@ -167,7 +163,7 @@ async fn receive<O: Outlet>(
     feeder: &Feeder,
     out: &mut Vec<u8>,
 ) {
-    let events = transport.telnet().receive(bytes, out);
+    let events = transport.telnet.locked().receive(bytes, out);
     for event in events {
         let replies = match event {
             telnet::Event::Data(data) => {
@@ -191,7 +187,7 @@ async fn receive<O: Outlet>(
             telnet::Event::Command(command) => line.command(command, feeder).await,
         };
         for reply in replies {
-            transport.telnet().command(&reply, out);
+            transport.telnet.locked().command(&reply, out);
         }
     }
 }

@@ -17,7 +17,6 @@ pub struct LogMark {
 /// Everything that the log writer records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogRecord {
-    /// Position of the log.
     pub mark: LogMark,
     /// Position after the write that has begun and whose end is not recorded.
     pub next: Option<LogMark>,

@@ -47,16 +47,12 @@ const OFFSET_MAX: u64 = u64::MAX / 2;
 
 /// The names in the FD store of a ring and of its resized successor: both are stored for a moment.
 pub const STORED_AS: [&str; 2] = ["ring", "ring-resized"];
-/// The name of the pipe.
 pub const INTAKE_STORED_AS: &str = "intake";
 
-/// Why there is no ring.
 #[derive(Debug, Error)]
 pub enum RingError {
-    /// memfd, seals or mmap.
     #[error("no memory for a scrollback of {0} bytes: {1}")]
     Memory(usize, io::Error),
-    /// The pipe.
     #[error("no pipe for the output of the device: {0}")]
     Intake(io::Error),
     /// A kill would lose what only the new ring has.
@@ -162,7 +158,7 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Whether this program could have written such a header. Reads never exceed the mapping, whatever it contains; but offsets that
+    /// Whether this program could have written such a header. Reads never exceed the mapping, for any content; but offsets that
     /// are out of order would fail later, and again in each process that adopts them.
     fn is_possible(&self) -> bool {
         let head = self.head();
@@ -348,7 +344,6 @@ impl Ring {
         self.header().log.load()
     }
 
-    /// Records the position of the log.
     pub fn set_log_record(&mut self, record: LogRecord) {
         self.header().log.store(record);
     }

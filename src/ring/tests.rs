@@ -46,7 +46,7 @@ fn another_process_resumes_where_this_one_stopped() {
     assert_eq!((ring.log_record(), ring.sent()), (record, 9));
 }
 
-/// A process is killed between any two steps of a read, whose bytes may be any, and stand in the way of the ring's end.
+/// A process is killed between any two steps of a read of any bytes, across the ring's end.
 #[test]
 fn a_read_is_published_once_wherever_it_was_interrupted() {
     for before in [0, CAPACITY - 2] {

@@ -53,7 +53,7 @@ impl<'line, L: Splice> Contact<'line, L> {
     }
 
     /// To be called when everything that [`Tty::unread`] had counted has been read: [`Self::readable`] then waits for more, without a
-    /// read that finds nothing. Input that comes after the count is reported again, since the line discipline wakes waiters each time that
+    /// read that finds nothing. Input that arrives after the count is reported again, since the line discipline wakes waiters each time that
     /// it receives something (`n_tty.c`), and epoll(7) is edge-triggered here.
     pub fn emptied(&self) {
         let nothing: io::Result<()> =

@@ -35,7 +35,6 @@ pub enum OpenError {
     /// A file, a disk, a device that is not a tty.
     #[error("{0} is not a serial port")]
     NotATty(PathBuf),
-    /// Any other error.
     #[error("{0} cannot be opened: {1}")]
     Io(PathBuf, io::Error),
 }
@@ -43,19 +42,14 @@ pub enum OpenError {
 /// Why a file descriptor from the FD store cannot be used: close it, and reopen the port.
 #[derive(Debug, Error)]
 pub enum AdoptError {
-    /// It is not a serial port.
     #[error("the stored file descriptor is not a serial port")]
     NotATty,
-    /// Its device is gone.
     #[error("the stored file descriptor of {0} is hung up")]
     HungUp(PathBuf),
-    /// The path now leads to another device, or to none.
     #[error("the stored file descriptor is no longer the device at {0}")]
     OtherDevice(PathBuf),
-    /// Another program has locked it.
     #[error("{0} is in use by another program")]
     Busy(PathBuf),
-    /// Any other error.
     #[error("{0} cannot be taken over: {1}")]
     Io(PathBuf, io::Error),
 }

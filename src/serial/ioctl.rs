@@ -75,9 +75,7 @@ const ASYNC_LOW_LATENCY: c_int = 1 << 13;
 /// A modem control line that the port sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModemLine {
-    /// Data Terminal Ready.
     Dtr,
-    /// Request To Send.
     Rts,
 }
 
@@ -110,7 +108,6 @@ pub struct ModemLines {
 /// The driver's counters since it found the device (`TIOCGICOUNT`); each wraps at 2³².
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
-    /// Bytes received.
     pub rx: u32,
     /// Bytes sent.
     pub tx: u32,
@@ -118,9 +115,7 @@ pub struct Counters {
     pub frame: u32,
     /// Bytes lost in the hardware.
     pub overrun: u32,
-    /// Parity errors.
     pub parity: u32,
-    /// Breaks received.
     pub breaks: u32,
     /// Bytes lost in the kernel's buffer.
     pub buffer_overrun: u32,

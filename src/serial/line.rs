@@ -23,7 +23,6 @@ const RATE: u32 = libc::CBAUD | libc::CIBAUD;
 pub struct RejectedSetting {
     /// Its configuration key: `baud`.
     pub key: &'static str,
-    /// The requested value.
     pub wanted: String,
     /// The value in effect, or why it is not set.
     pub outcome: String,

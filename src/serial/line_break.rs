@@ -25,7 +25,6 @@ pub enum BreakError {
     /// The driver does not support it: CH34x and some CDC-ACM devices (`EOPNOTSUPP`), adapters without a UART.
     #[error("no break was sent: the driver does not support it ({0})")]
     Unsupported(io::Error),
-    /// A source that carries plain bytes.
     #[error(
         "no break was sent: {0} carries plain bytes, in which there are no serial breaks; `break` of the port may be a text"
     )]
@@ -33,7 +32,6 @@ pub enum BreakError {
     /// A break that is a text, at a device that takes nothing.
     #[error("no break was sent: the device takes no input")]
     Stuck,
-    /// The text of a break, which could not be written.
     #[error("no break was sent: {0}")]
     Write(io::Error),
     /// The driver supports it and failed: `EIO` or `ETIMEDOUT` of a USB control transfer.

@@ -2,7 +2,7 @@
 //! [`Tty`]'s.
 //!
 //! All output goes through it. Input does not: its `AsyncRead` copies into this process, where a kill loses what was read and not yet
-//! published (the ring's pipe says why), and nothing but such a read clears the readiness that it keeps. The stream exists only while
+//! published (the reason is at the ring's pipe), and nothing but such a read clears the readiness that it keeps. The stream exists only while
 //! the tty is read immediately: what is registered with the runtime is woken by each piece that the device sends.
 #![allow(unsafe_code)]
 
@@ -53,7 +53,7 @@ impl<'tty> Output<'tty> {
 
 fn stream(tty: &Tty) -> io::Result<SerialStream> {
     let copy = tty.as_fd().try_clone_to_owned()?;
-    // SAFETY: the descriptor is open, and nobody else owns this copy of it.
+    // SAFETY: the descriptor is open, and this copy of it has no other owner.
     let port = unsafe { TTYPort::from_raw_fd(copy.into_raw_fd()) };
     let stream = SerialStream::try_from(port)?;
     // The conversion has set both locks again. A pty must not have the one of them.

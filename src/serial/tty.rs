@@ -23,7 +23,6 @@ use crate::port::{LineLevel, LineSettings, ModemLevels};
 /// The major number of /dev/ttyACM0 and similar ttys (`admin-guide/devices.txt`).
 const ACM_MAJOR: u64 = 166;
 
-/// Result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadOutcome {
     /// This many bytes, at least one.
@@ -34,10 +33,8 @@ pub enum ReadOutcome {
     HungUp,
 }
 
-/// Result of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// Wrote this many bytes.
     Wrote(usize),
     /// The device is gone.
     HungUp,
@@ -192,7 +189,6 @@ impl Tty {
         Contact::new(self)
     }
 
-    /// Its device number.
     pub fn number(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.rdev())
     }

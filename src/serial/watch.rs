@@ -17,7 +17,6 @@ use crate::system::reactor::{Notifier, Watched};
 /// Names that a path may lead through; more is a loop of links (the kernel's limit is 40 links).
 const MAX_STEPS: usize = 256;
 
-/// The device cannot be watched.
 #[derive(Debug, Error)]
 #[error(
     "cannot watch for {path}: {source} (if this is a limit: sysctl fs.inotify.max_user_instances, max_user_watches)"

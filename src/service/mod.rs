@@ -43,7 +43,6 @@ async fn aside<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> 
     }
 }
 
-/// Command line options.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The port, by the name of its unit. It may have been renamed since the unit was started.
@@ -82,7 +81,6 @@ impl Options {
 }
 
 /// Why a port cannot be served.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ServiceError {
     #[error("{0}")]
@@ -104,7 +102,7 @@ impl ServiceError {
     }
 }
 
-/// Runs the process until it is told to exit, or until it has nothing left to do.
+/// Runs the process until it is stopped, or until it has nothing left to do.
 pub fn run(options: &Options) -> Result<(), ServiceError> {
     // All ports have one user id; without this, a compromised port could read the memory and descriptors of the others by /proc.
     nix::sys::prctl::set_dumpable(false).map_err(|errno| {
@@ -131,14 +129,14 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
     let mut signals = Signals::new().map_err(|error| ServiceError::System("signals", error))?;
     let Handed { ssh, attach, mut line, mut ring } = handed;
     let listeners = Listeners::new(ssh, attach).map_err(|error| ServiceError::System("sockets", error))?;
-    // Without a socket there is nobody to tell: `systemctl start console@` with a wrong name must fail, and a port that has no sockets yet
+    // Without a socket no client could be told: `systemctl start console@` with a wrong name must fail, and a port that has no sockets yet
     // must not run, because systemd starts no socket whose service runs.
     let is_alone = listeners.ssh.is_empty() && listeners.attach.is_empty();
     if !is_alone {
         systemd::notify(&[NotifyState::Ready]);
     }
 
-    // The sockets of a port that cannot be served are answered all the same: each client is told why, until that is fixed.
+    // Clients of a port that cannot be served still get an answer: each gets the reason, until that is fixed.
     let mut administrator = None;
     let prepared = loop {
         let prepared = Prepared::new(options, &mut ring).await;
@@ -172,7 +170,6 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
     PortService::start(options.clone(), prepared, listeners, line).run(signals).await
 }
 
-/// The sockets of the port.
 #[derive(Debug)]
 pub(crate) struct Listeners {
     ssh: Vec<tokio::net::TcpListener>,

@@ -16,8 +16,8 @@ use crate::capture::reader::Reader;
 use crate::capture::writer::{self, Health, Writer};
 use crate::config::{Config, ConfigError, Endpoint, Port, Rules, Triggers};
 use crate::event::Event;
-use crate::hub::line::{Change, Line, LineConfig};
-use crate::hub::{Hub, LineState, SourceConfig};
+use crate::hub::line::Line;
+use crate::hub::{Change, Hub, LineConfig, LineState, SourceConfig};
 use crate::ownership::Claims;
 use crate::plaintext::{self, Protocol};
 use crate::port::PortName;
@@ -44,12 +44,10 @@ const GIVE_BACK_DELAY: Duration = Duration::from_secs(2);
 /// Changes on their way to the line.
 const MAX_QUEUED_ORDERS: usize = 4;
 
-/// The rooms of one port.
 pub(super) struct PortService {
     options: Options,
     console: Arc<Console>,
     ssh: Arc<ssh::Server<ConsoleChannel>>,
-    /// Whether the port has an SSH listener.
     has_ssh: bool,
     attach: Arc<attach::server::Server>,
     plaintext: Arc<plaintext::Server>,
@@ -172,9 +170,9 @@ impl PortService {
         }
     }
 
-    /// Serves until it is told to exit, or until there is neither a device nor a client.
+    /// Serves until it is stopped, or until there is neither a device nor a client.
     pub(super) async fn run(mut self, mut signals: Signals) -> Result<(), ServiceError> {
-        let mut watchdog = Watchdog::new();
+        let mut watchdog = Watchdog::default();
         let mut line = self.console.hub.line();
         let mut attached = self.console.attached();
         let mut connections = self.ssh.connections();
@@ -306,7 +304,7 @@ impl PortService {
             Err(error) => {
                 let why = format!("settings unchanged: {error}");
                 tracing::error!("{why}");
-                // The requester may have given up.
+                // The requester may have disconnected.
                 let _ = asked.map(|asked| asked.send(Err(why)));
             }
         }

@@ -13,7 +13,6 @@ use crate::system::systemd::{self, StoredRing};
 /// Everything that a port needs.
 pub(super) struct Prepared {
     pub(super) config: Config,
-    /// Name of the port.
     pub(super) port: PortName,
     /// The fault of the file, if this is the last valid configuration.
     pub(super) fault: Option<ConfigError>,
@@ -41,7 +40,7 @@ fn log_directory() -> Result<logdir::Client, ServiceError> {
     }
 }
 
-/// The ring from the FD store, of whatever capacity, or a new one.
+/// The ring from the FD store, of any capacity, or a new one.
 fn ring(StoredRing { memfds, intake }: StoredRing, capacity: usize) -> Result<Ring, ServiceError> {
     let (some, both, piped) = (!memfds.is_empty(), memfds.len() > 1, intake.is_some());
     let adopted = if some { Ring::adopt(memfds, intake).map(Some) } else { Ok(None) };

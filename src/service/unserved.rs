@@ -1,4 +1,4 @@
-//! A port that cannot be served, because its configuration is invalid: each client is told so in one line, and the sockets stay open.
+//! A port that cannot be served, because its configuration is invalid: each client gets one line about that, and the sockets stay open.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,10 +12,9 @@ use crate::event::Event;
 use crate::port::PortName;
 use crate::{attach, ssh, system::accepting, system::systemd};
 
-/// Clients that are told at the same time; a further one waits in the backlog.
+/// Clients that are answered at the same time; a further one waits in the backlog.
 const AT_ONCE: usize = 32;
 
-/// How to continue.
 pub(super) enum Next {
     /// SIGHUP, or an administrator who waits for the result: the configuration may be fixed.
     TryAgain(Option<UnixStream>),
@@ -23,7 +22,7 @@ pub(super) enum Next {
     Leave,
 }
 
-/// Tells each client why, until a signal.
+/// Sends each client the reason, until a signal.
 pub(super) async fn explain(
     port: &PortName,
     error: &ServiceError,
@@ -32,11 +31,11 @@ pub(super) async fn explain(
 ) -> Next {
     tracing::error!(message_id = Event::NotServed.id(), "{port} cannot be served: {error}");
     systemd::notify(&[NotifyState::Status(&format!("cannot be served: {error}"))]);
-    // A client that is not authenticated is not told the content of the configuration.
+    // An unauthenticated client does not get the content of the configuration.
     let stranger = format!("{port} cannot be served at present: see journalctl -u console@{port}");
     let local = format!("{port} cannot be served: {error}");
     let mut telling = tokio::task::JoinSet::new();
-    let mut watchdog = systemd::Watchdog::new();
+    let mut watchdog = systemd::Watchdog::default();
     loop {
         tokio::select! {
             asked = signals.next() => match asked {

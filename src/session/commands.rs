@@ -16,7 +16,7 @@ use crate::port::{PortName, Sequence};
 use crate::serial::ModemLine;
 use crate::system::clock::clock;
 
-/// Length of a break. (OpenSSH always requests 1 s, RFC 4335, whatever its user wants.)
+/// Length of a break. (OpenSSH always requests 1 s, RFC 4335, regardless of its user.)
 const BREAK_DURATION: Duration = Duration::from_millis(hub::DEFAULT_BREAK_MS as u64);
 /// Each of `l1` to `l9` is this much longer than the one before.
 const BREAK_STEP: Duration = Duration::from_millis(250);
@@ -25,13 +25,11 @@ const DTR_PULSE_TIME: Duration = Duration::from_millis(500);
 /// Matches that a search prints: one terminal page.
 const MAX_MATCHES: usize = 20;
 
-/// Result of a command.
 pub(super) enum Outcome {
     /// Send this to the device.
     Input(Input),
     /// Done, or running in a task.
     Done,
-    /// End the session.
     Detach,
     /// Completes the word that is being edited.
     Complete(String),
@@ -39,7 +37,7 @@ pub(super) enum Outcome {
     Switch(PortName),
 }
 
-/// A break requested by SSH (RFC 4335), or by `l0` to `l9`: the break of that name, otherwise the port's own, whose length the digit says.
+/// A break requested by SSH (RFC 4335), or by `l0` to `l9`: the break of that name, otherwise the port's own, whose length the digit selects.
 pub(super) fn break_of(here: &Context, longer: u8) -> Input {
     match here.console.settings().breaks.by_key(b'0' + longer) {
         Some(sequence) => named_break(here, sequence.clone()),

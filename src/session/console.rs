@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
@@ -14,11 +14,11 @@ use crate::config;
 use crate::event::Event;
 use crate::hub::{BreakRequest, Hub};
 use crate::port::{BreakName, PortName};
+use crate::system::lock::Lock;
 
 /// Time for a client to receive the last notice of its session.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The console of a port.
 #[derive(Debug)]
 pub struct Console {
     /// It may change while sessions are attached.
@@ -44,7 +44,7 @@ pub struct Console {
     stale: watch::Sender<Option<String>>,
 }
 
-/// For this long after a restart, new sessions are told of it: a client that was cut off reconnects at once.
+/// For this long after a restart, new sessions are notified of it: a client that was cut off reconnects at once.
 const RESTART_NOTICE_PERIOD: Duration = Duration::from_secs(60);
 
 /// The ports of this machine, with their TCP ports.
@@ -176,14 +176,14 @@ impl Console {
 
     pub(crate) fn roster(&self) -> MutexGuard<'_, Roster> {
         // As in the hub: one panicking session must not end the others.
-        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+        self.roster.locked()
     }
 
     pub(crate) fn settings(&self) -> config::Port {
         self.settings.borrow().clone()
     }
 
-    /// A break of this length, or the one of this name; otherwise why there is none.
+    /// A break of this length, or the one of this name; otherwise the reason why there is none.
     pub(crate) fn break_request(
         &self,
         length: Duration,
@@ -231,7 +231,6 @@ impl Console {
         self.directory.get_or_init(|| directory);
     }
 
-    /// The ports of this machine.
     pub async fn ports(&self) -> PortList {
         if let Some(Directory(look)) = self.directory.get()
             && let Ok(Some(now)) = tokio::time::timeout(DIRECTORY_TIMEOUT, look()).await
@@ -245,7 +244,6 @@ impl Console {
         self.ports.send_replace(neighbours);
     }
 
-    /// Number of attached sessions.
     pub fn attached(&self) -> watch::Receiver<usize> {
         self.attached.subscribe()
     }

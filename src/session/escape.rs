@@ -49,7 +49,6 @@ pub enum Action {
     Ask(Prompt),
     /// Echo of the line that the user edits.
     Echo(Vec<u8>),
-    /// The line is complete.
     Line(Prompt, String),
     /// Tab in such a line: the text before it. Answer with [`EscapeMachine::complete`].
     Complete(Prompt, String),
@@ -59,7 +58,6 @@ pub enum Action {
     Unknown(String),
 }
 
-/// What a command prompts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prompt {
     /// `;`: the name of another console.
@@ -72,7 +70,6 @@ pub enum Prompt {
     Power,
 }
 
-/// Change of a modem line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Modem {
     /// `p`: DTR off and on again.
@@ -95,14 +92,12 @@ enum State {
     Modem,
     /// After `\`: the number of octal digits, and their value.
     Octal(u8, u16),
-    /// The user edits a line.
     Line(Prompt),
     /// After an Escape that cancelled a line or a command: the key may be an arrow, whose other bytes are not for the device. The value is
     /// 0, or the byte after Escape.
     Key(u8),
 }
 
-/// The machine of one session.
 #[derive(Debug)]
 pub struct EscapeMachine {
     prefix: Option<EscapePrefix>,

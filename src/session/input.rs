@@ -323,7 +323,7 @@ impl<'h> InputState<'h> {
             bytes += length(&input);
             typed.settle(weight);
         }
-        // The owner of a mark alone learns it from the dropped sender.
+        // Only the mark's owner notices the dropped sender.
         if bytes > 0 {
             self.here.input_outcome.unsent.store(true, Ordering::Relaxed);
             self.here.notify(unsent_bytes(bytes));

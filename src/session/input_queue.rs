@@ -3,11 +3,13 @@
 //! by withholding its window (`ssh::tuning`), so that its other messages, such as keepalives and key exchanges, are still answered.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+
+use crate::system::lock::Lock;
 
 /// Bytes that may wait, counted with [`ENTRY_OVERHEAD_BYTES`] per event. One more SSH window may be in transit (`ssh::tuning`).
 const QUEUE_BYTES: usize = 16 * 1024;
@@ -22,7 +24,6 @@ pub const WINDOW_GRANT_BYTES: usize = 8 * 1024;
 /// Weight of an event beside its bytes, so that a flood of empty events is bounded too.
 const ENTRY_OVERHEAD_BYTES: usize = 16;
 
-/// Input of a client.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
     /// Bytes typed, pasted or piped.
@@ -31,7 +32,6 @@ pub enum Event {
     Break,
     /// A break of this length (RFC 2217).
     TimedBreak(Duration),
-    /// End of input.
     End,
 }
 
@@ -92,10 +92,6 @@ impl fmt::Debug for Gate {
     }
 }
 
-fn lock(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
-    gate.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The client's end of the queue.
 #[derive(Debug, Clone)]
 pub struct Feeder {
@@ -131,7 +127,7 @@ impl Feeder {
     /// Queues an event; false if it was dropped because the queue is full. Bytes are never dropped: the caller reads from its socket only
     /// while [`Feeder::poll_ready`], or the client sends only what it was granted.
     pub fn feed(&self, event: Event) -> bool {
-        let mut gate = lock(&self.gate);
+        let mut gate = self.gate.locked();
         match &event {
             Event::Bytes(bytes) if bytes.is_empty() => return true,
             Event::Bytes(bytes) => gate.owed += bytes.len(),
@@ -154,7 +150,7 @@ impl Feeder {
     /// Waits until the session has handed over everything that it was fed, or has ended. Cancel safe.
     pub async fn drained(&self) {
         std::future::poll_fn(|context| {
-            let mut gate = lock(&self.gate);
+            let mut gate = self.gate.locked();
             if gate.waiting == 0 || self.events.is_closed() {
                 return Poll::Ready(());
             }
@@ -166,7 +162,7 @@ impl Feeder {
 
     /// Ready while less than the limit waits.
     pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut gate = lock(&self.gate);
+        let mut gate = self.gate.locked();
         if gate.has_room() || self.events.is_closed() {
             return Poll::Ready(());
         }
@@ -183,12 +179,12 @@ impl QueuedInput {
 
     /// The device has taken input of this weight.
     pub fn settle(&self, weight: usize) {
-        lock(&self.gate).take(weight);
+        self.gate.locked().take(weight);
     }
 
     /// Raises the limit to a whole paste.
     pub(super) fn hold_pastes(&self) {
-        let mut gate = lock(&self.gate);
+        let mut gate = self.gate.locked();
         gate.limit = PASTE_LIMIT;
         gate.take(0);
     }

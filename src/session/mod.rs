@@ -35,7 +35,6 @@ pub use options::{Escape, Options};
 pub use output::notify;
 pub use roster::{AttachedSession, AttachedUser, Notifications, SessionId, plain};
 
-/// The client has disconnected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
@@ -64,9 +63,7 @@ pub enum SessionEnd {
     Detached(Option<String>),
     /// End of input, but not all of it was sent to the device.
     Unsent(String),
-    /// The client has disconnected.
     Gone,
-    /// The port closed the session.
     Closed(String),
     /// An administrator disconnected the user.
     Disconnected(String),
@@ -77,13 +74,10 @@ pub enum SessionEnd {
 /// Output for this session's client only.
 #[derive(Debug)]
 enum Reply {
-    /// A notice.
     Notice(String),
     /// Echo of the line that the user is editing.
     Echo(Vec<u8>),
-    /// Replay this many lines.
     Replay(usize),
-    /// Toggle timestamps.
     Timestamps,
 }
 
@@ -115,7 +109,6 @@ struct InputOutcome {
     input_ended: Notify,
     /// Some input was passed to the hub.
     sent: AtomicBool,
-    /// Some input was discarded.
     unsent: AtomicBool,
 }
 
@@ -131,7 +124,6 @@ impl InputOutcome {
 }
 
 impl Context {
-    /// The escape prefix of this session.
     fn prefix(&self, settings: &config::Port) -> Option<EscapePrefix> {
         let prefix = match self.options.escape {
             Escape::AsConfigured => settings.escape,

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{EscapeError, EscapePrefix};
 
-/// The escape prefix of one session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Escape {
     /// The one of the port's settings.
@@ -30,15 +29,12 @@ impl FromStr for Escape {
     }
 }
 
-/// The options of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Options {
-    /// The escape prefix.
     pub escape: Escape,
     /// End when the device is unplugged, even if the port has `reconnect = true`.
     pub no_reconnect: bool,
-    /// Take over write access.
     pub force: bool,
     /// Read-only, kept while the device is unplugged, and exempt from the port's `timeout`, which frees write access.
     pub watch: bool,

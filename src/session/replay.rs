@@ -86,7 +86,6 @@ struct Style {
 }
 
 impl Style {
-    /// The sequence that resets it.
     fn reset(self) -> Vec<u8> {
         let mut reset = Vec::new();
         if self.coloured {
@@ -113,7 +112,6 @@ enum Parsed {
     Print,
     /// A control character.
     Control,
-    /// The end of a sequence.
     End,
 }
 

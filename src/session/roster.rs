@@ -14,14 +14,11 @@ pub use crate::printable::plain;
 /// Notices queued for one session. Further ones are dropped if its client does not read; `w` prints the state at any time.
 const NOTICES_MAX: usize = 32;
 
-/// A user attached to a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachedUser {
-    /// Login name.
     pub user: String,
     /// Address, or `local`.
     pub from: String,
-    /// Access to this port.
     pub right: Right,
 }
 
@@ -34,15 +31,12 @@ impl fmt::Display for AttachedUser {
 /// Why a session does not get write access.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WriteDenied {
-    /// The port's access groups give this user read-only access.
     #[error("your access to this port is read-only")]
     ReadOnly,
-    /// Another session has it.
     #[error("{0} has write access")]
     HasWriter(AttachedUser),
 }
 
-/// An attached session.
 #[derive(Debug)]
 pub struct AttachedSession {
     pub(crate) client: AttachedUser,
@@ -57,7 +51,6 @@ pub struct AttachedSession {
 /// What a session receives from others.
 #[derive(Debug)]
 pub struct Notifications {
-    /// Notices.
     pub notices: mpsc::Receiver<String>,
     /// The reason, when an administrator disconnects the user.
     pub disconnect: oneshot::Receiver<String>,

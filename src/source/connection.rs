@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::dialer::Dialer;
 use super::message::{FromPort, PacketError, RemoteModem};
 use crate::serial::{BreakError, ReadOutcome, STUCK_AFTER, WriteOutcome};
+use crate::system::lock::Lock;
 
 /// Interval at which it is checked whether the dialer has read everything: the kernel does not notify of it.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
@@ -40,7 +41,6 @@ impl Connection {
         Ok(Self { stream: stream.into(), dialer, modem: Mutex::default() })
     }
 
-    /// The dialer.
     pub fn dialer(&self) -> &Arc<Dialer> {
         &self.dialer
     }
@@ -115,18 +115,18 @@ impl Connection {
 
     /// The modem lines that the far end has reported last.
     pub fn modem(&self) -> Option<RemoteModem> {
-        *self.modem.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.modem.locked()
     }
 
     /// The far end has reported these.
     pub fn set_modem(&self, modem: RemoteModem) {
-        *self.modem.lock().unwrap_or_else(PoisonError::into_inner) = Some(modem);
+        *self.modem.locked() = Some(modem);
     }
 
     /// Sets DTR or else RTS at the far end. From then on it is shown as set, until the far end reports something else.
     pub fn set_modem_line(&self, dtr: bool, on: bool) -> Result<(), PacketError> {
         self.dialer.send(&FromPort::Modem { dtr, on })?;
-        if let Some(modem) = &mut *self.modem.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(modem) = &mut *self.modem.locked() {
             *(if dtr { &mut modem.dtr } else { &mut modem.rts }) = Some(on);
         }
         Ok(())

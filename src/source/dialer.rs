@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use thiserror::Error;
@@ -11,9 +11,9 @@ use thiserror::Error;
 use super::connection::Connection;
 use super::message::{FromDialer, FromPort, PacketError, Packets, Request};
 use crate::port::Source;
+use crate::system::lock::Lock;
 
 /// Why there is no dialer. The Display is the sentence that the user reads.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum DialerError {
     #[error(
@@ -27,11 +27,7 @@ pub enum DialerError {
     #[error(
         "console-source@{unit}.service failed ({why}): `journalctl -u console-source@{unit}` reports why"
     )]
-    Failed {
-        unit: String,
-        /// What happened.
-        why: String,
-    },
+    Failed { unit: String, why: String },
     /// It was started for another `source`.
     #[error(
         "console-source@{unit}.service connects to {target}, not to {wanted}: `systemctl daemon-reload` makes its new unit"
@@ -39,19 +35,15 @@ pub enum DialerError {
     OtherTarget { unit: String, target: String, wanted: String },
 }
 
-/// An event of the dialer.
 #[derive(Debug)]
 pub enum DialerEvent {
-    /// Connected.
     Connected(Connection),
     /// See [`FromDialer::Disconnected`].
     Disconnected {
-        /// Why.
         why: String,
         /// Whether the login was rejected.
         refused: bool,
     },
-    /// Another message.
     Other(FromDialer),
 }
 
@@ -87,7 +79,7 @@ impl Dialer {
 
     /// Sends a request, unless it is equal to the previous one.
     pub fn request(&self, request: Request) -> Result<(), DialerError> {
-        let mut requested = self.requested.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requested = self.requested.locked();
         if requested.as_ref() == Some(&request) {
             return Ok(());
         }

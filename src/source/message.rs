@@ -20,14 +20,12 @@ use crate::system::reactor::Watched;
 /// Limit of bytes of a packet; the longest contains the reason of a failure with a host name.
 const MAX_PACKET_BYTES: usize = 4096;
 
-/// A message of the port.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromPort {
     /// The requested state of the connection. Sent first, and again by each new process of the port.
     Request(Request),
     /// The stream of [`FromDialer::Connected`] is in the FD store: bytes may be sent.
     Stored,
-    /// Send a break.
     Break {
         /// Its length, if the far end supports one.
         milliseconds: u32,
@@ -36,7 +34,6 @@ pub enum FromPort {
     Modem {
         /// DTR if true, otherwise RTS.
         dtr: bool,
-        /// The level.
         on: bool,
     },
 }
@@ -62,17 +59,12 @@ pub struct Request {
 /// Line settings of the far end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteLine {
-    /// Bits per second.
     pub baud: u32,
-    /// Data bits.
     pub bytesize: u8,
     /// N, E, O, M or S.
     pub parity: char,
-    /// Stop bits.
     pub stopbits: u8,
-    /// Hardware flow control.
     pub rtscts: bool,
-    /// Software flow control.
     pub xonxoff: bool,
 }
 
@@ -106,13 +98,9 @@ impl RemoteLine {
 /// Modem lines of the far end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RemoteModem {
-    /// Clear To Send.
     pub cts: bool,
-    /// Data Set Ready.
     pub dsr: bool,
-    /// Ring Indicator.
     pub ri: bool,
-    /// Data Carrier Detect.
     pub dcd: bool,
     /// Data Terminal Ready, as the far end has reported it.
     #[serde(default)]
@@ -122,7 +110,6 @@ pub struct RemoteModem {
     pub rts: Option<bool>,
 }
 
-/// A message of the dialer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromDialer {
     /// The far end. Sent first, and again after each [`Request`].
@@ -131,7 +118,6 @@ pub enum FromDialer {
     Connected,
     /// The connection has ended, or could not be established.
     Disconnected {
-        /// Why.
         why: String,
         /// The far end has rejected the login: not retried until the port requests it.
         refused: bool,
@@ -143,7 +129,6 @@ pub enum FromDialer {
     /// How the far end has set its line, or that it cannot be set. Sent only if [`Request::report`] asks for it: an earlier version
     /// of console-port does not know it.
     Line {
-        /// That number.
         report: u32,
         /// `None`: the far end refuses the COM port option.
         line: Option<RemoteLine>,
@@ -151,7 +136,6 @@ pub enum FromDialer {
 }
 
 /// Why a packet could not be sent or understood.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum PacketError {
     #[error("{0}")]

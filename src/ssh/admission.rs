@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::reputation::Reputations;
 use super::throttle::{Pace, Turn};
+use crate::system::lock::Lock;
 
 /// Unauthenticated connections of one port: where sshd refuses all (`MaxStartups`). The longest packets of so many are 25 MB.
 const MAX_UNAUTHENTICATED_PER_PORT: usize = 100;
@@ -65,14 +66,12 @@ struct Waiting {
     standings: Reputations,
 }
 
-/// One unauthenticated connection.
 #[derive(Debug)]
 pub struct Slot {
     source: IpAddr,
     since: Instant,
     received: AtomicUsize,
     at_login: AtomicBool,
-    /// The client has logged in.
     logged_in: AtomicBool,
     /// Whether it has requested a login helper, and since when it has one.
     wants_helper: AtomicBool,
@@ -145,7 +144,6 @@ enum Rank {
     /// Has sent only a version line within [`MIN_SLOT_TIME`]. Such connections must not keep the slots, which would leave new connections
     /// a single slot to evict each other from.
     HalfOpen,
-    /// Has just connected.
     Fresh,
     /// Has just connected and has sent a version line.
     FreshVersion,
@@ -157,7 +155,7 @@ impl Slots {
     /// A slot for a new connection from `peer`; `None` if no connection can be evicted.
     pub fn take(&self, peer: IpAddr, now: Instant) -> Option<Arc<Slot>> {
         let source = source_of(peer);
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.locked();
         let from_here = count(&waiting.slots, source);
         if from_here >= MAX_UNAUTHENTICATED_PER_SOURCE {
             let own = |slot: &Slot| slot.source == source;
@@ -194,20 +192,18 @@ impl Slots {
 
     /// Whether a crowd of connections was here and all are gone; true once.
     pub fn crowd_has_left(&self) -> bool {
-        self.lock().slots.is_empty() && self.crowd.swap(false, Ordering::Relaxed)
+        self.waiting.locked().slots.is_empty() && self.crowd.swap(false, Ordering::Relaxed)
     }
 
-    /// The connection has logged in.
     pub fn logged_in(&self, slot: &Slot, now: Instant) {
         slot.logged_in.store(true, Ordering::Relaxed);
         slot.turn.leave();
-        self.lock().standings.succeeds(slot.source, now);
+        self.waiting.locked().standings.succeeds(slot.source, now);
     }
 
-    /// Frees the slot.
     pub fn release(&self, slot: &Arc<Slot>, now: Instant) {
         slot.turn.leave();
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.locked();
         waiting.slots.retain(|other| !Arc::ptr_eq(other, slot));
         if slot.helper_since.get().is_some() && !slot.logged_in.load(Ordering::Relaxed) {
             waiting.standings.fails(slot.source, now);
@@ -243,7 +239,7 @@ impl Slots {
     /// Whether it may have a helper at `now`; `None` if it was evicted. A connection from an address without a helper is served first, and
     /// may evict one that has had its time; a connection from an address at its limit may evict only one of that address.
     fn may_have_helper(&self, slot: &Arc<Slot>, now: Instant) -> Option<bool> {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.locked();
         let slots = &waiting.slots;
         slots.iter().find(|other| Arc::ptr_eq(other, slot))?;
         if slot.helper_since.get().is_some() {
@@ -281,10 +277,6 @@ impl Slots {
         }
         slot.helper_since.get_or_init(|| now);
         Some(true)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -361,14 +353,14 @@ mod tests {
     fn all_sources_together_are_bounded_and_all_slots_are_freed() {
         let (slots, now) = (Slots::default(), Instant::now());
         let taken: Vec<_> = (0..200).filter_map(|number| slots.take(host(number), now)).collect();
-        assert_eq!(slots.lock().slots.len(), MAX_UNAUTHENTICATED_PER_PORT);
+        assert_eq!(slots.waiting.locked().slots.len(), MAX_UNAUTHENTICATED_PER_PORT);
         assert_eq!(
             taken.iter().filter(|slot| is_lost(slot)).count(),
             taken.len() - MAX_UNAUTHENTICATED_PER_PORT
         );
         assert!(!slots.crowd_has_left());
         taken.iter().for_each(|slot| slots.release(slot, now));
-        assert!(slots.lock().slots.is_empty());
+        assert!(slots.waiting.locked().slots.is_empty());
         assert!(slots.crowd_has_left() && !slots.crowd_has_left());
     }
 

@@ -15,7 +15,6 @@ use super::hello::KexInit;
 use crate::config::SshAlgorithms;
 use crate::hostkeys::{self, HostKeys};
 
-/// Categories of algorithms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Category {
     KeyExchange,

@@ -9,17 +9,17 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use thiserror::Error;
+
+use crate::system::lock::Lock;
 
 /// The banner must fit into a packet that every client accepts, of 32768 bytes (RFC 4253, section 6.1).
 const MAX_BANNER_BYTES: u64 = 32_000;
 /// Timeout of reading the file. The login does not wait longer for a disk that hangs.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why there is no banner.
 #[derive(Debug, Error)]
 enum BannerError {
     #[error("{0}")]
@@ -40,7 +40,7 @@ pub(super) struct Banner {
 
 impl Banner {
     /// The text in `path`, read again for each connection, as sshd does; `None` if it is empty or cannot be read. Why not, the
-    /// journal says once.
+    /// journal reports once.
     pub(super) async fn text(&self, path: PathBuf) -> Option<String> {
         let file = path.clone();
         let reading = tokio::task::spawn_blocking(move || read(&file));
@@ -50,7 +50,7 @@ impl Banner {
             Err(_) => Err(BannerError::TimedOut),
         };
         let trouble = text.as_ref().err().map(|error| format!("banner {} not sent: {error}", path.display()));
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.reported.locked();
         if let Some(trouble) = trouble.as_ref().filter(|trouble| reported.as_ref() != Some(trouble)) {
             tracing::warn!("{trouble}");
         }

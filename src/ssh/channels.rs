@@ -2,7 +2,7 @@
 //! has its own window: one that waits for the device does not block the others.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use russh::server::{Handle, Msg};
 use russh::{Channel, ChannelId, ChannelWriteHalf};
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::auth::protocol::{Term, WindowSize};
 use crate::seats::{Full, Seat};
 use crate::session::{Event, Feeder, QueuedInput, input_queue_by_grants};
+use crate::system::lock::Lock;
 
 /// Channels of one connection at once (`MaxSessions`, `man sshd_config`).
 const MAX_SESSIONS: usize = 10;
@@ -19,21 +20,16 @@ const MAX_SESSIONS: usize = 10;
 /// needs a new connection.
 const MAX_SESSIONS_TOTAL: usize = 1000;
 
-/// Why a channel is rejected.
 #[derive(Debug, Error)]
 pub(super) enum ChannelRejected {
-    /// Too many are open.
     #[error("at most {MAX_SESSIONS} sessions at once per connection")]
     TooMany,
-    /// Too many were opened.
     #[error("at most {MAX_SESSIONS_TOTAL} sessions in total per connection; log in again")]
     UsedUp,
-    /// No seat is free.
     #[error(transparent)]
     Full(#[from] Full),
 }
 
-/// The open channels of a connection.
 #[derive(Debug, Clone, Default)]
 pub struct Channels(Arc<Mutex<Open>>);
 
@@ -53,7 +49,6 @@ struct ChannelState {
     size: watch::Sender<WindowSize>,
 }
 
-/// The parts of a channel for its session.
 #[derive(Debug)]
 pub(super) struct SessionParts {
     pub(super) typed: QueuedInput,
@@ -70,7 +65,7 @@ impl Channels {
         handle: Handle,
         seat: impl FnOnce() -> Result<Seat, Full>,
     ) -> Result<(), ChannelRejected> {
-        let mut open = self.lock();
+        let mut open = self.0.locked();
         if open.channels.len() >= MAX_SESSIONS {
             return Err(ChannelRejected::TooMany);
         }
@@ -96,7 +91,7 @@ impl Channels {
 
     /// The client has requested a terminal.
     pub(super) fn set_terminal(&self, id: ChannelId, term: Term, size: WindowSize) {
-        if let Some(line) = self.lock().channels.get_mut(&id) {
+        if let Some(line) = self.0.locked().channels.get_mut(&id) {
             line.size.send_replace(size);
             if let Some(ready) = &mut line.parts {
                 ready.terminal = Some((term, line.size.subscribe()));
@@ -106,33 +101,32 @@ impl Channels {
 
     /// The size of the client's terminal has changed.
     pub(super) fn resize(&self, id: ChannelId, size: WindowSize) {
-        if let Some(line) = self.lock().channels.get(&id) {
+        if let Some(line) = self.0.locked().channels.get(&id) {
             line.size.send_replace(size);
         }
     }
 
     /// The parts for its session, once.
     pub(super) fn begin(&self, id: ChannelId) -> Option<SessionParts> {
-        self.lock().channels.get_mut(&id)?.parts.take()
+        self.0.locked().channels.get_mut(&id)?.parts.take()
     }
 
     /// Queues a break; false if there is no session, or its queue is full.
     pub(super) fn send_break(&self, id: ChannelId) -> bool {
-        let open = self.lock();
+        let open = self.0.locked();
         let line = open.channels.get(&id).filter(|line| line.parts.is_none());
         line.is_some_and(|line| line.feeder.feed(Event::Break))
     }
 
-    /// Queues input.
     pub(super) fn feed(&self, id: ChannelId, event: Event) {
-        if let Some(line) = self.lock().channels.get(&id) {
+        if let Some(line) = self.0.locked().channels.get(&id) {
             line.feeder.feed(event);
         }
     }
 
     /// Closes a channel, from either side. Its session ends.
     pub(super) fn close(&self, id: ChannelId) {
-        let mut open = self.lock();
+        let mut open = self.0.locked();
         open.channels.remove(&id);
         let more = open.channels.len().saturating_sub(1);
         open.seats.truncate(more);
@@ -140,18 +134,14 @@ impl Channels {
 
     /// Closes all channels at the end of the connection.
     pub(super) fn close_all(&self) {
-        let mut open = self.lock();
+        let mut open = self.0.locked();
         open.channels.clear();
         open.seats.clear();
     }
 
     /// Whether no more channels are allowed, and none is open.
     pub(super) fn is_used_up(&self) -> bool {
-        let open = self.lock();
+        let open = self.0.locked();
         open.ever >= MAX_SESSIONS_TOTAL && open.channels.is_empty()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -18,9 +18,7 @@ use crate::session::{self, AttachedUser, Console, DRAIN_TIMEOUT, Options, Sessio
 /// Access to a port, and how users are authenticated. Both change with the settings.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// How users are authenticated.
     pub gatekeeping: Gatekeeping,
-    /// The port's access rules.
     pub rules: Rules,
     /// Algorithms and banner for clients that are not logged in.
     pub offer: SshOffer,

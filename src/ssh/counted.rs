@@ -13,7 +13,6 @@ use tokio::sync::Notify;
 use super::admission::Slot;
 use super::hello::Socket;
 
-/// A client's socket.
 pub struct ClientStream {
     stream: TcpStream,
     /// Notified of every write.

@@ -19,7 +19,6 @@ pub trait Destination: Send + Sync + 'static {
     /// Name in messages: `ttyUSB0`, `the admin CLI`.
     fn name(&self) -> String;
 
-    /// How users are authenticated.
     fn gatekeeping(&self) -> Gatekeeping;
 
     /// Algorithms and banner for clients that are not logged in.
@@ -38,7 +37,6 @@ pub trait Destination: Send + Sync + 'static {
     fn closing(&self) -> watch::Receiver<Option<String>>;
 }
 
-/// How users are authenticated.
 #[derive(Debug, Clone)]
 pub struct Gatekeeping {
     /// `console-auth`'s socket.
@@ -52,25 +50,17 @@ pub struct Gatekeeping {
 pub struct Login {
     /// The user name, as the client gave it.
     pub name: String,
-    /// The account.
     pub identity: Identity,
-    /// The login that was granted.
     pub login: Granted,
-    /// The client's address.
     pub from: IpAddr,
     /// PAM's messages, which are printed once, when the session begins.
     pub messages: String,
-    /// Shell or command.
     pub request: ChannelRequest,
-    /// The client's terminal.
     pub terminal: Option<Screen>,
-    /// The client's input.
     pub typed: QueuedInput,
-    /// The client's output.
     pub outlet: SshOutlet,
 }
 
-/// A client's channel request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChannelRequest {
     /// No command.
@@ -84,7 +74,6 @@ pub enum ChannelRequest {
     Rfc2217,
 }
 
-/// A client's terminal.
 #[derive(Debug)]
 pub struct Screen {
     /// Its type; `dumb` if the client's value is invalid.

@@ -37,12 +37,10 @@ pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time for a client to print standard error before the failure of its request.
 const PRINT_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Progress of a connection.
 #[derive(Clone, Default)]
 pub struct Progress {
     /// After the login: its seat, and the handle for a disconnect message.
     pub(super) login: Option<(Arc<Seat>, Handle)>,
-    /// Number of sessions.
     pub(super) sessions: usize,
 }
 
@@ -57,7 +55,6 @@ pub struct Shared {
     pub(super) progress: watch::Sender<Progress>,
 }
 
-/// One connection.
 pub struct Connection<D> {
     destination: Arc<D>,
     peer: IpAddr,
@@ -69,7 +66,6 @@ pub struct Connection<D> {
     logins: Authenticator<D>,
     admitted: Option<Admitted>,
     shared: Shared,
-    /// A rejected channel was logged.
     rejection_logged: bool,
     /// The banner, until it is sent.
     banner: Option<(Arc<Banner>, PathBuf)>,

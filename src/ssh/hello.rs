@@ -26,15 +26,12 @@ const SERVED_PREFIXES: [&[u8]; 2] = [b"SSH-2.0-", b"SSH-1.99-"];
 /// How the header of the PROXY protocol begins, of version 1 and 2 (HAProxy's proxy-protocol.txt).
 const PROXY_PREFIXES: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
 const KEXINIT: u8 = 20;
-/// The cookie of a KEXINIT.
 const COOKIE: usize = 16;
 /// Its name lists: key exchange, host key, and ciphers and MACs for each direction.
 const LISTS: usize = 6;
 
-/// Our version line.
 pub(super) const OUR_VERSION: &[u8] = b"SSH-2.0-consoleserver\r\n";
 
-/// A client's algorithms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KexInit {
     pub(super) lists: [Vec<String>; LISTS],
@@ -43,7 +40,6 @@ pub(super) struct KexInit {
 /// What a client has sent so far.
 #[derive(Debug, Default)]
 pub(super) struct Hello {
-    /// Its bytes.
     pub(super) bytes: Vec<u8>,
     /// Length of the version line and the KEXINIT packet.
     pub(super) plain: usize,
@@ -88,7 +84,6 @@ pub(super) enum HelloError {
     Io(#[from] io::Error),
 }
 
-/// A client's socket.
 pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// Whether bytes have arrived that are not read yet.
     fn has_unread(&self) -> bool;

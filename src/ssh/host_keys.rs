@@ -2,7 +2,7 @@
 //! slow disk delays SSH, and never the port's device, log or local socket.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(test)]
@@ -15,6 +15,7 @@ use super::{algorithms, tuning};
 use crate::auth::client;
 use crate::config::SshAlgorithms;
 use crate::hostkeys::{self, HostKeys};
+use crate::system::lock::Lock;
 
 /// While there is no key, a client starts another attempt to load one at most this often: each attempt starts a `console-auth`.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -22,10 +23,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// While a client needs a kind of key that is not there, the keys are loaded again at most this often.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// State of the host keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostKeyState {
-    /// Why there is none.
     pub missing: Option<String>,
     /// Files that are not used, each with the reason.
     pub ignored: Vec<String>,
@@ -36,17 +35,14 @@ pub(super) struct KeyRing {
     /// The socket of `console-auth`.
     auth_socket: PathBuf,
     keys: watch::Sender<Option<Arc<HostKeys>>>,
-    /// The last configurations.
     configs: std::sync::Mutex<Option<(SshAlgorithms, Configs)>>,
     state: watch::Sender<HostKeyState>,
     /// When the last attempt to load them ended; locked during an attempt.
     tried: Mutex<Option<Instant>>,
 }
 
-/// russh's configurations.
 #[derive(Clone)]
 pub(super) struct Configs {
-    /// All host keys.
     pub(super) keys: Arc<HostKeys>,
     /// For a client whose key exchange may take long.
     pub(super) every: Arc<Config>,
@@ -91,7 +87,7 @@ impl KeyRing {
             self.load(Instant::now() - RETRY_INTERVAL).await;
         }
         let keys = self.keys.borrow().clone()?;
-        let mut made = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.configs.locked();
         if let Some((of, configs)) = &*made
             && *of == word
             && Arc::ptr_eq(&configs.keys, &keys)

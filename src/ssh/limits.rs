@@ -2,18 +2,18 @@
 //! for the login grace time; an authenticated one costs memory for as long as it stays.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::admission::{Slot, Slots};
 use crate::seats::Seats;
+use crate::system::lock::Lock;
 
 /// From connection to login (`LoginGraceTime`, `man sshd_config`): long enough to fetch a second factor.
 const LOGIN_GRACE_TIME: Duration = Duration::from_secs(60);
 /// Interval between journal messages about closed connections, which unauthenticated clients could fill the journal with.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The connections of a port.
 #[derive(Debug)]
 pub struct Limits {
     /// From connection to login.
@@ -50,12 +50,10 @@ impl Queue {
 }
 
 impl Ticket {
-    /// The slot.
     pub fn slot(&self) -> &Arc<Slot> {
         &self.slot
     }
 
-    /// The queue for login helpers.
     pub fn queue(&self) -> Queue {
         Queue { limits: self.limits.clone(), slot: self.slot.clone() }
     }
@@ -65,7 +63,6 @@ impl Ticket {
         self.limits.seats.clone()
     }
 
-    /// The connection has logged in.
     pub fn has_logged_in(&self) {
         self.limits.slots.logged_in(&self.slot, Instant::now());
     }
@@ -85,7 +82,7 @@ impl Limits {
 
     /// Whether to log a connection closed at `now`.
     pub fn should_log(&self, now: Instant) -> bool {
-        let mut told = self.last_report.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.last_report.locked();
         let news = told.is_none_or(|told| now.duration_since(told) >= REPORT_INTERVAL);
         if news {
             *told = Some(now);

@@ -18,7 +18,6 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Unanswered window probes in a row. The kernel sends them up to 120 s apart, so the answer to the last one may still be on its way.
 const MAX_UNANSWERED_PROBES: u8 = 2;
 
-/// Timing of the checks.
 #[derive(Debug, Clone, Copy)]
 pub struct Watch {
     dead_after: Duration,

@@ -19,7 +19,7 @@ use crate::auth::client::{ClientKey, Granted, Login, LoginError, Step};
 use crate::auth::protocol::{Identity, Secret, SecurityKeyFlags};
 use crate::event::Event;
 
-/// Time from a password to its denial, whatever the reason: a second longer than `console-auth` takes for a wrong password, which it hashes
+/// Time from a password to its denial, for any reason: a second longer than `console-auth` takes for a wrong password, which it hashes
 /// only if the user exists. So the timing of a denial reveals nothing.
 const DENIAL_DELAY: Duration = Duration::from_secs(3);
 
@@ -32,9 +32,7 @@ const MAX_HELPERS: u32 = 8;
 pub(super) struct Admitted {
     /// The user name, as the client gave it.
     pub(super) name: String,
-    /// The account.
     pub(super) identity: Identity,
-    /// The login that was granted.
     pub(super) login: Granted,
     /// PAM's messages, which the first session prints.
     pub(super) messages: String,

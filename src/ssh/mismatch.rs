@@ -1,7 +1,7 @@
 //! The journal message about a client without a common algorithm: what it offers, and which value of `ssh_algorithms` would serve it.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::algorithms::{self, Category};
@@ -9,6 +9,7 @@ use super::hello::KexInit;
 use crate::config::SshAlgorithms;
 use crate::hostkeys::HostKeys;
 use crate::printable;
+use crate::system::lock::Lock;
 
 /// Limits within this interval: each message once per address, this many per address, and this many in total. Otherwise unauthenticated
 /// clients could fill the journal.
@@ -19,7 +20,6 @@ const MAX_REPORTS: usize = 16;
 const LIST_LIMIT: usize = 600;
 const VERSION_LIMIT: usize = 80;
 
-/// The messages logged recently.
 #[derive(Debug, Default)]
 pub(super) struct MismatchLog {
     logged: Mutex<Vec<(IpAddr, String, Instant)>>,
@@ -28,7 +28,7 @@ pub(super) struct MismatchLog {
 impl MismatchLog {
     /// Whether to log this message about that address now.
     pub(super) fn should_log(&self, peer: IpAddr, sentence: &str, now: Instant) -> bool {
-        let mut told = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.logged.locked();
         told.retain(|(_, _, time)| now.duration_since(*time) < REPORT_INTERVAL);
         let of_peer = || told.iter().filter(|(other, ..)| *other == peer);
         let news = told.len() < MAX_REPORTS

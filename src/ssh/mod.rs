@@ -94,12 +94,10 @@ impl<D: Destination> Server<D> {
         })
     }
 
-    /// Loads or reloads the host keys.
     pub async fn load_host_keys(&self) {
         self.host_keys.load(tokio::time::Instant::now()).await;
     }
 
-    /// State of the host keys.
     pub fn host_keys(&self) -> watch::Receiver<HostKeyState> {
         self.host_keys.state()
     }

@@ -13,7 +13,6 @@ use crate::session::{Gone, Outlet};
 /// Standard error (RFC 4254, section 5.2).
 const STDERR: u32 = 1;
 
-/// A channel of a client.
 #[derive(Clone, Debug)]
 pub struct SshOutlet {
     channel: Arc<ChannelWriteHalf<Msg>>,
@@ -27,7 +26,6 @@ impl SshOutlet {
         Self { channel: Arc::new(channel), local_address: at }
     }
 
-    /// Sends standard error.
     pub async fn send_aside(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
         self.channel.extended_data_bytes(STDERR, bytes).await.map_err(|_| Gone)
     }

@@ -28,7 +28,6 @@ pub async fn refuse(mut client: TcpStream, why: &str) {
     let _ = tokio::time::timeout(REJECT_TIMEOUT, conversation).await;
 }
 
-/// The packet.
 pub(super) fn disconnect(why: &str) -> Vec<u8> {
     let mut payload = vec![DISCONNECT];
     payload.extend(NOT_AVAILABLE.to_be_bytes());

@@ -14,7 +14,6 @@ const MAX_FAILURES: u32 = super::admission::MAX_LOGINS_PER_SOURCE as u32;
 /// Addresses that are remembered; the least recently seen are forgotten first.
 const MAX_SOURCES: usize = 512;
 
-/// The addresses.
 #[derive(Debug, Default)]
 pub(super) struct Reputations(HashMap<IpAddr, Reputation>);
 
@@ -26,7 +25,6 @@ struct Reputation {
 }
 
 impl Reputations {
-    /// Records a successful login.
     pub(super) fn succeeds(&mut self, source: IpAddr, now: Instant) {
         let standing = self.of(source, now);
         standing.logged_in = Some(now);

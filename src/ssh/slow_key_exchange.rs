@@ -7,7 +7,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
 use super::hello::{Hello, OUR_VERSION, packet_length};
+use crate::system::lock::Lock;
 
 /// Pause after an unauthenticated client's key exchange, in multiples of its duration.
 const YIELD_FACTOR: u32 = 3;
@@ -50,7 +51,7 @@ pub(super) struct Thread {
 impl SlowThread {
     /// The thread for such a connection, which holds it for as long as it lives.
     pub(super) fn thread(&self) -> io::Result<Arc<Thread>> {
-        let mut running = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.thread.locked();
         if let Some(thread) = running.upgrade() {
             return Ok(thread);
         }
@@ -86,7 +87,6 @@ impl SlowThread {
     }
 }
 
-/// The queue of key exchanges.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     queue: Mutex<Queue>,
@@ -123,7 +123,7 @@ impl Turns {
     }
 
     fn try_start(&self, number: u64, now: Instant) -> Start {
-        let mut queue = self.lock();
+        let mut queue = self.queue.locked();
         if queue.busy {
             return Start::Later;
         }
@@ -138,10 +138,6 @@ impl Turns {
             return Start::Now;
         }
         Start::Later
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -161,7 +157,7 @@ struct QueueEntry {
 
 impl QueueEntry {
     fn new(turns: &Arc<Turns>, source: IpAddr) -> Self {
-        let mut queue = turns.lock();
+        let mut queue = turns.queue.locked();
         let number = queue.next;
         queue.next += 1;
         queue.waiting.push((number, source));
@@ -174,12 +170,11 @@ impl QueueEntry {
 
 impl Drop for QueueEntry {
     fn drop(&mut self) {
-        self.turns.lock().waiting.retain(|(number, _)| *number != self.number);
+        self.turns.queue.locked().waiting.retain(|(number, _)| *number != self.number);
         self.turns.changed.notify_waiters();
     }
 }
 
-/// A key exchange in progress.
 #[derive(Debug)]
 struct Turn {
     turns: Arc<Turns>,
@@ -189,7 +184,7 @@ struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         let now = Instant::now();
-        let mut queue = self.turns.lock();
+        let mut queue = self.turns.queue.locked();
         queue.busy = false;
         queue.pause_until = Some(now + YIELD_FACTOR * now.duration_since(self.since));
         drop(queue);

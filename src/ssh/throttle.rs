@@ -4,12 +4,14 @@
 
 use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::system::lock::Lock;
 
 /// Pause after each packet of an unauthenticated client, in multiples of its processing time.
 const PAUSE_FACTOR: u32 = 2;
@@ -24,7 +26,6 @@ pub(super) struct Pace {
     debt: Mutex<Duration>,
 }
 
-/// A client's turn.
 #[derive(Debug)]
 pub(super) struct Turn {
     pace: Arc<Pace>,
@@ -66,7 +67,7 @@ impl Turn {
 
     /// Ready when the client may be read.
     pub(super) fn poll_begin(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.lock();
+        let mut state = self.state.locked();
         if let State::Idle = *state {
             let turn = self.pace.turn.clone();
             let turn = Box::pin(async move { turn.acquire_owned().await.ok() });
@@ -82,7 +83,7 @@ impl Turn {
 
     /// Its input is processed, or waits for something that takes no CPU time.
     pub(super) fn end(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.locked();
         match mem::replace(&mut *state, State::Idle) {
             State::Active(permit, since) => self.pace.release(permit, thread_time().saturating_sub(since)),
             other => *state = other,
@@ -92,19 +93,15 @@ impl Turn {
     /// Exempts the client, which has logged in or is being closed.
     pub(super) fn leave(&self) {
         self.end();
-        if let State::Queued(_, waker) = mem::replace(&mut *self.lock(), State::Exempt) {
+        if let State::Queued(_, waker) = mem::replace(&mut *self.state.locked(), State::Exempt) {
             waker.wake();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Pace {
     fn release(&self, permit: OwnedSemaphorePermit, took: Duration) {
-        let mut debt = self.debt.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut debt = self.debt.locked();
         *debt += PAUSE_FACTOR * took;
         if *debt >= TIMER_RESOLUTION {
             let debt = mem::take(&mut *debt);

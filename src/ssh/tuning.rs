@@ -62,7 +62,6 @@ pub(super) fn config(served: HostKeys, preferred: Preferred, in_rekey: Option<Pr
     }
 }
 
-/// The authentication methods.
 pub(super) fn methods() -> MethodSet {
     let methods: &[MethodKind] =
         &[MethodKind::PublicKey, MethodKind::KeyboardInteractive, MethodKind::Password];

@@ -12,7 +12,6 @@ pub async fn pause() {
     tokio::time::sleep(RETRY_DELAY).await;
 }
 
-/// Whether accepts fail at present.
 #[derive(Debug, Default)]
 pub struct Failing(bool);
 

@@ -20,13 +20,15 @@ pub struct Alarm {
     at: Option<Instant>,
 }
 
-impl Alarm {
+impl Default for Alarm {
     /// Not set.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let timer = timer().inspect_err(|error| tracing::warn!("no timer: {error}")).ok();
         Self { timer, at: None }
     }
+}
 
+impl Alarm {
     /// Sets it to this time only.
     pub fn set(&mut self, at: Option<Instant>) {
         if self.at == at {
@@ -51,12 +53,6 @@ impl Alarm {
                 Err(_) => return reached(self.at).await,
             }
         }
-    }
-}
-
-impl Default for Alarm {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -85,7 +81,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_rings_at_the_time_set_last() {
-        for mut alarm in [Alarm::new(), Alarm { timer: None, at: None }] {
+        for mut alarm in [Alarm::default(), Alarm { timer: None, at: None }] {
             let after = |millis| Some(Instant::now() + Duration::from_millis(millis));
             alarm.set(after(60_000));
             alarm.set(after(20));
@@ -103,7 +99,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_alarm_that_is_not_set_does_not_ring() {
-        let mut alarm = Alarm::new();
+        let mut alarm = Alarm::default();
         alarm.set(Some(Instant::now()));
         alarm.set(None);
         assert!(tokio::time::timeout(Duration::from_millis(50), alarm.rings()).await.is_err());

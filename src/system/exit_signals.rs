@@ -12,7 +12,6 @@ pub struct ExitSignals {
 }
 
 impl ExitSignals {
-    /// Starts to catch them.
     pub fn new() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }

@@ -9,25 +9,21 @@ mod native;
 mod stderr;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::fmt;
+use std::fmt::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use tracing::field::Field;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Metadata, Subscriber};
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::format::{Writer, debug_fn};
-use tracing_subscriber::fmt::time::FormatTime;
-use tracing_subscriber::prelude::*;
-use tracing_subscriber::registry::{Extensions, ExtensionsMut, LookupSpan, SpanData};
+use tracing::{Event, Metadata, Subscriber};
 
 use crate::port::PortName;
 use native::Journal;
-pub use stderr::Stderr;
+use stderr::Stderr;
 
 /// The target of messages with the priority notice, which tracing has not: of services whose starts are too frequent to be logged
 /// (LogLevelMax=notice).
@@ -37,19 +33,24 @@ pub const NOTICE: &str = "notice";
 /// `CONSOLE_PORT` if the process serves one port. Call it once.
 pub fn init(program: &'static str, port: Option<&PortName>) {
     let journal = stderr_is_journal().then(|| Journal::new(program, port.map(PortName::as_str)));
-    let journal = journal.and_then(Result::ok).map(|journal| JOURNAL.get_or_init(|| journal));
-    let stderr = journal.is_none().then(|| {
-        tracing_subscriber::fmt::layer()
-            .with_writer(Stderr::default())
-            .with_target(false)
-            .with_timer(Stamp(program))
-            .fmt_fields(debug_fn(message_only))
-    });
-    if journal.is_some() {
-        // What libraries write to stderr goes to journald by a stream, which fills up when journald is stopped.
-        let _ = fcntl(std::io::stderr(), FcntlArg::F_SETFL(OFlag::O_WRONLY | OFlag::O_NONBLOCK));
+    match journal.and_then(Result::ok).map(|journal| JOURNAL.get_or_init(|| journal)) {
+        Some(journal) => {
+            // What libraries write to stderr goes to journald by a stream, which fills up when journald is stopped.
+            let _ = fcntl(std::io::stderr(), FcntlArg::F_SETFL(OFlag::O_WRONLY | OFlag::O_NONBLOCK));
+            start(Log::Journal(journal));
+        }
+        None => start(Log::Stderr(Stderr::default(), format!(" {program}:"))),
     }
-    NoSpans.with(LevelFilter::INFO).with(journal).with(stderr).init();
+}
+
+/// The same for a program at a terminal, which needs no name.
+pub fn init_at_terminal() {
+    start(Log::Stderr(Stderr::default(), String::new()));
+}
+
+fn start(log: Log) {
+    // It fails only if it is called twice.
+    let _ = tracing::subscriber::set_global_default(log);
     report_panics();
 }
 
@@ -68,7 +69,7 @@ pub fn set_port(port: &PortName) {
 }
 
 /// Logs panics like everything else: the standard hook writes to stderr, and waits there.
-pub fn report_panics() {
+fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = Backtrace::capture();
         match backtrace.status() {
@@ -105,15 +106,32 @@ fn dropped(count: u64, by: &str) -> String {
     }
 }
 
-/// The subscriber under the layers. There are only events; tracing-subscriber's registry of spans takes 32 KiB in each process.
-struct NoSpans;
+/// Where events go, without tracing-subscriber: its registry of spans, which are not used here, takes 32 KiB in each process.
+enum Log {
+    Journal(&'static Journal),
+    /// With the name of the program before each message.
+    Stderr(Stderr, String),
+}
 
-/// Spans are not used.
-enum Span {}
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= LevelFilter::INFO
+    }
 
-impl Subscriber for NoSpans {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::INFO)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        match self {
+            Self::Journal(journal) => journal.log(event),
+            Self::Stderr(stderr, program) => {
+                let mut message = Message(String::new());
+                event.record(&mut message);
+                let (time, level) = (jiff::Zoned::now().strftime("%H:%M:%S"), event.metadata().level());
+                stderr.print(&format!("{time}{program} {level:>5} {}\n", message.0));
+            }
+        }
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -122,39 +140,8 @@ impl Subscriber for NoSpans {
 
     fn record(&self, _: &Id, _: &Record<'_>) {}
     fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn event(&self, _: &tracing::Event<'_>) {}
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
-}
-
-impl<'a> LookupSpan<'a> for NoSpans {
-    type Data = Span;
-
-    fn span_data(&'a self, _: &Id) -> Option<Span> {
-        None
-    }
-}
-
-impl SpanData<'_> for Span {
-    fn id(&self) -> Id {
-        match *self {}
-    }
-
-    fn metadata(&self) -> &'static Metadata<'static> {
-        match *self {}
-    }
-
-    fn parent(&self) -> Option<&Id> {
-        match *self {}
-    }
-
-    fn extensions(&self) -> Extensions<'_> {
-        match *self {}
-    }
-
-    fn extensions_mut(&self) -> ExtensionsMut<'_> {
-        match *self {}
-    }
 }
 
 /// systemd states by `JOURNAL_STREAM=device:inode` which pipe leads to the journal (`man systemd.exec`).
@@ -164,25 +151,20 @@ fn stderr_is_journal() -> bool {
     stream == format!("{}:{}", stderr.dev(), stderr.ino())
 }
 
-/// Control characters are escaped: text from a client must not control the terminal on which it is read.
-fn message_only(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
-    if field.name() != "message" {
-        return Ok(());
-    }
-    for character in format!("{value:?}").chars() {
-        match character.is_control() {
-            true => write!(to, "{}", character.escape_default())?,
-            false => to.write_char(character)?,
+/// The text of an event. Control characters are escaped: text from a client must not control the terminal on which it is read.
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() != "message" {
+            return;
         }
-    }
-    Ok(())
-}
-
-/// `21:42:12 console-auth:` before each line.
-struct Stamp(&'static str);
-
-impl FormatTime for Stamp {
-    fn format_time(&self, to: &mut Writer<'_>) -> fmt::Result {
-        write!(to, "{} {}:", jiff::Zoned::now().strftime("%H:%M:%S"), self.0)
+        for character in format!("{value:?}").chars() {
+            // Writing to a String cannot fail.
+            let _ = match character.is_control() {
+                true => write!(self.0, "{}", character.escape_default()),
+                false => self.0.write_char(character),
+            };
+        }
     }
 }

@@ -27,7 +27,7 @@ extern "C" fn pow(base: f64, exponent: f64) -> f64 {
 /// Returns unused pages to the kernel: some microseconds a page, so it is for moments when much was freed.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: takes an integer; the allocator gives up pages that hold no allocation, under its own lock.
+    // SAFETY: takes an integer; the allocator returns pages that hold no allocation, under its own lock.
     let _ = unsafe { nix::libc::malloc_trim(0) };
     give_back_stack();
 }
@@ -45,6 +45,6 @@ fn give_back_stack() {
     let end = (std::ptr::from_ref(&here) as usize - STACK_KEPT_BYTES) & !(page - 1);
     let begin = (end - STACK_RETURNED_BYTES) as *mut std::ffi::c_void;
     // SAFETY: no function that has not returned has its frame there, since this one's is above and is never part of another's; pages that
-    // are needed again are filled with zeros. Of what is not mapped the kernel says ENOMEM, after it has returned the rest.
+    // are needed again are filled with zeros. For unmapped pages the kernel returns ENOMEM, after it has freed the rest.
     let _ = unsafe { nix::libc::madvise(begin, STACK_RETURNED_BYTES, nix::libc::MADV_DONTNEED) };
 }

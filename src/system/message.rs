@@ -22,7 +22,6 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 const MAX_DESCRIPTORS: usize = 4;
 
 /// Why a message could not be sent or received.
-#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum MessageError {
     #[error("the peer is gone: {0}")]
@@ -33,7 +32,6 @@ pub enum MessageError {
     Malformed(#[from] serde_json::Error),
 }
 
-/// The bytes of one message.
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, MessageError> {
     let mut frame = vec![0; 4];
     serde_json::to_writer(&mut frame, message)?;
@@ -52,7 +50,6 @@ fn announced(prefix: [u8; 4]) -> Result<usize, MessageError> {
     }
 }
 
-/// Sends one message.
 pub fn send<T: Serialize>(to: &mut impl Write, message: &T) -> Result<(), MessageError> {
     to.write_all(&encode(message)?)?;
     Ok(())

@@ -5,6 +5,7 @@ pub mod byte_stream;
 pub mod clock;
 pub mod exit_signals;
 pub mod failpoint;
+pub mod lock;
 pub mod memory;
 pub mod outbound;
 pub mod reactor;

@@ -12,13 +12,11 @@ const LINK_LIMIT: usize = 40;
 /// Who owns a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// User id.
     pub uid: u32,
-    /// Group id.
     pub gid: u32,
 }
 
-/// Writes `contents` to `path` with exactly these permissions, whatever the umask is, replacing the file.
+/// Writes `contents` to `path` with exactly these permissions, regardless of the umask, replacing the file.
 /// `owner` becomes the owner of the file before it gets its name; `None` leaves the caller.
 ///
 /// A symbolic link stays, and what it leads to is replaced: configurations are kept elsewhere by stow, etckeeper and others.
@@ -68,7 +66,6 @@ fn target(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::from_raw_os_error(nix::libc::ELOOP))
 }
 
-/// Whether this path is a mount point.
 pub fn is_mount(path: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
     mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|at| Path::new(at) == path))
@@ -108,7 +105,6 @@ pub fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Reads such a file.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut contents = Vec::new();
     // The length may have changed in the meantime.
@@ -210,7 +206,7 @@ mod tests {
         let longest = room.path().join("longest");
         fs::write(&longest, vec![b'x'; READ_LIMIT as usize]).unwrap();
         assert_eq!(read(&longest).unwrap().len() as u64, READ_LIMIT);
-        // Of /proc, whose files say that they are empty.
+        // For files in /proc, whose size is reported as 0.
         assert!(!read(Path::new("/proc/self/status")).unwrap().is_empty());
     }
 }

@@ -2,6 +2,7 @@
 //! (`man sd_notify`, `man sd_listen_fds`). Without `NOTIFY_SOCKET` nothing is sent.
 #![allow(unsafe_code)]
 
+pub mod bus;
 mod job;
 mod notify;
 
@@ -21,12 +22,10 @@ pub use notify::{forget, notify, store, store_unpolled};
 /// A passed descriptor cannot be used.
 #[derive(Debug, Error)]
 pub enum HandedError {
-    /// It is not of the kind that its name says.
     #[error("the file descriptor handed over as {name:?} is not usable: {source}")]
     Unusable {
         /// `FileDescriptorName=`.
         name: String,
-        /// Error of the system.
         source: io::Error,
     },
 }
@@ -59,7 +58,6 @@ pub struct StoredLine {
 }
 
 impl StoredLine {
-    /// Whether it contains an open line.
     pub fn is_open(&self) -> bool {
         self.tty.is_some() || self.stream.is_some()
     }
@@ -143,16 +141,18 @@ pub fn keeps() -> bool {
 #[derive(Debug)]
 pub struct Watchdog(Option<tokio::time::Interval>);
 
-impl Watchdog {
+impl Default for Watchdog {
     /// A heartbeat; without a watchdog it does nothing.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self(sd_notify::watchdog_enabled().map(|period| {
             let mut interval = tokio::time::interval(period / 2);
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             interval
         }))
     }
+}
 
+impl Watchdog {
     /// Waits until the next heartbeat and sends it. Cancel safe.
     pub async fn tick(&mut self) {
         let beat = async {
@@ -167,12 +167,6 @@ impl Watchdog {
         }
         // A quiet port has no other message that would report it.
         journal::report_dropped();
-    }
-}
-
-impl Default for Watchdog {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -58,9 +58,7 @@ pub mod modem_state {
 pub enum Command {
     /// A text about the sender; empty to query it. From a peer, any bytes.
     Signature(Vec<u8>),
-    /// Bits per second.
     Baud(u32),
-    /// Data bits.
     DataSize(u8),
     /// 1 none, 2 odd, 3 even, 4 mark, 5 space.
     Parity(u8),
@@ -87,7 +85,6 @@ pub enum Command {
 }
 
 impl Command {
-    /// Sets DTR, or RTS.
     pub fn modem_line(dtr: bool, on: bool) -> Self {
         Self::Control(match (dtr, on) {
             (true, true) => control::DTR_ON,

@@ -35,7 +35,6 @@ pub const MAX_SUBNEGOTIATION_BYTES: usize = 256;
 
 /// Interpret as command (RFC 854).
 const IAC: u8 = 255;
-/// Break.
 const BRK: u8 = 243;
 
 /// The role of this end of the connection.
@@ -56,7 +55,6 @@ impl Role {
     }
 }
 
-/// An event from the peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Bytes of the serial line.

@@ -65,7 +65,6 @@ enum State {
     Yes,
 }
 
-/// An option at one side.
 #[derive(Debug)]
 struct Negotiated {
     option: u8,

@@ -7,7 +7,6 @@ use super::{IAC, MAX_SUBNEGOTIATION_BYTES};
 pub(super) const SB: u8 = 250;
 pub(super) const SE: u8 = 240;
 
-/// A part of the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Token<'b> {
     Data(&'b [u8]),

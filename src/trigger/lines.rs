@@ -8,7 +8,6 @@ use super::LONGEST_LINE;
 /// Bytes of a long line that are checked twice, so that a match across the cut is found.
 const OVERLAP_BYTES: usize = LONGEST_LINE / 2;
 
-/// The current line.
 #[derive(Debug, Default)]
 pub struct Lines {
     parser: Parser<DefaultCharAccumulator>,

@@ -20,16 +20,13 @@ pub(crate) const PATH: &str = "/org/consoleserver1";
 /// Its interface for ports.
 pub(crate) const INTERFACE: &str = "org.consoleserver1.Watcher";
 
-/// A rule that has fired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fired {
-    /// Its name.
     pub rule: TriggerName,
     /// The line, printable.
     pub line: String,
 }
 
-/// The queue of notifications.
 pub fn begin(port: watch::Receiver<PortName>) -> mpsc::Sender<Fired> {
     let (sender, news) = mpsc::channel(NOTICE_QUEUE);
     tokio::spawn(run(port, news));

@@ -13,12 +13,9 @@ use crate::config::{Trigger, TriggerName, Triggers};
 /// After this silence an unfinished line, such as a prompt, is checked, as it is logged.
 const IDLE_LINE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TriggerEvent {
-    /// A rule fires.
     Fired {
-        /// Its name.
         rule: TriggerName,
         /// The line, printable; for a silence, its length.
         line: String,
@@ -27,11 +24,8 @@ pub enum TriggerEvent {
     },
     /// The cooldown of a rule is over, and matches were suppressed in it.
     Suppressed {
-        /// Its name.
         rule: TriggerName,
-        /// Number of matches.
         count: u64,
-        /// Length of the cooldown.
         cooldown: Duration,
         /// The last line, printable.
         line: String,
@@ -63,7 +57,6 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Begins with these rules.
     pub fn new(triggers: &Triggers, now: Instant) -> Self {
         let mut rules = Self { watched: Vec::new(), lines: Lines::default(), heard: now, pause: None };
         rules.replace(triggers);
@@ -80,7 +73,6 @@ impl Rules {
         }
     }
 
-    /// Output of the device.
     pub fn feed(&mut self, bytes: &[u8], now: Instant) -> Vec<TriggerEvent> {
         self.heard = now;
         let mut happenings = Vec::new();
@@ -96,7 +88,6 @@ impl Rules {
         happenings
     }
 
-    /// Bytes were missed.
     pub fn miss(&mut self, now: Instant) {
         self.heard = now;
         self.lines.reset();

@@ -1,4 +1,4 @@
-//! The bench: a directory in the place of /, a bus, a systemd that takes notes, and `console-admin` between them.
+//! The bench: a directory in the place of /, a bus, a systemd that records calls, and `console-admin` between them.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -13,7 +13,7 @@ use zbus::{Connection, OwnedObjectPath};
 /// What systemd was asked for, in order.
 pub type Notes = Arc<Mutex<Vec<String>>>;
 
-/// Name and STATUS of the unit that whoever calls is in; no name is none.
+/// Name and STATUS of the caller's unit; an empty name is none.
 pub type CallersUnit = Arc<Mutex<(String, String)>>;
 
 pub struct Bench {
@@ -22,7 +22,7 @@ pub struct Bench {
     pub notes: Notes,
     /// Units of which a start or restart fails.
     pub broken: Notes,
-    /// Units that systemd says are active.
+    /// Units that systemd reports as active.
     pub running: Notes,
     pub client: Connection,
     address: String,
@@ -124,7 +124,7 @@ impl Systemd {
     ) -> OwnedObjectPath {
         self.job("restart", name, &emitter).await
     }
-    /// Nothing runs but the units that a test says, by their names.
+    /// Only the units that a test names are active.
     fn list_units_by_patterns(&self, _states: Vec<String>, patterns: Vec<String>) -> Vec<Listed> {
         let running = self.running.lock().unwrap();
         let listed = |unit: &String| {
@@ -153,7 +153,7 @@ impl Systemd {
 }
 
 impl Bench {
-    /// A method of `Watcher`, by busctl as this user.
+    /// A method of `Watcher`, called by busctl as this user.
     pub async fn watcher_call(&self, method: &str, user: &str, words: [&str; 3]) -> Output {
         tokio::process::Command::new("setpriv")
             .args(["--reuid", user, "--regid", "65534", "--clear-groups", "busctl"])
@@ -174,7 +174,7 @@ impl Bench {
         fs::set_permissions(bus, fs::Permissions::from_mode(0o777)).unwrap();
     }
 
-    /// Everything runs, with this in /etc.
+    /// All units are active, with this configuration in /etc.
     pub async fn new(config: &str) -> Self {
         let room = tempfile::tempdir().unwrap();
         for directory in [
@@ -291,7 +291,7 @@ impl Bench {
         fs::read_to_string(path).unwrap_or_default()
     }
 
-    /// What systemd was asked for since the last look.
+    /// systemd's calls since the last call of this.
     pub fn requested(&self) -> Vec<String> {
         std::mem::take(&mut self.notes.lock().unwrap())
     }
@@ -319,7 +319,7 @@ pub async fn connect(address: &str) -> Connection {
     zbus::connection::Builder::address(address).build().await.unwrap()
 }
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 pub async fn until(is_so: impl Fn() -> bool) {
     for _ in 0..1000 {
         if is_so() {
@@ -330,7 +330,7 @@ pub async fn until(is_so: impl Fn() -> bool) {
     panic!("waited in vain");
 }
 
-/// The sentence of an error, without its name.
+/// The message of an error, without its D-Bus name.
 pub fn printed(error: zbus::Error) -> String {
     match error {
         zbus::Error::MethodError(_, Some(printed), _) => printed,

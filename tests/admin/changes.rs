@@ -1,4 +1,4 @@
-//! Try, reload, commit, go back: what lies on the disk and what systemd is asked for.
+//! Try, reload, commit, revert: the files on disk and the calls to systemd.
 
 use std::net::TcpListener;
 
@@ -125,7 +125,7 @@ async fn an_unconfirmed_commit_is_rolled_back_even_after_a_kill() {
     let file = bench.room.path().join("etc/consoleserver/config.toml");
     until(|| std::fs::read_to_string(&file).unwrap() == TEXT.replace("9600", "300")).await;
     until(|| !bench.room.path().join("var/lib/consoleserver/admin/confirm.toml").exists()).await;
-    // It is the candidate again, and does not run.
+    // It is the candidate again, and is not in effect.
     let manager = bench.manager().await;
     let changes = manager.changes().await.unwrap();
     assert_eq!((changes.len(), changes[0].new.as_str()), (1, "9600"));
@@ -229,7 +229,7 @@ async fn a_killed_service_leaves_the_old_or_the_new_file_and_no_temporary_file()
         let commit = tokio::spawn(async move { manager.commit(0).await });
         tokio::time::sleep(std::time::Duration::from_micros(u64::from(round) * 300)).await;
         bench.kill();
-        // It is answered, or its service has gone: both are right.
+        // Either it gets a reply or its service has exited: both are correct.
         let _ = commit.await.unwrap();
         let now = bench.committed();
         assert!(now == TEXT || texts.contains(&now), "torn: {now}");

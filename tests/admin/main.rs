@@ -1,5 +1,5 @@
 //! `console-admin` on a private dbus-daemon that it takes for the system bus. systemd's own bus name is served by a stand-in that
-//! runs the real generator and writes down what it is asked for: the real one is in tests/boot.
+//! runs the real generator and records calls: the real one is in tests/boot.
 
 #[path = "../support/accounts.rs"]
 mod accounts;

@@ -61,7 +61,7 @@ async fn removing_a_template_in_use_is_rejected() {
     let text = bench.committed();
     assert!(text.contains("[ports.c]\nlike = \"junos\"\n"), "{text}");
     assert!(text.contains("[templates.junos]\nbaud = 300\n"), "{text}");
-    // Taken out and made again in one go, it has nothing of what it was.
+    // Removed and created again in one batch, it has none of its former values.
     for port in ["a", "b"] {
         manager.unset(port, "like", 0).await.unwrap();
     }

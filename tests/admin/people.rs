@@ -1,4 +1,4 @@
-//! More than one administrator: what each is told of the others, and what becomes of whose changes.
+//! More than one administrator: how each is notified of the others' changes, and whose changes a command affects.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use zbus::Variant;
 use crate::bench::{Bench, connect, printed, until};
 
 const TEXT: &str = "[ports.a]\nssh_port = 21011\nbaud = 9600\n[ports.b]\nssh_port = 21012\n";
-/// A machine's worth of time for one signal.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of one signal, on a loaded machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn next(signals: &mut ChangedStream) -> Changed {
-    tokio::time::timeout(PATIENCE, signals.next()).await.expect("a signal").unwrap()
+    tokio::time::timeout(TIMEOUT, signals.next()).await.expect("a signal").unwrap()
 }
 
 /// What was done, by whom, from where and with what, as the sentence that prompts print.
@@ -23,7 +23,7 @@ async fn reported(signals: &mut ChangedStream) -> (String, String, String) {
     (reported.action().to_string(), reported.by().from.clone(), reported.text().to_string())
 }
 
-/// Changes in the files that console-admin keeps are as if somebody else had made them.
+/// Changes to the files of console-admin count as another administrator's.
 async fn as_carols(bench: &mut Bench) {
     bench.kill();
     let file = bench.room.path().join("run/consoleserver/admin/candidate.toml");
@@ -57,13 +57,13 @@ async fn each_step_is_signalled_with_author_origin_and_values() {
     assert_eq!(*first.keys(), [("ports.a.baud".to_owned(), "9600".to_owned(), "300".to_owned())]);
     assert_eq!(*first.text(), "root (192.0.2.7) set ports.a.baud = 300 (was 9600)");
 
-    // A STATUS that is about another user is about another process.
+    // A STATUS about another user belongs to another process.
     *bench.callers_unit.lock().unwrap() = (session.to_owned(), "carol from 192.0.2.8".to_owned());
     manager.unset("a", "baud", 0).await.unwrap();
     let gone = reported(&mut signals).await;
     assert_eq!(gone.1, "local");
     assert_eq!(gone.2, "root unset ports.a.baud (was 300)");
-    // Nobody but that unit says so.
+    // Only that unit reports it.
     *bench.callers_unit.lock().unwrap() = ("evil.service".to_owned(), "root from 192.0.2.9".to_owned());
     manager.create_port("c").await.unwrap();
     assert_eq!(
@@ -148,7 +148,7 @@ async fn replaced_and_committed_changes_of_others_are_reported_and_one_s_own_can
         ["you have nothing to commit: all 2 changes are other users'"]
     );
 
-    // What depends on somebody else's change is refused whole, and nothing was done.
+    // A change that depends on another administrator's is rejected whole, and nothing was done.
     set(&manager, "c", "baud", 300).await;
     let before = bench.committed();
     let refused = printed(manager.commit_mine(0, 0).await.unwrap_err());
@@ -171,7 +171,7 @@ async fn changes_made_while_a_commit_waited_survive_its_rollback_and_a_boot() {
         set(&manager, "a", "baud", 300).await;
         manager.commit_confirmed(0, 1000).await.unwrap();
     }
-    // A boot: /run is empty, and the deadline is of another one.
+    // A boot: /run is empty, and the deadline belongs to another boot.
     bench.kill();
     let confirm = bench.room.path().join("var/lib/consoleserver/admin/confirm.toml");
     let record = std::fs::read_to_string(&confirm).unwrap();

@@ -9,7 +9,7 @@ use crate::bench::{Bench, printed};
 async fn a_power_command_starts_its_unit_and_returns_its_output() {
     let bench = Bench::new("[ports.core-1]\n").await;
     let port = bench.port("core-1").await;
-    // What an earlier run has printed is not this one's.
+    // Output of an earlier run is not included.
     let directory = bench.room.path().join("run/consoleserver/power");
     fs::create_dir(&directory).unwrap();
     fs::write(directory.join("core-1:on"), "of an earlier run\n").unwrap();

@@ -1,4 +1,4 @@
-//! A port says that a rule has fired: who may say so, what is believed, and what follows.
+//! A port reports that a rule has fired: who may report it, what is accepted, and what it starts.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -68,11 +68,11 @@ async fn a_report_is_accepted_once_per_cooldown_and_starts_the_hook_unit_with_th
     assert_eq!(bench.requested(), [""; 0], "a storm of reports starts nothing");
     assert!(fs::read_to_string(&event).unwrap().contains("syncing"));
 
-    // One that starts nothing is told all the same.
+    // A rule that starts nothing is reported too.
     assert!(report(&bench, "_console-port", ["a", "quiet", "no output for 5 min"]).await.status.success());
     assert_eq!(*signals.next().await.unwrap().args().unwrap().rule(), "quiet");
     assert_eq!(bench.requested(), [""; 0]);
-    // After half its rest it is believed again: clocks differ.
+    // After half its cooldown it is accepted again: clocks differ.
     tokio::time::sleep(std::time::Duration::from_millis(2600)).await;
     assert!(report(&bench, "_console-port", ["a", "panic", "once more"]).await.status.success());
     assert_eq!(bench.requested(), ["start console-trigger@a:panic.service"]);
@@ -146,7 +146,7 @@ async fn triggers_are_set_reloaded_committed_and_unset_like_other_keys() {
         "# mine\n[ports.a]\nbaud = 9600 # slow\n\n[ports.a.triggers.panic]\nmatch = \"Kernel panic\"\nstart = true\n\n[ports.b]\nbaud = 300\n"
     );
 
-    // Taken out and made anew with one key of before: nothing of the old one is left.
+    // Removed and created again with one of its former keys: nothing of the old rule is left.
     manager.unset("a", "triggers.panic", 0).await.unwrap();
     assert_eq!(shown(&port.candidate().await.unwrap()), "None");
     manager.set("a", "triggers.panic.match", &text_of("Kernel panic"), 0).await.unwrap();
@@ -161,7 +161,7 @@ async fn triggers_are_set_reloaded_committed_and_unset_like_other_keys() {
     manager.commit(0).await.unwrap();
     assert_eq!(bench.committed(), text);
 
-    // Of all ports.
+    // Signals of all ports.
     manager.set("", "defaults.triggers.oom.match", &text_of("Out of memory"), 0).await.unwrap();
     manager.reload().await.unwrap();
     let keys = bench.port("b").await.running().await.unwrap();

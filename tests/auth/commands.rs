@@ -1,4 +1,4 @@
-//! `authorized_keys_command`: what it gets, and how it ends.
+//! `authorized_keys_command`: its arguments, and its end.
 
 use std::fs;
 use std::process::Command;
@@ -69,7 +69,7 @@ fn an_agent_full_of_keys_costs_one_run() {
     granted(helper.key(KEY));
     let runs = || fs::read_to_string("/etc/homes/keeper/runs").unwrap().lines().count();
     assert_eq!(runs(), 1);
-    // One that is asked about the key is asked about each.
+    // A command with the key among its arguments is run for each key.
     let asked = fs::read_to_string(CONFIG).unwrap().replace("%u", "%u %f");
     fs::write(CONFIG, asked).unwrap();
     let mut helper = login("alice");
@@ -88,7 +88,7 @@ fn it_is_ended_in_time_with_all_that_it_has_started() {
     assert_eq!(helper.key(KEY), Reply::Denied);
     assert!(began.elapsed() >= Duration::from_secs(15));
     assert!(!runs("sleep 777[1-4]"), "something was left");
-    // It is not waited for again.
+    // The second key does not wait for it again.
     let again = Instant::now();
     assert_eq!(helper.key(OTHER), Reply::Denied);
     assert!(again.elapsed() < Duration::from_secs(15));

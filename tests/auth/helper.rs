@@ -1,4 +1,4 @@
-//! A `console-auth` started for a test, spoken to by hand, and Alice, who logs in.
+//! A `console-auth` started for a test, the protocol spoken by hand, and Alice, who logs in.
 
 use std::io::Read;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_console-auth");
 pub const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
 pub const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKI/9gdlBNNq2lICe+kic2SLt7h+hBTAhGykEIU5PH/L";
 
-/// `KEY`'s, as `ssh-keygen -l` prints it.
+/// Fingerprint of `KEY`, as `ssh-keygen -l` prints it.
 pub const FINGERPRINT: &str = "SHA256:UCUiLr7Pjs9wFFJMDByLgc3NrtdU344OgUM45wZPcIQ";
 
 /// A running console-auth and the socket to it.
@@ -27,7 +27,7 @@ pub struct Helper {
     child: Child,
 }
 
-/// What a console-auth that has ended leaves behind.
+/// The results of a console-auth that has exited.
 pub struct Ended {
     pub status: ExitStatus,
     pub journal: String,
@@ -92,7 +92,7 @@ impl Helper {
         self.ask(&Request::Answers(vec![Secret(answer.into())]))
     }
 
-    /// A conversation that asks for a password and nothing else.
+    /// A conversation with a password prompt only.
     pub fn password(&mut self, password: &str) -> Reply {
         let asked = self.ask(&Request::Converse);
         assert_eq!(asked, prompts("Password: "));
@@ -108,14 +108,14 @@ impl Helper {
         Ended { status: output.status, journal: String::from_utf8(output.stderr).unwrap() }
     }
 
-    /// The client goes away, and reads nothing more.
+    /// The client disconnects, and reads nothing more.
     pub fn leave(self) -> Ended {
         drop(self.stream);
         let output = self.child.wait_with_output().unwrap();
         Ended { status: output.status, journal: String::from_utf8(output.stderr).unwrap() }
     }
 
-    /// Ends it and looks for the reason.
+    /// Ends it and checks the reason.
     pub fn ends_saying(self, reason: &str) -> String {
         let Ended { journal, .. } = self.end();
         assert!(journal.contains(reason), "{reason:?} is not in {journal:?}");

@@ -1,4 +1,4 @@
-//! Public keys: which file is believed, and which line admits.
+//! Public keys: which files are accepted, and which lines admit a key.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -73,7 +73,7 @@ fn a_line_that_narrows_the_key_is_obeyed_and_named() {
     }
 }
 
-/// Each breaks one thing, which must be named; put right again, the key is taken.
+/// Each breaks one thing, which the message must name; once it is fixed, the key is accepted.
 #[test]
 fn files_that_others_could_have_written_are_not_believed() {
     let accounts = alice();
@@ -114,7 +114,7 @@ fn files_are_read_as_their_user_and_only_if_they_are_files() {
     let accounts = alice();
     let file = accounts.home("alice").join(".ssh/authorized_keys");
 
-    // Only root may read it, though it has the key: root must not have done so.
+    // Only root may read it, though it has the key: root must not have read it on the user's behalf.
     let secret = Path::new(HOMES).join("secret");
     fs::write(&secret, KEY).unwrap();
     accounts.set_mode(&secret, 0o600);
@@ -124,7 +124,7 @@ fn files_are_read_as_their_user_and_only_if_they_are_files() {
     assert_eq!(helper.key(KEY), Reply::Denied);
     helper.ends_saying("authorized_keys: Permission denied");
 
-    // A FIFO without a writer would hold up whoever opens it.
+    // A FIFO without a writer would block the process that opens it.
     fs::remove_file(&file).unwrap();
     accounts.run(&["mkfifo", file.to_str().unwrap()]);
     accounts.give(&file, "alice", 0o600);
@@ -135,7 +135,7 @@ fn files_are_read_as_their_user_and_only_if_they_are_files() {
     accounts.give(&file, "alice", 0o700);
     refused_naming(&file, "is not a regular file");
 
-    // One that never ends.
+    // A file without an end.
     fs::remove_dir(&file).unwrap();
     symlink("/dev/zero", &file).unwrap();
     refused_naming(Path::new("/dev/zero"), "is not a regular file");
@@ -146,7 +146,7 @@ fn files_are_read_as_their_user_and_only_if_they_are_files() {
     fs::File::options().write(true).open(&file).unwrap().set_len(1 << 40).unwrap();
     refused_naming(&file, "has 1099511627776 bytes");
 
-    // As long as it may be, and nothing in it that is one.
+    // A file of the maximal size without a key.
     for rubbish in ["\0", "A", "\n", "ssh-ed25519 ", "from=\"", "\u{9b}2J\u{202e}"] {
         accounts.authorize("alice", &rubbish.repeat(1024 * 1024 / rubbish.len()));
         let mut helper = Helper::login("alice");

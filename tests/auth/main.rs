@@ -1,5 +1,5 @@
 //! Logins as `console-auth` decides about them: the real program, real PAM, real accounts. Most tests speak the protocol
-//! by hand. Every refusal is the same word on the wire; its reason is looked for in the program's messages.
+//! by hand. Every denial is the same on the wire; its reason is in the program's messages.
 
 #[path = "../support/accounts.rs"]
 mod accounts;

@@ -1,4 +1,4 @@
-//! Passwords and what else PAM asks for.
+//! Passwords and other prompts of PAM.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ fn an_unknown_user_is_asked_and_delayed_like_a_known_one() {
         let mut helper = Helper::login(user);
         assert_eq!(helper.offer(OTHER), Reply::Denied);
         assert_eq!(helper.password("wrong"), Reply::Denied);
-        // Whatever PAM's own delay would have been.
+        // Regardless of PAM's own delay.
         assert!(began.elapsed() >= Duration::from_secs(2), "{user:?} after {:?}", began.elapsed());
         helper.ends_saying(reason);
     }

@@ -1,4 +1,4 @@
-//! What may be run after a login: on the admin CLI's socket one program, for several sessions, and on a port's socket nothing.
+//! Programs after a login: on the admin CLI's socket one program, for several sessions, and on a port's socket none.
 
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
@@ -110,7 +110,7 @@ fn several_are_run_for_one_login_and_each_ends_alone_and_all_with_the_login() {
     let _accounts = alice();
     let (_root, mut helper) = may_run("#!/bin/sh\nexec cat\n");
     let mut sessions = Vec::new();
-    // As many as one connection has sessions (`ssh::channels`).
+    // The limit of sessions on one connection (`ssh::channels`).
     for _ in 0..10 {
         assert_eq!(helper.ask(&admin(None)), Reply::Running);
         sessions.push(session(&helper));

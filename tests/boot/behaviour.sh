@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2016 # for those who source it; for shells inside
-# What the behaviours of both beds share. container.d/lib.sh and vm.d/lib.sh source it, and define `inside COMMAND…` for it.
+# Shared by the behaviours of both beds. container.d/lib.sh and vm.d/lib.sh source it, and define `inside COMMAND…` for it.
 # `run_behaviours` (runner.sh) sets BED_MACHINE, BED_SUITE, BED_ROWS, BED_DEB and BED_WORK.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 : "${BED_MACHINE:?run this by tests/boot/test-container or test-vm}"
@@ -20,7 +20,7 @@ figure() { python3 -c 'import json, sys; print(json.loads(sys.argv[1])[sys.argv[
 status_of() { inside systemctl show --property=StatusText --value "console@$1.service"; }
 main_pid() { inside systemctl show --property=MainPID --value "console@$1.service"; }
 is_open() { bed_wait 10 "$1 to be open" status_says "$1" 'attached'; }
-# status_says PORT TEXT: its service runs and says so. (systemd keeps the last status of one that has ended.)
+# status_says PORT TEXT: its service runs and has TEXT in its STATUS. (systemd keeps the last status of a stopped one.)
 status_says() {
     local status
     [[ $(main_pid "$1") != 0 ]] || { echo "console@$1.service does not run"; return 1; }

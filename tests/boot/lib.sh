@@ -11,7 +11,7 @@ BED_RUN=/run/consoleserver-bed
 
 bed_say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 
-# A bed that cannot run says why and fails; it never passes by skipping.
+# A bed that cannot run prints the reason and fails; it never passes by skipping.
 bed_die() { bed_say "$*"; exit 1; }
 
 bed_usage() { bed_say "$*"; exit 2; }
@@ -43,7 +43,7 @@ bed_now() { printf '%s' "$EPOCHREALTIME"; }
 bed_since() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.2f", b - a }'; }
 
 # bed_cached KEY BUILDER…: prints the directory of the cache entry KEY; if it does not exist yet, lets BUILDER fill an
-# empty directory (its last argument) and renames it into place, under a lock, so that nobody meets a half-built entry.
+# empty directory (its last argument) and renames it into place, under a lock, so that no process finds a half-built entry.
 bed_cached() {
     local key=$1 entry=$BED_CACHE/$1 staging=$BED_CACHE/.building-$1 lock
     shift

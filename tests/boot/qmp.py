@@ -18,9 +18,9 @@ class QmpError(Exception):
 
 
 class Qmp:
-    def __init__(self, path, patience=60):
+    def __init__(self, path, timeout=60):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(patience)
+        self.sock.settimeout(timeout)
         self.sock.connect(path)
         self.file = self.sock.makefile("rw")
         self.events = []

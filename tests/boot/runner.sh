@@ -4,17 +4,17 @@
 #   machine_start NAME SUITE DEB BEHAVIOUR   a machine with the package
 #   machine_journal NAME                     what is worth reading when a behaviour does not hold
 #   machine_stop NAME
-# In a behaviour's file "# suites:" says where it runs, "# with --all also:" where else if it is named, or with --all, "# limit:" after
+# In a behaviour's file "# suites:" lists where it runs, "# with --all also:" where else if it is named, or with --all, "# limit:" after
 # how many seconds it hangs (900), "# packages:" which packages of Debian its container has besides, and "# only with --all:" why it is not of the core, which `make test` runs.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # Seconds after which a behaviour is taken to hang: many times what the slowest takes, as the machine may be busy.
 LIMIT_SECONDS=900
 
-# words_of KEY BEHAVIOUR: what its file says there.
+# words_of KEY BEHAVIOUR: the value of that key in its file.
 words_of() { sed -n "s/^# $1: //p" "$directory/$2"; }
 
-# Runs one behaviour in one suite; what was said is kept until the end.
+# Runs one behaviour in one suite; its output is kept until the end.
 try() {
     local suite=$1 behaviour=$2 held=1 said=$work/$1-$2 limit began status=0
     began=$(bed_now)

@@ -1,4 +1,4 @@
-//! What a login on the admin port gets.
+//! A login on the admin port.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! `autobaud`: the rate of a device is found by listening, and the port's own rate is back whatever happens. The far end looks
+//! `autobaud`: the rate of a device is found by listening, and the port's own rate is restored in every case. The far end looks
 //! through the master how the slave is set, as a device of one rate would come out right at that one only.
 
 use std::fs::{self, Permissions};
@@ -18,7 +18,7 @@ use crate::accounts::Accounts;
 use crate::client::Client;
 use crate::rig::{Rig, until};
 
-/// A device that talks at one rate.
+/// A device that sends at one rate.
 struct Talker {
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<Vec<u8>>>,
@@ -43,7 +43,7 @@ impl Talker {
                 device.write_all(said).unwrap();
                 std::thread::sleep(Duration::from_millis(2));
             }
-            // What it was sent.
+            // What the device received.
             let mut sent = Vec::new();
             nix::fcntl::fcntl(&device, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
             match device.read_to_end(&mut sent) {
@@ -55,7 +55,7 @@ impl Talker {
         Self { ends, thread: Some(thread) }
     }
 
-    /// What it was sent while it talked.
+    /// What the device received while it sent.
     fn ends(&mut self) -> Vec<u8> {
         self.ends.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap()
@@ -92,7 +92,7 @@ fn the_rate_of_a_device_is_detected_and_nothing_is_sent_to_it() {
     let mut asking = Client::start(rig.consolectl(&["autobaud", "demo"]));
     watcher.is_told("is testing line rates: output may be garbled until the test ends");
     is_tried(&rig);
-    // What is typed meanwhile would come out as garbage there.
+    // What is typed in the meantime would arrive as garbage there.
     watcher.type_in("later");
     asking.ends_with(0);
     is_back(&rig);
@@ -125,7 +125,7 @@ fn the_rate_that_is_set_is_tried_first() {
 #[test]
 fn a_killed_and_an_interrupted_consolectl_leave_the_rate_as_it_was() {
     let rig = served("");
-    // Of a rate that is not among those that are tried: it goes on to the end.
+    // At a rate that is not among those tried: it runs to the end.
     let _talker = Talker::at(&rig, 300);
     for signal in [Signal::SIGKILL, Signal::SIGINT, Signal::SIGHUP] {
         let asking = Client::start(rig.consolectl(&["autobaud", "demo"]));

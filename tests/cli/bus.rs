@@ -1,5 +1,5 @@
 //! A bus of the test's own in the place of the system bus, with the real `console-admin` started by it. There is no systemd and
-//! no polkit on it: what they do is for the container.
+//! no polkit on it: their part is tested in the container.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// A machine's worth of time for one step.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of one step, on a loaded machine.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 const CONFIG: &str = r#"
 [server]
@@ -41,7 +41,7 @@ impl Bus {
         bus
     }
 
-    /// Nobody on it.
+    /// A bus without clients.
     pub fn empty() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = |part: &str| directory.path().join(part);
@@ -51,7 +51,7 @@ impl Bus {
         fs::create_dir_all(at("root/var/lib/consoleserver/admin")).unwrap();
         fs::create_dir_all(at("root/dev")).unwrap();
         fs::write(at("root/etc/consoleserver/config.toml"), CONFIG).unwrap();
-        // Others may come to the bus, as they may to the system's.
+        // Other users may connect to the bus, as to the system's.
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         let policy = "<policy context=\"default\"><allow user=\"*\"/><allow own=\"*\"/>\
                       <allow send_destination=\"*\" eavesdrop=\"true\"/><allow eavesdrop=\"true\"/></policy>";
@@ -66,7 +66,7 @@ impl Bus {
         let mut command = Command::new("dbus-daemon");
         command.arg("--nofork").arg("--config-file").arg(at("bus.conf"));
         let address = format!("unix:path={}", at("bus").display());
-        // What it starts finds the bus by this.
+        // Programs that it starts find the bus by this.
         command.env("DBUS_SYSTEM_BUS_ADDRESS", &address).env_remove("RUNTIME_DIRECTORY");
         let journal = fs::File::create(at("journal")).unwrap();
         let daemon =
@@ -83,7 +83,7 @@ impl Bus {
     fn wait_for(&self, part: &str) {
         let begun = Instant::now();
         while !self.path(part).exists() {
-            assert!(begun.elapsed() < PATIENCE, "{part} has not appeared");
+            assert!(begun.elapsed() < TIMEOUT, "{part} has not appeared");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -97,7 +97,7 @@ impl Bus {
         assert!(output.status.success(), "{output:?}");
     }
 
-    /// It has read which services there are when this returns.
+    /// It has read the list of services when this returns.
     fn reload(&self) {
         let mut command = Command::new("busctl");
         command.arg(format!("--address=unix:path={}", self.path("bus").display()));
@@ -122,7 +122,7 @@ impl Bus {
         command
     }
 
-    /// `consolectl` where others may look too. Copied by another process: one that this process writes to is busy in whatever
+    /// `consolectl` in a place that others can read. Copied by another process: one that this process writes to is busy in whatever
     /// another test starts at the time.
     pub fn program(&self) -> PathBuf {
         let program = self.path("consolectl");

@@ -105,7 +105,7 @@ fn each_serial_console_of_real_files_is_a_port_with_its_line_settings() {
                 ("sw-edge", "9600N81", false, None, here, all),
             ],
         ),
-        // The file by itself: conserver would not say whose console it is, and nobody may use it.
+        // The file alone: conserver would not define its users, and no user has access.
         ("fragment", &[("pdu1", "19200N81", true, None, here, Some("\"\""))]),
         (
             "lab-devicesubst",
@@ -260,7 +260,7 @@ fn consoles_of_conserver_equal_what_conserver_prints() {
 #[test]
 fn no_listener_is_wider_than_in_the_file() {
     let bus = Bus::empty();
-    // Whatever `--first-port` does: what a listener of the file cannot be here stays closed.
+    // Regardless of `--first-port`: a listener of the file that is not possible here stays closed.
     let numbered = |case: &str, input: &str| {
         let words = ["import", "--dry-run", "--first-port", "9000", input];
         let (code, shown, aside) =
@@ -270,7 +270,7 @@ fn no_listener_is_wider_than_in_the_file() {
     };
     // As ser2net 4.3.11 listens (ss -lntpe), but for names and IPv6 alone, which cannot be had.
     let plan = numbered("ser2net-accepters", "input.yaml");
-    // What only this machine reaches stays without a login, and SSH gets a free TCP port at the same addresses.
+    // A listener on loopback only stays without a login, and SSH gets a free TCP port at the same addresses.
     for (port, plain) in [
         ("loopback", "127.0.0.1:3009"),
         ("loopback-v4", "127.0.0.1:3010"),
@@ -323,7 +323,7 @@ fn no_listener_is_wider_than_in_the_file() {
         let open = value(&plan, port, "ssh_port").is_some();
         assert_eq!(open, listen.is_some() || port == "d", "{port}: {plan}");
     }
-    // conserver takes clients of this machine, of a list of hosts, and without `access` of this machine again.
+    // conserver accepts clients of this machine, of a list of hosts, and without `access` of this machine again.
     for (case, port, tcp) in [
         ("lab-devicesubst", "ttyACM1", "9004"),
         ("machine-room", "node-b.example.net", "9003"),
@@ -336,7 +336,7 @@ fn no_listener_is_wider_than_in_the_file() {
     // defaultaccess allowed
     let plan = numbered("conserver-hosts", "input.cf");
     assert_eq!((value(&plan, "a", "listen"), value(&plan, "a", "ssh_port")), (None, Some("9000")), "{plan}");
-    // Clients that only write: nobody.
+    // Write-only clients: none.
     let plan = numbered("ser2net-options", "input.yaml");
     assert_eq!(
         (value(&plan, "every", "groups"), value(&plan, "every", "users")),
@@ -364,7 +364,7 @@ fn listeners_and_connectors_of_ser2net_become_the_keys_that_serve_the_same_progr
         ("telnet", "rfc2217", Some("127.0.0.1:5002")),
         ("telnet", "remote_settings", None),
         ("raw", "raw", Some("[::1]:5003")),
-        // A login tells users apart, and protects what a listener for everybody does not.
+        // A login identifies users, and protects what a listener without one does not.
         ("users", "ssh_port", Some("5004")),
         ("users", "raw", None),
         ("watched", "ssh_port", Some("5005")),
@@ -427,7 +427,7 @@ fn ports_are_put_into_the_candidate_only() {
         (&core["baud"], &core["log.type"], &core["xonxoff"]),
         (&115200.into(), &"none".into(), &false.into())
     );
-    // 8022 to 8024 are taken by what is there.
+    // 8022 to 8024 are taken by existing ports.
     assert_eq!(core["ssh_port"], 8025);
     assert_eq!(of("ttyUSB0")["ssh_port"], 8023);
     let old = of("old-router");

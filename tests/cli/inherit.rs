@@ -1,4 +1,4 @@
-//! Templates and groups of ports in the command line: set, shown with where a value comes from, used, told in one line.
+//! Templates and groups of ports in the command line: set, shown with the origin of a value, used, printed in one line.
 
 use serde_json::Value;
 
@@ -37,7 +37,7 @@ fn a_template_is_set_and_shown_with_its_origin_in_one_line() {
     let bus = Bus::new();
     let text = format!("[templates.cisco]\nbaud = 115200\n{ports}");
     std::fs::write(bus.path("root/etc/consoleserver/config.toml"), text).unwrap();
-    // One change for all that do not say otherwise, and one line of it.
+    // One change for all that do not override it, and one line about it.
     let said = bus.done(&["set", "templates.cisco", "baud", "9600"]);
     assert!(said.contains("templates.cisco.baud: 115200 → 9600 at 47 ports (p01 … p48)"), "{said}");
     let diff = bus.done(&["diff"]);
@@ -46,7 +46,7 @@ fn a_template_is_set_and_shown_with_its_origin_in_one_line() {
     assert!(line.contains("templates.cisco.baud 115200 9600 at 47 ports (p01 … p48) root"), "{diff}");
     let diff: Value = serde_json::from_str(&bus.done(&["diff", "--json"])).unwrap();
     assert_eq!(diff[0]["ports"].as_array().unwrap().len(), 47);
-    // A template in use stays, and none is made by a typing error at a port.
+    // A template in use stays, and a typo at a port creates none.
     let said = bus.refused(&["unset", "templates", "cisco"]);
     assert!(said.contains("template cisco is used by p01, p02, p03, p04 and 44 more: "), "{said}");
     assert!(

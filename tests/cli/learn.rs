@@ -33,7 +33,7 @@ fn unplug(bus: &Bus, name: &str) {
     let _ = fs::remove_dir(by_path);
 }
 
-/// `consolectl learn`, when it waits.
+/// `consolectl learn`, while it waits.
 fn learning(bus: &Bus, words: &[&str]) -> Client {
     let own =
         "mount -t tmpfs none /dev && mkdir /dev/serial && mount --bind \"$0\" /dev/serial && exec \"$@\"";
@@ -72,7 +72,7 @@ fn the_next_adapter_is_bound_by_its_usb_socket() {
     );
     assert_eq!(device(&bus, "core"), PATH);
 
-    // A port that is there, with one that is pulled out and plugged in again.
+    // A configured port whose adapter is unplugged and plugged in again.
     let mut client = learning(&bus, &["ttyUSB0"]);
     plug(&bus, "pci-0000:00:14.0-usb-0:2:1.0-port0", "ttyUSB5");
     client.ends_with(0);
@@ -86,7 +86,7 @@ fn the_next_adapter_is_bound_by_its_usb_socket() {
     let shown = String::from_utf8(client.shown()).unwrap();
     assert!(shown.contains("\nport ttyUSB1 releases the device when lab is reloaded\n"), "{shown}");
 
-    // What is core's already is not bound to another port.
+    // An adapter that belongs to core already is not assigned to another port.
     let mut client = learning(&bus, &["edge"]);
     unplug(&bus, NAME);
     plug(&bus, NAME, "ttyUSB4");

@@ -1,4 +1,4 @@
-//! `consolectl` over a real bus, with the real `console-admin` behind it: its words, its prompt, its exit status.
+//! `consolectl` over a real bus, with the real `console-admin` behind it: its commands, its prompt, its exit status.
 
 #[path = "../support/accounts.rs"]
 mod accounts;

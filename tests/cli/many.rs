@@ -12,7 +12,7 @@ fn candidate(bus: &Bus, port: &str, key: &str) -> Value {
     shown["candidate"][key].clone()
 }
 
-/// The shortest of a few runs: how long a command takes where nothing is in its way.
+/// The shortest of a few runs: the time of a command without interference.
 fn takes(bus: &Bus, words: &[&str]) -> Duration {
     let run = || {
         let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! The sentences that administrators read, as golden files: errors of the configuration, and rejected changes.
+//! Messages to administrators, as golden files: errors of the configuration, and rejected changes.
 //! `SNAPSHOTS=overwrite` writes them again; a rewording is then one review of `tests/golden/`.
 
 use std::path::Path;

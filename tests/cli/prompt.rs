@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::bus::{Bus, PATIENCE};
+use crate::bus::{Bus, TIMEOUT};
 
 /// Runs a script of `expect` with the prompt spawned: `await WORDS` waits for them, `type WORDS` types.
 #[track_caller]
@@ -19,7 +19,7 @@ fn at_prompt(bus: &Bus, steps: &str) {
          {steps}\n\
          expect eof {{}} timeout {{ puts \"DOES NOT END\"; exit 5 }}\n\
          exit [lindex [wait] 3]\n",
-        PATIENCE.as_secs(),
+        TIMEOUT.as_secs(),
         env!("CARGO_BIN_EXE_consolectl"),
     );
     let mut command = Command::new("expect");

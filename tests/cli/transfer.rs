@@ -83,7 +83,7 @@ fn a_mebibyte_goes_both_ways_by_zmodem() {
 
 #[test]
 fn a_file_goes_both_ways_by_xmodem() {
-    // Whole blocks of 128 bytes, each with an answer of its own; so few because each takes its time.
+    // Whole blocks of 128 bytes, each with its own reply; a small number because each takes a round trip.
     both_ways(32 * 1024, "x", ["rx --binary --quiet up", "sx --quiet evil"]);
 }
 
@@ -133,7 +133,7 @@ fn an_interrupted_transfer_cancels_the_far_end() {
     let up = rig.path("up");
     fs::write(&up, contents(SEED, 1024)).unwrap();
     let mut near = Client::start(rig.consolectl(&["transfer", "demo", "send", up.to_str().unwrap()]));
-    // sz asks a device that does not answer.
+    // sz queries a device that does not answer.
     until("ZRQINIT", || (rig.bytes_sent() > 0).then_some(()));
     near.signal(Signal::SIGINT);
     near.ends_with(1);

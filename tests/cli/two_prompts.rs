@@ -1,4 +1,4 @@
-//! Two administrators at two prompts, each on a terminal of tmux's: what one does the other sees as it happens, without a key.
+//! Two administrators at two prompts, each on a terminal of tmux's: each sees the other's changes as they happen, without a keypress.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -21,7 +21,7 @@ fn prompt_on(bus: &Bus, terminal: &str) -> Tmux {
     terminal
 }
 
-/// A second, or on a machine that is busy five times what a command takes.
+/// One second, or on a busy machine five times the duration of a command.
 fn soon(bus: &Bus) -> Duration {
     let begun = Instant::now();
     bus.done(&["diff"]);
@@ -64,7 +64,7 @@ fn each_prompt_prints_the_others_change_commit_and_rollback_above_the_edited_lin
         &["revert"],
         "root rolled back the last commit, which was not confirmed: its change is uncommitted again",
     );
-    // By its deadline, where nobody does anything.
+    // By its deadline, without any input.
     on_trial("2");
     for terminal in [&alice, &bob] {
         terminal.shows("the last commit was rolled back, because it was not confirmed in time");
@@ -74,14 +74,14 @@ fn each_prompt_prints_the_others_change_commit_and_rollback_above_the_edited_lin
         (last(&alice) == "> pari" && last(&bob) == "> baud ttyUSB1 19").then_some(())
     });
 
-    // The line is still the one that was typed; a change that was not looked at comes before it.
+    // The typed line is unchanged; a change that was not seen yet is printed before it.
     bob.types("200\r");
     bob.shows("the whole configuration was changed by console-admin at");
     bob.types("diff\r");
     bob.shows("ports.ttyUSB0.baud  9600       115200  root");
     bob.types("baud ttyUSB1 19200\r");
     alice.shows("root set ports.ttyUSB1.baud = 19200 (was 9600)");
-    // One's own is not told.
+    // A user's own changes are not reported.
     bob.types("commit\r");
     bob.shows("2 changes committed");
     alice.shows("root committed 2 changes");

@@ -1,4 +1,4 @@
-//! What every client must find: a login by key and by password, commands, a paste, keepalives, a break.
+//! What every client must be able to do: a login by key and by password, commands, a paste, keepalives, a break.
 
 use std::io::Write;
 use std::process::Command;
@@ -12,10 +12,10 @@ use crate::tool::Tool;
 use crate::{Bench, succeeds};
 
 const PASTE: usize = 200_000;
-/// More than a client waits for the answer to its keepalives, of which it sends one each second.
+/// More than a client's limit of unanswered keepalives, of which it sends one each second.
 const STALL: Duration = Duration::from_secs(6);
 
-/// A configuration that is pasted, each client's its own.
+/// A pasted configuration, a different one for each client.
 fn text(tool: Tool) -> Vec<u8> {
     (0..)
         .flat_map(|line| format!("set interface {line} description {tool:?}\r").into_bytes())
@@ -35,7 +35,7 @@ fn each_logs_in_by_key_and_by_password() {
     }
 }
 
-/// As a person's agent or ~/.ssh has it: the server does not know that key, then comes the password.
+/// As with a user's agent or ~/.ssh: the server does not know that key, then follows the password.
 #[test]
 fn paramiko_with_a_foreign_key_of_its_own_logs_in_by_password() {
     let bench = Bench::new("");
@@ -94,7 +94,7 @@ fn openssh_and_putty_share_a_connection() {
     assert!(!upstream.has_ended(), "{}", upstream.aside());
 }
 
-/// A device that takes nothing for a while, in the middle of a paste, from clients that ask whether we are there.
+/// A device that stops reading for a while, in the middle of a paste, from clients that send keepalives.
 #[test]
 fn a_paste_into_a_device_that_stops_for_longer_than_keepalives_wait_arrives_whole() {
     let bench = Bench::new("");
@@ -121,7 +121,7 @@ fn a_paste_into_a_device_that_stops_for_longer_than_keepalives_wait_arrives_whol
     }
 }
 
-/// A port with flow control and this client at it, after the device has said that it takes no more.
+/// A port with flow control and this client at it, after the device has sent XOFF.
 fn stopped(bench: &Bench, tool: Tool) -> (Rig, Client) {
     let rig = bench.another("xonxoff = true");
     let mut client = Client::start(tool.pipe(&rig));
@@ -139,7 +139,7 @@ fn keepalives_are_answered_while_nothing_happens() {
         (tool, client)
     });
     bench.rig.wait_for_status("6 attached");
-    // Nothing happens for so long; no wait for anything.
+    // Nothing happens for this long; this is no wait for an event.
     thread::sleep(STALL);
     for (tool, client) in &mut clients {
         let words = format!("{tool:?} is here\r");

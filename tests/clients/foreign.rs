@@ -1,4 +1,4 @@
-//! Programs that want something else of SSH than a console, and ways in that are not one connection to the port.
+//! Programs that use SSH for other things than a console, and logins by other ways than one connection to the port.
 
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use crate::rig::run;
 use crate::tool::Tool;
 use crate::{Bench, PASSWORD, USER, succeeds};
 
-/// Runs a program that must fail; what it prints.
+/// Runs a program that must fail; returns its output.
 #[track_caller]
 fn fails(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));

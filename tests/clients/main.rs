@@ -21,11 +21,11 @@ use std::process::{Child, Command, Stdio};
 use accounts::Accounts;
 use rig::Rig;
 
-/// A bench at which alice may log in, by the bench's key and by her password.
+/// A bench on which alice may log in, by the bench's key and by her password.
 struct Bench {
     accounts: Accounts,
     rig: Rig,
-    /// What is at the other end of the line.
+    /// The other end of the line.
     device: Option<Child>,
 }
 
@@ -64,10 +64,10 @@ impl Bench {
         Rig::with_config(&Self::config(&format!("baud = 115200\n{settings}")))
     }
 
-    /// One port more, for the same people.
+    /// One more port, for the same users.
     fn another(&self, settings: &str) -> Rig {
         let mut rig = Self::port(settings);
-        // OpenSSH offers what the public half beside it says.
+        // OpenSSH offers the key of the public half beside it.
         for half in ["key", "key.pub"] {
             std::fs::copy(self.rig.path(half), rig.path(half)).unwrap();
         }
@@ -76,7 +76,7 @@ impl Bench {
         rig
     }
 
-    /// Has this program behind the line.
+    /// Attaches this program to the line.
     fn connect(&mut self, mut program: Command) {
         program.stdin(Stdio::from(self.rig.device())).stdout(Stdio::from(self.rig.device()));
         let started = program.spawn().unwrap_or_else(|error| panic!("{program:?}: {error}"));
@@ -91,7 +91,7 @@ impl Bench {
         bench
     }
 
-    /// OpenSSH's words for a host that nobody has seen before, and for alice's key.
+    /// OpenSSH's messages about an unknown host, and about alice's key.
     fn ssh_options(&self) -> String {
         format!(
             "-F none -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR -i {}",
@@ -126,7 +126,7 @@ fn python() -> String {
     String::from_utf8(made.stdout).unwrap().trim().to_owned()
 }
 
-/// Runs a program to its end, which must be a good one; what it has printed.
+/// Runs a program to its end, which must succeed; returns its output.
 #[track_caller]
 fn succeeds(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));

@@ -1,4 +1,4 @@
-//! The clients, and how each is asked for the same things.
+//! The clients, and the command line of each for the same tasks.
 
 use std::process::Command;
 
@@ -31,7 +31,7 @@ impl Tool {
         command
     }
 
-    /// A session without a terminal, with a keepalive each second as far as the client has them.
+    /// A session without a terminal, with a keepalive each second if the client supports it.
     pub fn pipe(self, rig: &Rig) -> Command {
         let key = rig.path("key");
         let by = By::Key(&key);
@@ -39,7 +39,7 @@ impl Tool {
             Self::OpenSsh => {
                 self.program(rig, by, false, &["-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=3"])
             }
-            // It gives up after three.
+            // It disconnects after three.
             Self::Dbclient => self.program(rig, by, false, &["-K", "1"]),
             Self::Plink => self.program(rig, by, false, &[]),
             _ => self.library(rig, by, "pipe"),
@@ -50,7 +50,7 @@ impl Tool {
     pub fn library(self, rig: &Rig, by: By<'_>, act: &str) -> Command {
         let mut command = Command::new(python());
         let library = format!("{self:?}").to_lowercase();
-        // cryptography tells asyncssh of ciphers that will go.
+        // cryptography warns asyncssh of ciphers that it will remove.
         command.args(["-W", "ignore", &here("by-library"), &library, &rig.tcp_port.to_string(), USER]);
         match by {
             By::Key(key) => command.arg("--key").arg(key),
@@ -110,7 +110,7 @@ impl Tool {
             Self::Plink => {
                 let hostkeys = rig.path("hostkeys");
                 let mut command = Command::new("plink");
-                // Where it keeps the hosts that it knows.
+                // Its file of known hosts.
                 command.env("PUTTYDIR", hostkeys.join("putty"));
                 command.args(["-ssh", "-batch", "-no-antispoof", "-noagent", "-P", &port]);
                 command.args(["-hostkey", &fingerprint(&hostkeys)]);

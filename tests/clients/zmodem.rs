@@ -22,7 +22,7 @@ fn payload() -> Vec<u8> {
             (state >> 24) as u8
         })
         .collect();
-    // What OpenSSH, our menu and flow control would take for themselves.
+    // Bytes that OpenSSH, our menu and flow control would interpret.
     for (at, words) in
         [(1000, &b"\r~.\x05c.\r~."[..]), (500_000, b"\x11\x13\x05c.\x05\x05"), (900_000, b"\x18\x18\x18")]
     {
@@ -44,7 +44,7 @@ fn couple(bench: &Bench, local: &str, terminal: bool, directory: &Path) -> Clien
 
 /// What a line at 115200 8N1 carries, in bytes a second.
 const LINE_RATE: f64 = 11_520.0;
-/// The least part of it that a transfer of a mebibyte takes, handshakes included.
+/// The least share of it that a transfer of a mebibyte achieves, handshakes included.
 const LEAST_SHARE: f64 = 0.9;
 
 /// One direction of a line: each byte takes its time. A late wake-up is made up for, as by a UART's FIFO.
@@ -59,7 +59,7 @@ fn carry(mut from: impl Read, mut to: impl Write) {
         }
         free_at += Duration::from_secs_f64(count as f64 / LINE_RATE);
         std::thread::sleep(free_at.saturating_duration_since(now));
-        // A program that has ended takes nothing.
+        // A program that has exited reads nothing.
         if to.write_all(&chunk[..count]).is_err() {
             return;
         }
@@ -137,14 +137,14 @@ fn transferred(settings: &str, local: &str, remote: &str, terminal: bool) {
     let mut device = Command::new("socat");
     device.args(["-", &format!("EXEC:{remote}")]).current_dir(&there).stderr(Stdio::null());
     let mut coupled = couple(&bench, local, terminal, &here);
-    // A receiver whose first word nobody hears says the next one only after ten seconds.
+    // A receiver whose first packet is lost repeats it only after ten seconds.
     bench.rig.wait_for_status("1 attached");
     bench.connect(device);
     let arrived = destination.join("image");
-    // XMODEM waits for each block's answer; no more is said of how long a file may take.
+    // XMODEM waits for each block's reply, so there is no limit for the duration of a file.
     match terminal {
         false => coupled.ends_with(0),
-        // The newline with which a terminal session ends finds nobody who would read it.
+        // The newline with which a terminal session ends has no reader.
         true => drop(coupled.ends()),
     }
     until("the device's program to end", || bench.device.as_mut().unwrap().try_wait().unwrap());

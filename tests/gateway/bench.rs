@@ -18,7 +18,7 @@ use crate::client::Client;
 use crate::programs::{By, Program};
 use crate::rig::{run, until};
 
-/// What stands where `consolectl` would.
+/// The program in place of `consolectl`.
 const STAND_IN: &str = include_str!("stand-in");
 
 pub struct Bench {
@@ -46,10 +46,10 @@ impl Bench {
         bench
     }
 
-    /// An admin CLI among these accounts, with a key of its own that nobody has yet.
+    /// An admin CLI among these accounts, with a host key of its own that no client knows yet.
     pub fn of(accounts: Rc<Accounts>, address: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("gateway").tempdir().unwrap();
-        // Alice runs a program that is in there.
+        // Alice runs a program from there.
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         for directory in ["run", "credentials", "root/usr/bin"] {
             fs::create_dir_all(dir.path().join(directory)).unwrap();
@@ -66,7 +66,7 @@ impl Bench {
         bench
     }
 
-    /// Puts a program where `consolectl` would be.
+    /// Installs a program in place of `consolectl`.
     pub fn install(&self, text: &str) {
         let program = self.path("root/usr/bin/consolectl");
         fs::write(&program, text).unwrap();
@@ -125,7 +125,7 @@ impl Bench {
         self.listener.local_addr().unwrap().port()
     }
 
-    /// OpenSSH as anybody would call it, with a key.
+    /// OpenSSH with default options, with a key.
     pub fn ssh(&self, options: &[&str]) -> Command {
         let mut command = Command::new("ssh");
         command

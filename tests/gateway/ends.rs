@@ -48,7 +48,7 @@ fn client_pid(client: &mut Client) -> String {
     client.sees("\n")
 }
 
-/// Waits until a count has stood still for a second.
+/// Waits until a count has been constant for a second.
 fn settled(what: &str, count: impl Fn() -> usize) -> usize {
     let mut last = (count(), Instant::now());
     until(what, || {
@@ -86,7 +86,7 @@ fn a_client_that_does_not_read_stops_the_program_and_can_leave() {
 #[test]
 fn a_program_that_does_not_read_stops_the_client() {
     let bench = Bench::new();
-    // Whoever stays keeps console-cli, whose end would be the end of every session.
+    // A client that stays keeps console-cli running, whose exit would end every session.
     let stays = bench.at_terminal();
     let mut client = bench.command("stubborn");
     let pid = client_pid(&mut client);
@@ -95,7 +95,7 @@ fn a_program_that_does_not_read_stops_the_client() {
     let sent = Arc::new(AtomicUsize::new(0));
     let count = sent.clone();
     let typing = std::thread::spawn(move || {
-        // Breaks off when the client ends.
+        // Stops when the client ends.
         while count.load(Ordering::Relaxed) < FLOOD && input.write_all(&[b'x'; 10_000]).is_ok() {
             count.fetch_add(10_000, Ordering::Relaxed);
         }
@@ -111,7 +111,7 @@ fn a_program_that_does_not_read_stops_the_client() {
     bench.helpers_have_ended();
 }
 
-/// OpenSSH gives up after two keepalives that were not answered, and its log shows those that were.
+/// OpenSSH disconnects after two unanswered keepalives, and its log shows those that were answered.
 #[test]
 fn a_program_that_does_not_read_costs_no_session() {
     let bench = Bench::new();
@@ -183,7 +183,7 @@ fn without_host_keys_clients_get_the_reason() {
     bench.ends();
     std::fs::remove_dir_all(bench.path("credentials")).unwrap();
     bench.start();
-    // Who says nothing is told for seconds, and holds up nobody: else it would have left before the last is told.
+    // A silent client is notified late and does not delay the others: otherwise it would have left before the last is notified.
     let silent = || TcpStream::connect(("127.0.0.1", bench.tcp_port())).unwrap();
     let _silent = [silent(), silent(), silent()];
     let mut client = bench.command("say hello");

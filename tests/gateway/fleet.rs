@@ -24,7 +24,7 @@ impl Fleet {
     fn new(count: usize) -> Self {
         let accounts = Rc::new(Accounts::enter());
         accounts.rehome_root();
-        // One that runs in the foreground on this machine, as root, is nobody's here.
+        // One that runs in the foreground on this machine, as root, has no user here.
         if Path::new("/run/consoleserver").exists() {
             accounts.run(&["mount", "-t", "tmpfs", "test-run", "/run/consoleserver"]);
         }
@@ -36,7 +36,7 @@ impl Fleet {
                           IdentitiesOnly yes\n"
                 .to_owned();
         for (index, (bench, bus)) in servers.iter().enumerate() {
-            // What console-auth starts has no variable of ours.
+            // Programs that console-auth starts inherit no variable of ours.
             bench.install(&format!(
                 "#!/bin/sh\nDBUS_SYSTEM_BUS_ADDRESS=unix:path={} exec {} \"$@\"\n",
                 bus.path("bus").display(),
@@ -171,7 +171,7 @@ fn a_server_that_is_down_hangs_or_lies_affects_no_other() {
         .install("#!/bin/sh\nprintf '[{\"host\":\"rack1\",\"port\":\"x\",\"state\":\"a\\\\u001b[2J\"}]'\n");
     let shown = fleet.done(&["-H", "rack3", "status", "--json"]);
     assert_eq!(shown, "{\"host\":\"rack3\",\"port\":\"x\",\"state\":\"a\\u001b[2J\"}\n");
-    // One that writes without an end, and one that never does.
+    // One that writes without an end, and one that never writes.
     fleet.servers[2].0.install("#!/bin/sh\nexec yes\n");
     fleet.servers[3].0.install("#!/bin/sh\nexec sleep 1000\n");
     let (code, shown, aside) = fleet.consolectl(&["-H", "rack3,rack1", "show", "ttyUSB0"]);
@@ -196,7 +196,7 @@ fn a_shared_connection_is_used_again() {
     ));
     fleet.done(&["-H", "rack1", "show", "ttyUSB0"]);
     assert!(socket.exists());
-    // Nobody can log in any more.
+    // No user can log in any more.
     fleet.accounts.authorize("root", "");
     let shown = fleet.done(&["-H", "rack1", "list", "--json"]);
     assert_eq!(shown.lines().count(), 2, "{shown}");
@@ -225,7 +225,7 @@ fn hosts_that_cannot_be_meant_are_usage_errors() {
     refused(&["-H", "rack1", "list"], 1, "consolectl.toml:2: invalid type");
 }
 
-/// Stands where ssh would: takes a while, and the first ones wait for each other; every tenth server is down.
+/// In place of ssh: takes a while, and the first ones wait for each other; every tenth server is down.
 const SIMULATED: &str = r#"#!/bin/sh
 while [ "$1" != -- ]; do host=$1; shift; done
 echo begins >>"$LOG"

@@ -93,7 +93,7 @@ fn a_port_behind_the_user_name_is_its_console() {
     client.type_in("hello\r");
     client.sees("typed hello\r\n");
     bench.wait_for_journal("login of \"alice\" to ttyUSB3 from 127.0.0.1: granted as alice by key");
-    // The end of input leaves, as it does on the port's own listener.
+    // The end of input ends the session, as on the port's own listener.
     client.end_input();
     client.ends_with(0);
     bench.helpers_have_ended();

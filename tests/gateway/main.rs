@@ -1,5 +1,5 @@
 //! The admin CLI over SSH, as users use it: OpenSSH's client, real accounts, the real `console-cli`, `console-auth` and PAM.
-//! In the place of `consolectl` stands a program that says as whom and how it was started; `consolectl` itself is another
+//! In the place of `consolectl` is a program that prints its user and its arguments; `consolectl` itself is another
 //! test's, except in `fleet`.
 
 #[path = "../support/accounts.rs"]

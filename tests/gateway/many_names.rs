@@ -144,7 +144,7 @@ fn configure(server: &Server, number: usize, last: &str) {
 fn many(program: Program) {
     let asked = std::env::var("NAME_SERVERS").ok().map(|text| text.parse::<usize>().unwrap());
     let count = asked.unwrap_or(3);
-    // A bound in seconds depends on the machine: only who asks for many has one.
+    // A bound in seconds depends on the machine: only a run with many servers has one.
     let within = |what: &str, took: Duration, limit: Duration| {
         eprintln!("{count} servers, {program:?}: {what}: {took:?}");
         assert!(asked.is_none() || took <= limit, "{what}: {took:?}");
@@ -204,7 +204,7 @@ fn many(program: Program) {
         });
     }
     within("one change at each secondary", begun.elapsed(), Duration::from_secs(2));
-    // What has not changed costs no change of the zone.
+    // Unchanged names cause no change of the zone.
     let unchanged = serial(ADDRESS);
     let begun = Instant::now();
     servers[1].publish();

@@ -79,7 +79,7 @@ fn settings(server: &Server, zone: &str, dns: &str, name: &str) {
     );
 }
 
-/// What runs at a later time would find: it is not yet time for another attempt.
+/// The result of a later run: it is not yet time for another attempt.
 fn tick_later(server: &Server) {
     let state: String = fs::read_to_string(server.path(STATE)).unwrap();
     let (before, after) = state.split_once("\"tried_at\":").expect("an attempt");

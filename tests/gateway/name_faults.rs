@@ -2,7 +2,7 @@
 //! or a zone from a backup; publishers are killed; consoles move in the meantime. `NAME_FAULT_SECONDS=3600`
 //! is for a release, `NAME_FAULT_SEED=` repeats a run.
 //!
-//! The nemesis knows nothing of the checkers, and these nothing of the faults: they compare the zone with the
+//! The fault injector knows nothing of the checkers, and they know nothing of the faults: they compare the zone with the
 //! configurations.
 
 use std::collections::BTreeMap;
@@ -143,7 +143,7 @@ fn records_at((server, tcp_port): (usize, u16)) -> [String; 4] {
     [format!("192.0.2.1{server}"), tcp_port.to_string(), name.clone(), name]
 }
 
-/// Checker: whatever happens, each name has the records of one server, and of one that had the console at
+/// Checker: in every case each name has the records of one server, and of one that had the console at
 /// some time.
 fn no_name_leads_elsewhere(
     zone: &[Record],
@@ -185,7 +185,7 @@ fn configure(servers: &[Server], places: &Places) {
     }
 }
 
-/// One of the faults: what the nemesis does before the publishers run, and after it.
+/// One of the faults: its actions before the publishers run, and after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
     None,
@@ -259,7 +259,7 @@ fn the_directory_is_right_again_after_each_fault() {
             knot.copy("data", "backup");
             knot.start(None);
         }
-        // Consoles move, some are new, some go, and two swap their TCP ports.
+        // Consoles move, some are added, some removed, and two swap their TCP ports.
         for _ in 0..=random.below(4) {
             let name = format!("c{}", random.below(CONSOLES + 4));
             let place = (random.below(SERVERS), 8100 + random.below(40) as u16);
@@ -292,7 +292,7 @@ fn the_directory_is_right_again_after_each_fault() {
             Fault::CutOff => address("del"),
             Fault::Killed => knot.end(Signal::SIGKILL),
         }
-        // Who publishes while it lasts.
+        // The servers that publish while it lasts.
         let victims: Vec<&Server> = servers.iter().filter(|_| random.below(2) == 0).collect();
         let mut children = Vec::new();
         for server in victims {

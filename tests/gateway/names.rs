@@ -120,7 +120,7 @@ pub(crate) fn query(address: &str, name: &str, kind: &str) -> String {
     text.lines().filter(|line| !line.starts_with(';')).map(|line| format!("{line}\n")).collect()
 }
 
-/// A DNS server that runs. It is killed at the end, and a test that fails prints what it said.
+/// A running DNS server. It is killed at the end, and a failing test prints its output.
 pub(crate) struct DnsProcess {
     child: Child,
     log: PathBuf,
@@ -265,7 +265,7 @@ fn a_name_belongs_to_its_first_server(program: Program) {
     let marker = dns.query("_consoleserver.core-switch.console.example", "TXT");
     assert!(marker.starts_with("\"server=rack1\" \"id="), "{marker}");
 
-    // A second claimant changes nothing, and is told who was first.
+    // A second claimant changes nothing, and gets the name of the first.
     second.publish();
     assert_eq!(srv("core-switch"), "0 0 8100 core-switch.console.example.\n");
     let problems = second.problems();
@@ -285,7 +285,7 @@ fn a_name_belongs_to_its_first_server(program: Program) {
     assert_eq!(twin.problems().len(), 2, "{:?}", twin.problems());
     assert_eq!(srv("core-switch"), "0 0 8100 core-switch.console.example.\n");
 
-    // What the first one gives up is the second one's.
+    // A name that the first server withdraws becomes the second one's.
     first.configure("edge", 8100, "");
     first.publish();
     assert_eq!((srv("core-switch").as_str(), srv("edge").as_str()), ("", "0 0 8100 edge.console.example.\n"));
@@ -306,7 +306,7 @@ fn a_name_belongs_to_its_first_server(program: Program) {
     assert_eq!(srv("core-switch"), "");
     second.write("dev/adapter", "");
 
-    // Records that were lost come back, and those that people made stay.
+    // Lost records are restored, and those that people added stay.
     dns.change("update delete edge.console.example\nupdate delete _consoleserver.edge.console.example\nupdate delete _ssh._tcp.edge.console.example");
     first.publish();
     assert_eq!(srv("edge"), "0 0 8100 edge.console.example.\n");
@@ -343,7 +343,7 @@ fn a_name_belongs_to_its_first_server(program: Program) {
     first.publish();
     assert_eq!((srv("late").as_str(), srv("edge").as_str()), ("", "0 0 8100 edge.console.example.\n"));
 
-    // Nothing has changed: the timer's run changes nothing. Then somebody restores an older zone.
+    // Nothing has changed: the timer's run changes nothing. Then an older zone is restored.
     let serial = || dns.query("console.example", "SOA");
     let unchanged = serial();
     assert!(first.tick().status.success());

@@ -48,7 +48,7 @@ fn commands_one_after_the_other_have_one_connection_and_their_own_exits() {
         assert_eq!(output.stderr, b"");
     }
     bench.wait_for_journal("session ended, exit status 11");
-    // Not by SIGTERM: OpenSSH 9.2 may miss a signal that comes just before it polls, and then sleeps until the server says something.
+    // Not by SIGTERM: OpenSSH 9.2 may miss a signal that comes just before it polls, and then sleeps until the server sends data.
     let exit = shared(&bench, &["-O", "exit", "alice@127.0.0.1"]).output().unwrap();
     assert!(exit.status.success(), "{}", String::from_utf8_lossy(&exit.stderr));
     master.ends();
@@ -81,7 +81,7 @@ fn sessions_at_once_end_each_alone_and_all_with_the_connection() {
 fn a_program_that_shows_more_than_its_client_reads_holds_up_no_other() {
     let bench = Bench::new();
     let _master = master(&bench);
-    // OpenSSH's shared connection writes to its client's pipe by itself, which nobody reads.
+    // OpenSSH's shared connection itself writes to its client's pipe, which has no reader.
     let mut stopped = shared(&bench, &["-T", "alice@127.0.0.1"]);
     let mut stopped = stopped.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     stopped.stdin.as_mut().unwrap().write_all(b"flood 16000000\n").unwrap();

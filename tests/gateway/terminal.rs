@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use crate::bench::Bench;
 use crate::client::Client;
 use crate::programs::Program;
-use crate::rig::{PATIENCE, sha256};
+use crate::rig::{TIMEOUT, sha256};
 
 #[test]
 fn the_window_is_the_clients_and_follows_it() {
@@ -50,10 +50,10 @@ fn follows(bench: &Bench, client: &Command) {
          send \"exit 7\\r\"\n\
          expect eof {{}} timeout {{ exit 3 }}\n\
          exit [lindex [wait] 3]\n",
-        PATIENCE.as_secs(),
+        TIMEOUT.as_secs(),
         client.get_program().to_str().unwrap(),
         words.join(" "),
-        PATIENCE.as_secs(),
+        TIMEOUT.as_secs(),
     );
     let mut expect = Command::new("expect");
     expect.envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))));

@@ -1,4 +1,4 @@
-//! What a client sets of the line, DTR and RTS, is given back however it ends; also at a port whose source is RFC 2217.
+//! A client's settings of the line, DTR and RTS, are reverted however it ends; also at a port whose source is RFC 2217.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -136,14 +136,14 @@ fn dtr_and_rts_of_an_rfc2217_source_are_set_and_given_back() {
     levels_are(&modem, (true, true));
     rate_is(&far, 9600);
     rig.wait_for_status("0 attached");
-    // The far end's line is a pty, which has no parity: what it refuses, the client is told.
+    // The far end's line is a pty, which has no parity: the client is notified of what it rejects.
     let mut port = Pyserial::open(&url, "19200, parity='E'");
     let refused = port.answer();
     assert!(refused.contains("remote rejected value for option 'parity'"), "{refused}");
     rate_is(&far, 9600);
     assert!(!rig.log_text().contains("the far end set"), "{}", rig.log_text());
     rig.wait_for_status("0 attached");
-    // The relay is killed beneath its client: the next process finds the connection and gives all back.
+    // The relay is killed during a client's session: the next process finds the connection and reverts everything.
     let port = open();
     rig.kill();
     rig.start();
@@ -154,7 +154,7 @@ fn dtr_and_rts_of_an_rfc2217_source_are_set_and_given_back() {
     assert_eq!(far.log_text().matches(" attached, ").count(), 1, "{}", far.log_text());
 }
 
-/// ser2net as the client: what its own client sets passes through it to our listener.
+/// ser2net as the client: settings of its own client pass through it to our listener.
 #[test]
 fn ser2nets_rfc2217_client_sets_the_line() {
     let (rig, rfc2217, _) = plain("remote_settings = true");

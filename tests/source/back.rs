@@ -1,4 +1,4 @@
-//! A far end that is switched off behind something that accepts every connection: one notice and one mark when it goes, silence while it
+//! A far end that is switched off behind a proxy that accepts every connection: one notice and one mark when it goes, silence while it
 //! is tried again, one when it is back.
 
 use std::fs;
@@ -72,7 +72,7 @@ fn a_terminal_server_whose_line_is_in_use_is_one_disconnect_and_a_silent_far_end
         far = accept_tcp(&listener);
     }
     assert_eq!(announced(&rig, &client), [(1, 0); 3]);
-    // What it sends is output, as any other.
+    // Its data is output, as any other.
     assert_eq!(rig.log_text().matches("Port already in use").count(), 4);
     client.sees("reconnected");
     rig.wait_for_status("connected to tcp");
@@ -115,7 +115,7 @@ fn a_program_whose_far_end_is_off_is_one_disconnect_and_its_errors_are_not_outpu
     assert!(rig.stop().success());
 }
 
-/// A command is somebody who is there: it connects, and the connection ends after it.
+/// A command counts as a client: it connects, and the connection ends after it.
 #[test]
 fn commands_connect_a_source_on_demand_and_autobaud_does_not() {
     let (mut rig, _dialers, listener) = on_demand_bench();
@@ -141,7 +141,7 @@ fn commands_connect_a_source_on_demand_and_autobaud_does_not() {
     accept_tcp(&listener).write_all(b"login: ").unwrap();
     expecting.ends_with(0);
     drop(listener);
-    // Nobody listens.
+    // Without a listener.
     let mut sending = Client::start(rig.ssh(&["demo@127.0.0.1", "send", "x"]));
     sending.ends_with(1);
     assert!(sending.aside().contains("demo: disconnected since "), "{}", sending.aside());

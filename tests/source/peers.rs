@@ -30,7 +30,7 @@ fn a_data_mark_in_urgent_data_takes_no_byte_with_it() {
     assert!(rig.stop().success());
 }
 
-/// A TCP port that passes bytes on, and knows no telnet.
+/// A TCP port that relays bytes, without telnet.
 #[test]
 fn a_server_that_never_negotiates_is_reported_and_carries_text() {
     let (mut rig, _dialers, mut far) = connected("rfc2217");

@@ -136,7 +136,7 @@ fn ipmitool_carries_a_console_of_a_bmc_with_its_break() {
     bmc.line.write_all(b"\r\nnode17 login: \r\n").unwrap();
     rig.wait_for_log("node17 login: ");
     attach(&rig).sees("node17 login: ");
-    // ~. at the beginning of a line would end ipmitool's session; as it is started here, it is typed.
+    // ~. at the beginning of a line would end ipmitool's session; as started here, it passes it on.
     by_command(&rig, &["send", "--force", "root\\r~.x"]);
     reads_until(&mut bmc.line, b"~.x");
     by_command(&rig, &["break", "--force"]);

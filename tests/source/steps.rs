@@ -1,4 +1,4 @@
-//! What a port sends by itself: breaks that are texts, keepalives, and the steps after a connect, to sources and to ttys.
+//! Data that a port sends by itself: breaks that are texts, keepalives, and the steps after a connect, to sources and to ttys.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -147,7 +147,7 @@ fn the_initial_steps_log_in_after_each_connect_and_not_after_a_restart() {
     far.write_all(b"\r\n# ").unwrap();
     let log = rig.wait_for_log("initial steps done");
     assert!(log.contains("admin"), "what is no secret is logged as input: {log}");
-    // The connection is kept over a kill: nothing is typed into it.
+    // The connection survives a kill: nothing is typed into it.
     rig.kill();
     rig.start();
     rig.wait_for_status("connected to tcp");

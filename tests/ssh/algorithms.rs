@@ -1,5 +1,5 @@
-//! What is offered before the login, tried with OpenSSH one algorithm at a time, and compared with what sshd of Debian 12 offers and
-//! what ssh-audit reports as a failure.
+//! Algorithms offered before the login, tried with OpenSSH one at a time, and compared with those of sshd in Debian 12 and
+//! with ssh-audit's failures.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -44,7 +44,7 @@ const COMPATIBLE: Lists = [
     ("MACs", &[]),
 ];
 
-/// What sshd of Debian 12 offers and no word of ours does, each with its reason.
+/// Algorithms that sshd of Debian 12 offers and no setting of ours does, each with its reason.
 const LEFT_OUT: [(&str, &str); 12] = [
     ("sntrup761x25519-sha512", "russh does not have it"),
     ("sntrup761x25519-sha512@openssh.com", "russh does not have it"),
@@ -192,7 +192,7 @@ fn nothing_that_sshd_offers_is_missing_without_a_reason() {
             .collect();
         assert_eq!(missing, [""; 0], "{setting}");
     }
-    // Keys of users: what the extension server-sig-algs says.
+    // Keys of users: the content of the extension server-sig-algs.
     let rig = bench(None);
     let output = rig.ssh(&["-vv", "-o", "LogLevel=DEBUG2", "demo@127.0.0.1", "log"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -259,7 +259,7 @@ fn key_exchanges_of_unauthenticated_clients_do_not_delay_a_session() {
         command.args(["demo@127.0.0.1", "log"]).stderr(std::process::Stdio::null());
         command
     };
-    // How long one such takes here, client and server.
+    // The duration of one such key exchange here, client and server.
     let began = std::time::Instant::now();
     scan("diffie-hellman-group18-sha512").status().unwrap();
     let one = began.elapsed();
@@ -295,7 +295,7 @@ fn the_banner_is_sent_before_the_login_and_an_error_about_it_is_logged_once() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    // It is not there: the login goes on, and the journal has it once.
+    // It is missing: the login continues, and the journal reports it once.
     shown(&rig);
     shown(&rig);
     let trouble = format!("banner {} not sent: No such file or directory", rig.path("issue").display());
@@ -305,7 +305,7 @@ fn the_banner_is_sent_before_the_login_and_an_error_about_it_is_logged_once() {
     let text = shown(&rig);
     assert!(text.contains("Authorized use only.\r\n") || text.contains("Authorized use only.\n"), "{text:?}");
     assert!(text.contains("\\033[31m") && !text.contains('\u{1b}'), "{text:?}");
-    // A port's own goes before the server's, and "none" is none.
+    // A port's own banner precedes the server's, and "none" disables it.
     rig.configure(
         "[server]\nbanner = \"@DIR@/issue\"\n[ports.demo]\nbanner = \"none\"\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\n",
     );

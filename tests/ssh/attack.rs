@@ -1,5 +1,5 @@
-//! A thousand strangers from many addresses who connect and say nothing, say it slowly, or say nonsense, and come again when they
-//! are closed: who has logged in notices nothing, an administrator gets in, and nothing of it stays.
+//! A thousand unauthenticated clients from many addresses that connect and send nothing, send slowly, or send garbage, and reconnect when they
+//! are disconnected: logged-in users are not affected, an administrator gets in, and nothing of it stays.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,30 +19,30 @@ use crate::served;
 const STRANGERS: usize = 1000;
 /// More than a port has slots for unauthenticated clients, so that no address has several.
 const ADDRESSES: usize = 50;
-/// Before one that was closed comes again: so a thousand come in a second.
+/// Delay before a disconnected one reconnects: so a thousand connect in a second.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Between two bytes of a slow one, and between two keys of who has logged in.
+/// Delay between two bytes of a slow one, and between two keystrokes of a logged-in user.
 const SLOW: Duration = Duration::from_secs(1);
 const TYPING: Duration = Duration::from_millis(2);
-/// How often it is tried.
+/// Number of attempts.
 const ROUNDS: usize = 3;
-/// Between two logins of an administrator.
+/// Delay between two logins of an administrator.
 const VISIT: Duration = Duration::from_millis(300);
-/// How the calm is measured, before and after.
+/// How the state without an attack is measured, before and after.
 const CALM: Duration = Duration::from_secs(2);
 /// How the number of descriptors is measured.
 const SAMPLES: usize = 20;
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 /// Longest time of a login during the attack.
 const LOGIN: Duration = Duration::from_secs(5);
-/// The strangers, the client and the device are on the same two processors as the port: what is below this is theirs as much as the
-/// port's. (A time slice of Linux is 3 ms.)
+/// The attackers, the client and the device share the port's two processors: a duration below this is due to them as much as to the
+/// port. (A time slice of Linux is 3 ms.)
 pub const FLOOR: Duration = Duration::from_millis(6);
-/// Kilobytes: of 100 strangers who wait, and of what a login takes; and what the allocator may keep of that.
+/// Kilobytes: of 100 waiting clients, and of a login; and what the allocator may keep of that.
 const MEMORY: u64 = 8 * 1024;
 const KEPT: u64 = 1536;
 
-/// Seconds that it goes on; longer before a release.
+/// Duration in seconds; longer before a release.
 fn seconds() -> Duration {
     Duration::from_secs(std::env::var("ATTACK_SECONDS").map_or(6, |seconds| seconds.parse().unwrap()))
 }
@@ -53,7 +53,7 @@ enum Kind {
     Silent,
     Slow,
     Nonsense,
-    /// Begins to speak SSH, and no more.
+    /// Begins the SSH handshake, and no more.
     HalfOpen,
 }
 
@@ -77,7 +77,7 @@ impl Strangers {
         let (leave, count) = (Arc::<AtomicBool>::default(), Arc::<Count>::default());
         let (until, counted) = (leave.clone(), count.clone());
         let crowd = std::thread::spawn(move || {
-            // Of this thread alone (setpriority(2)): a crowd has its own processors.
+            // Of this thread alone (setpriority(2)): a real crowd has its own processors.
             rustix::process::setpriority_process(None, 19).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -92,7 +92,7 @@ impl Strangers {
         Self { leave, count, crowd }
     }
 
-    /// Waits until all of them have been there.
+    /// Waits until all of them have connected.
     pub fn have_come(&self) {
         until("all of them", || (self.count.connected.load(Ordering::Relaxed) >= STRANGERS).then_some(()));
     }
@@ -105,14 +105,14 @@ impl Strangers {
 
 async fn stranger(number: usize, port: u16, count: Arc<Count>) {
     let from = Ipv4Addr::new(127, 0, 1, (number % ADDRESSES) as u8 + 1);
-    // Not all in the same moment.
+    // Not all at the same moment.
     tokio::time::sleep(AGAIN * number as u32 / STRANGERS as u32).await;
     loop {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((from, 0).into()).unwrap();
         if let Ok(mut stream) = socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await {
             count.connected.fetch_add(1, Ordering::Relaxed);
-            // Whichever way it ends, it is closed.
+            // It is closed however it ends.
             let _ = pester(&mut stream, KINDS[number % KINDS.len()], number).await;
             count.closed.fetch_add(1, Ordering::Relaxed);
         }
@@ -193,7 +193,7 @@ impl Typist {
         self.stop.store(true, Ordering::Relaxed);
         let took = self.typing.join().unwrap();
         self.device.join().unwrap();
-        // Of itself it would wait for the device to have said its last.
+        // By itself it would wait for the device's last output.
         self.ssh.kill().unwrap();
         self.ssh.wait().unwrap();
         took
@@ -220,7 +220,7 @@ fn descriptors_when_idle(rig: &Rig) -> usize {
     samples.min().unwrap()
 }
 
-/// Administrators come and go for so long, which disturbs others as well; what their logins took, and the most memory.
+/// Administrators connect and disconnect for this long, which disturbs others as well; the time of their logins, and the peak of memory.
 fn visits(rig: &Rig, time: Duration) -> (Vec<Duration>, u64) {
     let (began, mut logins, mut memory) = (Instant::now(), Vec::new(), 0);
     while began.elapsed() < time {
@@ -231,7 +231,7 @@ fn visits(rig: &Rig, time: Duration) -> (Vec<Duration>, u64) {
     (logins, memory)
 }
 
-/// An administrator logs in, from an address that has no other connection, and leaves.
+/// An administrator logs in, from an address without another connection, and disconnects.
 fn log_in(rig: &Rig) -> Duration {
     let began = Instant::now();
     let mut client = Client::start(rig.ssh(&["-tt", "-b", "127.0.0.2", "demo@127.0.0.1"]));
@@ -242,8 +242,8 @@ fn log_in(rig: &Rig) -> Duration {
     took
 }
 
-/// Strangers come once, and leave. What must hold in any case is asserted; whether who has logged in was left in peace is returned:
-/// the machine may have had something else to do.
+/// One run of the attack. What must hold in any case is asserted; whether logged-in users were not affected is returned:
+/// other load of the machine may have delayed them.
 fn storm(rig: &Rig) -> bool {
     let typist = Typist::sit_down(rig);
     let memory = rig.private_memory();
@@ -284,7 +284,7 @@ fn storm(rig: &Rig) -> bool {
 #[test]
 fn a_thousand_unauthenticated_clients_affect_no_session_block_no_login_and_leak_nothing() {
     let rig = served("log = \"raw\"");
-    // Whatever else happens on this machine does not happen three times.
+    // Other load of this machine does not recur three times.
     assert!(
         (0..ROUNDS).any(|_| storm(&rig)),
         "p99 of the echo is more than twice that of the calm, {ROUNDS} times"

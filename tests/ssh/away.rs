@@ -1,4 +1,4 @@
-//! A port whose device is away or busy, or whose configuration is wrong: new sessions get the reason, and the listener stays.
+//! A port whose device is unplugged or busy, or whose configuration is wrong: new sessions get the reason, and the listener stays.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -7,10 +7,10 @@ use std::net::TcpStream;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::client::Client;
-use crate::rig::{PATIENCE, Rig};
+use crate::rig::{Rig, TIMEOUT};
 use crate::served;
 
-/// Connections in a row, which no limit of systemd or ours may turn into a deaf listener.
+/// Connections in a row, at which no limit of systemd or ours may disable the listener.
 const MANY: usize = 100;
 
 #[test]
@@ -79,8 +79,8 @@ fn each_session_under_an_invalid_configuration_gets_a_notice_until_it_is_fixed()
     rig.signal(nix::sys::signal::Signal::SIGHUP);
     rig.wait_for_status("8N1");
     let mut client = crate::at_terminal(&rig);
-    client.type_in("mended");
-    rig.expect_at_device(b"mended");
+    client.type_in("working");
+    rig.expect_at_device(b"working");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn other_clients_than_openssh_get_the_reason_too() {
     let mut rig = Rig::with_config("[ports.other]\n");
     rig.start();
     let mut stream = TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(b"SSH-2.0-PuTTY_Release_0.83\r\n").unwrap();
     let mut said = Vec::new();
     stream.read_to_end(&mut said).unwrap();

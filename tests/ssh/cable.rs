@@ -1,5 +1,5 @@
-//! The cable is pulled at a client: no farewell, no answer. Its place as the writer is free within half a minute, whether the device
-//! talks or not, and without effect on other sessions.
+//! The network cable of a client is unplugged: it sends nothing more. Its write access is free within half a minute, whether the device
+//! writes or not, and without effect on other sessions.
 
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
@@ -73,8 +73,8 @@ impl Drop for Computer {
     }
 }
 
-/// Pulls the cable of the session with write access. Returns the time until the other session is notified.
-fn how_long(meanwhile: impl Fn(&Rig) + Send + 'static) -> JoinHandle<Duration> {
+/// Unplugs the session with write access. Returns the time until the other session is notified.
+fn how_long(between: impl Fn(&Rig) + Send + 'static) -> JoinHandle<Duration> {
     // In a thread, whose network ends with it.
     std::thread::spawn(move || {
         let computer = Computer::at_a_cable();
@@ -88,7 +88,7 @@ fn how_long(meanwhile: impl Fn(&Rig) + Send + 'static) -> JoinHandle<Duration> {
         watcher.sees("[demo (10.99.0.2) has write access");
         rig.say(b"yours");
         writer.sees("yours");
-        // What it types acknowledges what it has seen: nothing is on its way any more.
+        // Its input acknowledges its output: nothing is in flight any more.
         writer.type_in("mine");
         rig.expect_at_device(b"mine");
 
@@ -96,8 +96,8 @@ fn how_long(meanwhile: impl Fn(&Rig) + Send + 'static) -> JoinHandle<Duration> {
         let pulled = Instant::now();
         while !String::from_utf8_lossy(&watcher.shown()).contains("detached; no client has write access]") {
             assert!(pulled.elapsed() < 2 * FREE_WITHIN, "still there after {:?}", pulled.elapsed());
-            meanwhile(&rig);
-            // The rhythm of a device, and of who looks.
+            between(&rig);
+            // The rate of a device, and of the check.
             std::thread::sleep(Duration::from_millis(50));
         }
         let took = pulled.elapsed();

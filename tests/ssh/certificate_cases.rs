@@ -1,4 +1,4 @@
-//! The cases of `certificates`: what ssh-keygen is told, and the lines of the files, drawn from lists by a seed. What ssh-keygen does not
+//! The cases of `certificates`: ssh-keygen's arguments, and the lines of the files, drawn from lists by a seed. What ssh-keygen does not
 //! write is made here from its certificates (`craft`) and signed again.
 
 use std::fs;

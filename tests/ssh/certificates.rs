@@ -1,5 +1,5 @@
 //! User certificates, beside Debian's sshd with the settings of the same names: generated cases of certificate, options, authority,
-//! principals and revocation. Ours must never admit what sshd refuses, and refuse what sshd admits only for the reasons in
+//! principals and revocation. Ours must never admit what sshd rejects, and reject what sshd admits only for the reasons in
 //! `Case::may_be_stricter_here`.
 //!
 //! `CERTIFICATE_CASES=500` tries more of them (`make release-check`), `CERTIFICATE_SEED` others.
@@ -78,7 +78,7 @@ fn is_let_in(mut ssh: Command, key: &str) -> bool {
 }
 
 impl Beside {
-    /// What sshd and what ours decides.
+    /// The decisions of sshd and of ours.
     fn both(&self, key: &str) -> (bool, bool) {
         let certificate = format!("CertificateFile={ROOM}/{key}-cert.pub");
         let options = ["-o", certificate.as_str()];
@@ -191,7 +191,7 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// What a login by a certificate takes longer than one by its key. The bound is a ratio, and wide: it is for a mistake such as a second
+/// How much longer a login by a certificate takes than one by its key. The bound is a ratio, and wide: it is for a mistake such as a second
 /// connection, or a file read for each principal. `CERTIFICATE_LOGINS=50 … --nocapture` for the figures.
 #[test]
 fn a_certificate_costs_a_login_little() {
@@ -220,7 +220,7 @@ fn a_certificate_costs_a_login_little() {
     assert!(longer < plain / 2.0, "{pairs:?}");
 }
 
-/// A security key in software (`tests/support/security-key-agent`), which signs with the flags that it is told.
+/// A security key in software (`tests/support/security-key-agent`), which signs with the given flags.
 #[test]
 fn a_security_key_must_have_been_touched_as_sshd_requires() {
     let beside = beside();

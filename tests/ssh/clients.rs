@@ -1,4 +1,4 @@
-//! A port as other clients than OpenSSH find it: PuTTY's plink and paramiko, by key and by password.
+//! A port with other clients than OpenSSH: PuTTY's plink and paramiko, by key and by password.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -17,7 +17,7 @@ const PEOPLE: usize = 20;
 /// Bytes per second of output; what each client receives is kept and searched.
 const RATE: usize = 100_000;
 
-/// Seconds that it goes on; longer before a release.
+/// Duration in seconds; longer before a release.
 fn seconds() -> u64 {
     std::env::var("CROWD_SECONDS").map_or(10, |seconds| seconds.parse().unwrap())
 }

@@ -1,11 +1,11 @@
-//! What stands at the ends of a session: the prompt of the device at its beginning; and as it ends what was held back, what was not
-//! sent, and the device that is gone.
+//! The start and the end of a session: the device's prompt at its start; at its end the output held back, the input not
+//! sent, and the unplugged device.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
-use crate::rig::{PATIENCE, Rig};
+use crate::rig::{Rig, TIMEOUT};
 use crate::{at_terminal, go_on, served, stop, with_bytes_only};
 
 /// A program of pexpect at an SSH client of its own, from where it has found the device's prompt at the end of what it has read.
@@ -18,7 +18,7 @@ fn pexpect(rig: &Rig, then: &str) -> Client {
          assert '[demo ' in child.before, child.before\n\
          print('READ', repr(child.before + child.after), flush=True)\n\
          {then}",
-        PATIENCE.as_secs(),
+        TIMEOUT.as_secs(),
     );
     let mut python = Command::new("/usr/bin/python3");
     python.args(["-c", &script]).arg(ssh.get_program()).args(ssh.get_args());
@@ -51,7 +51,7 @@ fn notices_stand_before_the_prompt_and_a_later_one_is_followed_by_it() {
     watcher.sees("has write access; you are read-only");
     let prompt = watcher.sees("'\n");
     assert!(prompt.ends_with("Switch>"), "{prompt:?}");
-    // The one who comes, and takes over, is told to both; each has its prompt again.
+    // Both sessions are notified when a client attaches and takes over; each has its prompt again.
     let mut taker = at_terminal(&rig);
     taker.type_in("\x05cf");
     taker.sees("[you have write access]\r\nSwitch>");
@@ -77,7 +77,7 @@ fn nothing_follows_the_prompt_and_colours_are_reset_before_it() {
         let mut client = at_terminal(&rig);
         client.sees(&mark);
         client.sees(shown);
-        // The answer to this comes after whatever else might have been shown.
+        // The reply to this arrives after anything else that might have been shown.
         client.type_in("\x05cv");
         assert_eq!(client.sees("[consoleserver"), "\r\n");
         client.type_in("\x05c.");
@@ -94,7 +94,7 @@ fn an_enquiry_alone_reaches_the_device() {
     client.type_in("\x05");
     rig.expect_at_device(b"\x05");
     assert!(typed.elapsed() > Duration::from_millis(900), "it might have begun a command");
-    // It has been given up: what follows begins no command.
+    // It is cancelled: the next byte begins no command.
     client.type_in("c.");
     rig.expect_at_device(b"c.");
     client.type_in("\x05c.");
@@ -170,7 +170,7 @@ fn a_pipe_that_loses_the_console_before_all_is_sent_fails() {
     let rig = served("baud = 115200");
     let mut pipe = with_bytes_only(&rig, 1);
     let mut taker = at_terminal(&rig);
-    // More than a line takes whose device nobody reads.
+    // More than a line takes whose device does not read.
     pipe.type_in("x".repeat(200_000));
     pipe.end_input();
     rig.wait_for_input();
@@ -248,7 +248,7 @@ fn a_session_ends_with_its_device_if_it_is_asked_to() {
     let last = told.lines().last().unwrap();
     assert!(last.starts_with("[demo unplugged ") && last.ends_with(": session closed]"), "{told}");
     stays.is_told("[demo unplugged ");
-    // One that comes now is not let wait.
+    // A client that connects now does not wait.
     let mut late = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1", "connect", "--no-reconnect"]));
     late.ends_with(1);
     late.sees(": session closed]\r\n");

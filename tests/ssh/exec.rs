@@ -1,4 +1,4 @@
-//! Commands at the port, `ssh -p 8023 host log -n 5`: what they say, their exit codes, and what they may not.
+//! Commands at the port, `ssh -p 8023 host log -n 5`: their output, their exit status, and their limits.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -169,7 +169,7 @@ fn something_is_sent_and_its_answer_awaited() {
 fn expect_matches_or_times_out() {
     let rig = served("");
     let mut waiting = Client::start(command(&rig, &["expect", "login: $", "--timeout", "60"]));
-    // Whoever expects sees what comes from then on.
+    // `expect` sees output from then on.
     until("it to wait", || {
         rig.say(b".");
         (!waiting.shown().is_empty()).then_some(())
@@ -250,7 +250,7 @@ fn errors_are_reported_in_one_line() {
 fn a_pipe_is_eight_bits_wide_both_ways_and_ends_when_all_was_answered() {
     const BYTES: usize = 10_000_000;
     let rig = served("log = \"raw\"\nscrollback = \"1M\"");
-    // A device that sends back all that it hears.
+    // A device that echoes all its input.
     let (mut from, mut to) = (rig.device(), rig.device());
     std::thread::spawn(move || std::io::copy(&mut from, &mut to));
     let mut random = vec![0; BYTES];

@@ -1,4 +1,4 @@
-//! Host keys: one good one is enough, whatever lies beside it; and without any, only SSH is not available.
+//! Host keys: one good key is enough, regardless of the others; and without any, only SSH is not available.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -62,7 +62,7 @@ fn a_key_that_was_added_is_served_after_a_reload() {
     let only = ["-o", "HostKeyAlgorithms=ecdsa-sha2-nistp256", "demo@127.0.0.1", "log"];
     until("the new key to be served", || rig.ssh(&only).status().unwrap().success().then_some(()));
 
-    // What cannot be loaded any more is served on.
+    // A key that can no longer be loaded stays in use.
     fs::remove_dir_all(rig.path("hostkeys")).unwrap();
     rig.apply();
     rig.wait_for_journal("host keys not reloaded: host keys: ");
@@ -77,8 +77,8 @@ fn without_a_host_key_the_device_is_logged_and_clients_get_the_reason() {
     fs::write(&key, fs::read(&aside).unwrap()).unwrap();
     fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
     rig.start_plugged();
-    rig.say(b"a line without anybody\n");
-    rig.wait_for_log("a line without anybody");
+    rig.say(b"a line without users\n");
+    rig.wait_for_log("a line without users");
     let status = rig.wait_for_status("; SSH is not available: no usable host key in ");
     assert!(status.contains("mode 0644 allows other users to read it: chmod 600 "), "{status}");
     let refused = rig.ssh(&["demo@127.0.0.1"]).output().unwrap();
@@ -86,9 +86,9 @@ fn without_a_host_key_the_device_is_logged_and_clients_get_the_reason() {
     let why = "SSH to demo is not available now; for the reason see journalctl -u console@demo";
     assert!(!refused.status.success() && said.contains(why), "{said}");
     let log = rig.consolectl(&["log", "demo"]).output().unwrap();
-    assert!(log.status.success() && log.stdout.ends_with(b"a line without anybody\n"), "{log:?}");
+    assert!(log.status.success() && log.stdout.ends_with(b"a line without users\n"), "{log:?}");
 
-    // Once it is mended, the next who comes is served.
+    // Once it is fixed, the next client is served.
     fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
     until("it to be served", || {
         rig.ssh(&["demo@127.0.0.1", "log"]).status().unwrap().success().then_some(())

@@ -1,4 +1,4 @@
-//! Hostile words: what a device says and how somebody is called may hold anything, and no terminal but the device's own viewer's
+//! Hostile text: a device's output and a user's name may hold anything, and no terminal but the device's own viewer's
 //! obeys it. The log of it is printable, and the bytes can be read back.
 
 use std::fs::File;
@@ -170,7 +170,7 @@ fn a_log_of_the_bytes_is_shown_at_a_terminal_and_not_obeyed() {
         terminal.shows(r"\x9b6n\x1b]52;c;b3duZWQ=\x07\x1bP$qm");
         terminal.shows(r"\u{9b}6n\u{202e}");
         assert_eq!(terminal.state(), state, "{command}");
-        // An answer of the terminal would stand before this.
+        // A reply of the terminal would precede this.
         terminal.types("typed\r");
         let screen = until("what was typed, and what cat has read", || {
             let screen = terminal.screen();
@@ -178,12 +178,12 @@ fn a_log_of_the_bytes_is_shown_at_a_terminal_and_not_obeyed() {
         });
         assert!(!screen.contains("^["), "{command}: it has answered: {screen}");
     }
-    // To a pipe and to a file go the bytes.
+    // A pipe and a file get the bytes.
     let piped = rig.consolectl(&["log", "demo"]).output().unwrap();
     assert_eq!(piped.stdout, said);
     let piped = rig.ssh(&["demo@127.0.0.1", "log"]).output().unwrap();
     assert_eq!(piped.stdout, said);
-    // So that the judge is one.
+    // The check itself is checked.
     std::fs::write(rig.path("bytes"), &said).unwrap();
     let obeyed = client(&format!("cat {}", rig.path("bytes").display()));
     obeyed.shows("that is it");
@@ -211,11 +211,11 @@ fn a_replay_does_not_change_the_terminal_or_make_it_answer() {
     terminal.types("\x05cp");
     terminal.shows("[end of replay]");
     assert_eq!(terminal.state(), state);
-    // An answer would have come before this.
+    // A reply would have arrived before this.
     terminal.types("typed");
     rig.expect_at_device(b"typed");
 
-    // So that the judge is one: as they come, the same words change the terminal, and make it answer.
+    // The check itself is checked: unescaped, the same text changes the terminal, and makes it reply.
     rig.say(b"\x1b]0;owned\x07\x1b[?1000h\x1b[5n\r\nand now");
     terminal.shows("and now");
     assert_ne!(terminal.state(), state);

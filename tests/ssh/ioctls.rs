@@ -58,7 +58,7 @@ fn a_break_that_the_driver_rejects_fails_with_the_reason_and_without_a_notice() 
             let shown = String::from_utf8_lossy(&watcher.shown()).matches(reason).count();
             (shown == 2).then_some(())
         });
-        // What is typed afterwards still arrives, and nothing else is told.
+        // What is typed afterwards still arrives, and nothing else is reported.
         watcher.type_in("after");
         rig.expect_at_device(b"\rafter");
         let shown = String::from_utf8(watcher.shown()).unwrap();
@@ -136,7 +136,7 @@ fn modem_ioctls_of_an_open(rig: &mut Rig) -> String {
     });
     rig.plug();
     rig.wait_for_status("9600 8N1");
-    // SIGINT has it let go of the port, and write what it has.
+    // On SIGINT it detaches from the port, and writes its output.
     kill(Pid::from_raw(strace.id() as i32), Signal::SIGINT).unwrap();
     strace.wait().unwrap();
     let calls = std::fs::read_to_string(&trace).unwrap();
@@ -148,7 +148,7 @@ fn modem_ioctls_of_an_open(rig: &mut Rig) -> String {
 
 #[test]
 fn dtr_and_rts_are_set_in_one_ioctl_when_the_line_is_opened_and_not_when_it_is_taken_over() {
-    // A pty has no modem lines: here the kernel says yes and does nothing, so that both read as off.
+    // A pty has no modem lines: here the kernel accepts the call and ignores it, so that both read as off.
     let mut rig = Rig::new("dtr = \"off\"\nrts = \"on\"\n");
     rig.refuse_ioctls(&[(libc::TIOCMGET, 0), (libc::TIOCMSET, 0)]);
     rig.start();
@@ -157,7 +157,7 @@ fn dtr_and_rts_are_set_in_one_ioctl_when_the_line_is_opened_and_not_when_it_is_t
     let calls: Vec<&str> = calls.lines().collect();
     let [line, modem] = calls.as_slice() else { panic!("{calls:#?}") };
     assert!(line.contains("TCSETS2") && modem.contains("TIOCMSET, [TIOCM_RTS]"), "{calls:#?}");
-    // What the driver made of it is read back.
+    // The driver's actual setting is read back.
     assert!(rig.wait_for_status("9600 8N1").contains("; rts on: the driver set off"));
 
     // The tty was kept: DTR and RTS are as they are, and the device is not reset.
@@ -168,7 +168,7 @@ fn dtr_and_rts_are_set_in_one_ioctl_when_the_line_is_opened_and_not_when_it_is_t
     rig.wait_for_status("9600 8N1");
     rig.apply();
     assert_eq!(set(&rig), 1);
-    // Another wish is done at once.
+    // A further change is made immediately.
     let config = std::fs::read_to_string(rig.path("config.toml")).unwrap();
     rig.configure(&config.replace("dtr = \"off\"", "dtr = \"on\""));
     rig.apply();

@@ -70,7 +70,7 @@ impl Beside {
     }
 }
 
-/// Debian's sshd believes a file that its user's own group may write.
+/// Debian's sshd accepts a file that its user's own group may write.
 #[test]
 fn a_group_that_may_write_is_believed_as_sshd_does() {
     let mut beside = beside();
@@ -119,11 +119,11 @@ fn files_are_found_and_believed_as_sshd_does() {
     beside.accounts.set_mode(file, 0o664);
     beside.both("alice", false, "a group writes it");
     beside.accounts.give(Path::new(file), "keeper", 0o644);
-    beside.both("alice", false, "somebody else's");
+    beside.both("alice", false, "another user's");
     beside.accounts.give(Path::new(file), "alice", 0o600);
     beside.both("alice", true, "her own");
     beside.accounts.set_mode("/etc/keys", 0o777);
-    beside.both("alice", false, "everybody may replace it");
+    beside.both("alice", false, "every user may replace it");
     beside.accounts.set_mode("/etc/keys", 0o755);
 
     for (files, right) in [
@@ -151,7 +151,7 @@ fn a_command_is_run_and_believed_as_sshd_does() {
     let by_name = "test \"$1\" = alice && cat /etc/keys/list";
     for (text, arguments, right) in [
         (by_name, " %u", true),
-        // sshd's word for it: without arguments, the user.
+        // sshd's rule: without arguments, the user.
         (by_name, "", true),
         (by_name, " %U", false),
         ("test \"$1\" = 'a b' -a \"$2\" = '%' && cat /etc/keys/list", " 'a b' %%", true),
@@ -184,7 +184,7 @@ fn a_command_is_run_and_believed_as_sshd_does() {
     beside.configure(None, Some((&format!("{program} %u"), "keeper")));
     beside.both("alice", true, "root's again");
     beside.accounts.set_mode("/etc/keys", 0o777);
-    beside.both("alice", false, "everybody may replace it");
+    beside.both("alice", false, "every user may replace it");
     beside.accounts.set_mode("/etc/keys", 0o755);
     beside.configure(None, Some((&format!("{program} %u"), "no-such-user")));
     beside.both("alice", false, "no such user to run as");
@@ -209,6 +209,6 @@ fn the_files_are_asked_first_and_the_command_only_then() {
     assert_eq!(fs::read_to_string(log).unwrap(), "", "neither has run it");
     fs::remove_file(beside.accounts.home("alice").join(".ssh/authorized_keys")).unwrap();
     beside.both("alice", true, "by the command");
-    // sshd asks about the offered and again about the signed key; ours remembers what it was told of this user.
+    // sshd asks about the offered and again about the signed key; ours caches the reply about this user.
     assert_eq!(fs::read_to_string(log).unwrap(), "ran\n".repeat(3));
 }

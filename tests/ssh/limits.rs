@@ -13,19 +13,19 @@ use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 
 use crate::accounts::Accounts;
 use crate::client::Client;
-use crate::rig::{PATIENCE, Rig};
+use crate::rig::{Rig, TIMEOUT};
 use crate::{at_terminal, served};
 
-/// As many as one address may have waiting (`ssh::limits`).
+/// Limit of unauthenticated connections from one address (`ssh::admission`).
 const PER_SOURCE: usize = 80;
-/// Of those, as many as may have a login helper (`ssh::places`).
+/// Of those, how many may have a login helper (`ssh::admission`).
 const ASKING_PER_SOURCE: usize = 24;
-/// As many sessions as one user may have (`seats`).
+/// Limit of sessions of one user (`seats`).
 const OF_ONE_USER: usize = 64;
-/// Conversations that one connection may leave in the middle (`auth::client`).
+/// Conversations that one connection may abandon (`auth::client`).
 const ABANDONED: usize = 6;
 
-/// A client of our own, for what no well-meaning client does. It takes any host key.
+/// A client of our own, for what no well-behaved client does. It accepts any host key.
 pub struct AnyKey;
 
 impl client::Handler for AnyKey {
@@ -47,7 +47,7 @@ async fn stranger(rig: &Rig) -> Handle<AnyKey> {
     stranger
 }
 
-/// Begins a conversation of this user, and then of others, without a look at the questions that come: all requests are
+/// Begins a conversation of this user, and then of others, without reading the prompts: all requests are
 /// with the client's task before it runs.
 async fn begins(stranger: &mut Handle<AnyKey>, users: &[&str]) {
     std::future::poll_fn(|cx| {
@@ -88,7 +88,7 @@ async fn holds(otherwise: &str, condition: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, comes).await.expect(otherwise);
+    tokio::time::timeout(TIMEOUT, comes).await.expect(otherwise);
 }
 
 /// Login helpers that were ever started.
@@ -126,14 +126,14 @@ async fn sessions_of_one_user_are_limited_and_other_users_get_in() {
     let key = Arc::new(russh::keys::load_secret_key(rig.path("key"), None).unwrap());
     let mut inside = Vec::new();
     for _ in 0..OF_ONE_USER {
-        let mut somebody = connect(&rig).await;
+        let mut client = connect(&rig).await;
         let key = PrivateKeyWithHashAlg::new(key.clone(), None);
-        assert!(somebody.authenticate_publickey("demo", key).await.unwrap().success());
-        let session = somebody.channel_open_session().await.unwrap();
+        assert!(client.authenticate_publickey("demo", key).await.unwrap().success());
+        let session = client.channel_open_session().await.unwrap();
         session.request_shell(true).await.unwrap();
-        inside.push((somebody, session));
+        inside.push((client, session));
     }
-    // Without a session one would give way.
+    // One without a session would give way.
     holds("not all attached", || rig.journal().matches(" attached").count() >= OF_ONE_USER).await;
     let mut one_more = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
     let told = "demo: you have 64 sessions: the remaining ones are reserved for other users";
@@ -144,7 +144,7 @@ async fn sessions_of_one_user_are_limited_and_other_users_get_in() {
     alice.sees("for help]");
     let (leaves, _) = inside.pop().unwrap();
     leaves.disconnect(russh::Disconnect::ByApplication, "", "").await.unwrap();
-    // It has said so when it has ended.
+    // It has reported that when it has ended.
     let _ = leaves.await;
     at_terminal(&rig);
 }
@@ -152,7 +152,7 @@ async fn sessions_of_one_user_are_limited_and_other_users_get_in() {
 /// A silent client. The server's version line shows that it has a slot.
 fn silent(rig: &Rig) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut version = [0; 23];
     stream.read_exact(&mut version).unwrap();
     assert_eq!(&version, b"SSH-2.0-consoleserver\r\n");
@@ -178,7 +178,7 @@ fn one_address_evicts_only_its_own_connections_and_blocks_no_login() {
         let mut elsewhere = Client::start(rig.ssh(&["-tt", "-b", address, "demo@127.0.0.1"]));
         elsewhere.sees("for help]");
     }
-    // The administrator's own connection took a place as well, while it logged in.
+    // The administrator's own connection took a slot as well, while it logged in.
     for stayed in strangers[3..].iter_mut().chain(&mut more) {
         stayed.set_nonblocking(true).unwrap();
         assert_eq!(stayed.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::accounts::Accounts;
 use crate::client::Client;
-use crate::rig::{PATIENCE, Rig};
+use crate::rig::{Rig, TIMEOUT};
 
 const CONFIG: &str = "[access]\ngroups = [\"dialout\"]\n[ports.demo]\ndevice = \"@DIR@/dev/demo\"\n";
 
@@ -46,7 +46,7 @@ fn gets_the_console(rig: &Rig, mut client: Client) {
     rig.wait_for_status("0 attached");
 }
 
-/// Refused, with the words that OpenSSH has for every refusal.
+/// Denied, with OpenSSH's message for every denial.
 #[track_caller]
 fn is_refused(rig: &Rig, mut client: Client, why: &str) {
     let status = client.ends();
@@ -107,7 +107,7 @@ fn by_two_questions_of_pam_one_after_the_other() {
          send \"it is me\\r\\005c.\"\n\
          expect eof {{}} timeout {{ exit 3 }}\n\
          exit [lindex [wait] 3]\n",
-        PATIENCE.as_secs(),
+        TIMEOUT.as_secs(),
         words.join(" "),
     );
     let output = Command::new("expect").args(["-c", &script]).stdin(Stdio::null()).output().unwrap();

@@ -1,4 +1,4 @@
-//! The escape menu: what conserver's users have in their fingers, over OpenSSH.
+//! The escape menu, with the commands of conserver, over OpenSSH.
 
 use crate::client::Client;
 use crate::rig::Rig;
@@ -140,7 +140,7 @@ fn the_list_of_consoles_is_of_now_and_tab_completes_it() {
     rig.serve_logins(true);
     rig.start_plugged();
     let mut client = at_terminal(&rig);
-    // This port is not reloaded: it is not concerned.
+    // This port is not reloaded: the change does not affect it.
     let config = rig.path("config.toml");
     let before = std::fs::read_to_string(&config).unwrap();
     let others = "[ports.core-1]\nssh_port = 8101\n[ports.core-2]\nssh_port = 8102\n[ports.edge]\n";
@@ -155,11 +155,11 @@ fn the_list_of_consoles_is_of_now_and_tab_completes_it() {
     client.sees("]\r\n\r\n[console: core-2\r\n[core-2 is at TCP port 8102");
     client.type_in("\x05c;x\t\x1b");
     client.sees("[there is no port x: the ports are core-1, core-2, demo, edge]");
-    // Nothing of all that is for the device.
+    // None of it is sent to the device.
     rig.expect_at_device(b"typed");
     client.type_in("|");
     rig.expect_at_device(b"|");
-    // A file that is wrong leaves the list that there was.
+    // A file with a mistake leaves the previous list.
     std::fs::write(&config, "[ports").unwrap();
     client.type_in("\x05c;edge\r");
     client.sees("[edge has no TCP port");

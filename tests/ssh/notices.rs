@@ -28,7 +28,7 @@ fn golden(name: &str, text: &str) {
     snapbox::assert_data_eq!(stable(text), snapbox::Data::read_from(&path, None).raw());
 }
 
-/// What a client is shown up to `last`, all of it since the last call.
+/// The output of a client up to `last`, since the last call.
 fn notices(client: &mut Client, last: &str) -> String {
     let before = client.sees(last);
     format!("{before}{last}\n")

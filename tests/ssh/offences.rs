@@ -1,5 +1,5 @@
-//! Who has logged in and asks for more than a console, or breaks the protocol: it is refused, costs bounded memory, and nobody
-//! else notices. By paramiko, for what OpenSSH's client cannot be brought to send; what that can is in `refused`.
+//! A logged-in client that requests more than a console, or violates the protocol: it is rejected, costs bounded memory, and no other client
+//! is affected. By paramiko, for what OpenSSH's client cannot be made to send; what that can is in `refused`.
 
 use crate::client::Client;
 use crate::programs;
@@ -40,7 +40,7 @@ fn new_keys_again_and_again_are_the_own_sessions_business() {
     let memory = rig.private_memory();
     let mut storm = hostile(&rig, &["storm"]);
     storm.sees(" s\n");
-    eprintln!("keys anew: {}", String::from_utf8_lossy(&storm.shown()).trim());
+    eprintln!("keys exchanged again: {}", String::from_utf8_lossy(&storm.shown()).trim());
     assert!(rig.private_memory() <= memory + MEMORY, "{} kB instead of {memory}", rig.private_memory());
     still_a_console(&rig, &mut inside);
 }

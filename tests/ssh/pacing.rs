@@ -1,4 +1,4 @@
-//! Pauses between what is sent, and characters that are replaced: `output_delay`, `output_line_delay`, `imap` and `omap`.
+//! Delays between sent characters, and replaced characters: `output_delay`, `output_line_delay`, `imap` and `omap`.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -6,10 +6,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
-use crate::rig::{PATIENCE, Rig, until};
+use crate::rig::{Rig, TIMEOUT, until};
 use crate::{at_terminal, go_on, served, stop};
 
-/// What the device receives, each read with the time at which it came.
+/// The device's input, each read with its time.
 fn arrivals(rig: &Rig) -> Receiver<(Instant, Vec<u8>)> {
     let (sender, arrivals) = channel();
     let mut device = rig.device();
@@ -24,12 +24,12 @@ fn arrivals(rig: &Rig) -> Receiver<(Instant, Vec<u8>)> {
     arrivals
 }
 
-/// Waits until `wanted` has come; when each of its bytes did.
+/// Waits until `wanted` has arrived; returns the time of each of its bytes.
 #[track_caller]
 fn times(arrivals: &Receiver<(Instant, Vec<u8>)>, wanted: &[u8]) -> Vec<Instant> {
     let (mut heard, mut times) = (Vec::new(), Vec::new());
     while heard.len() < wanted.len() {
-        let (at, bytes) = arrivals.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        let (at, bytes) = arrivals.recv_timeout(TIMEOUT).unwrap_or_else(|_| {
             panic!("only {:?} came to the device", String::from_utf8_lossy(&heard));
         });
         times.extend(std::iter::repeat_n(at, bytes.len()));
@@ -54,7 +54,7 @@ fn each_character_of_a_paste_has_its_delay_while_output_is_read() {
     let began = Instant::now();
     client.type_in(&paste);
     // Output does not wait for input.
-    let (_, first) = device.recv_timeout(PATIENCE).unwrap();
+    let (_, first) = device.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(first, &paste[..1], "one character, and not the whole paste");
     rig.say(b"<heard>");
     client.sees("<heard>");
@@ -109,14 +109,14 @@ fn a_break_does_not_wait_for_a_paste_with_pauses() {
     client.type_in("\x05cl0");
     client.sees("[sending break]");
     // The paste itself would take ten minutes.
-    assert!(began.elapsed() < PATIENCE);
+    assert!(began.elapsed() < TIMEOUT);
     rig.wait_for_journal("sends a break of 500 ms");
     rig.wait_for_journal("bytes of input that the device did not accept were discarded for a break");
-    // Nothing of it comes afterwards.
+    // None of it arrives afterwards.
     client.type_in("after");
     let mut heard = Vec::new();
     until("what is typed after the break", || {
-        heard.extend(device.recv_timeout(PATIENCE).unwrap().1);
+        heard.extend(device.recv_timeout(TIMEOUT).unwrap().1);
         heard.ends_with(b"after").then_some(())
     });
     assert!(heard.len() < 600 && heard.strip_suffix(b"after").unwrap().iter().all(|byte| *byte == b'x'));
@@ -128,7 +128,7 @@ fn taking_over_does_not_wait_for_a_paste_with_delays() {
     let mut first = at_terminal(&rig);
     let device = arrivals(&rig);
     first.type_in("x".repeat(5000));
-    device.recv_timeout(PATIENCE).unwrap();
+    device.recv_timeout(TIMEOUT).unwrap();
     let mut second = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
     second.sees("has write access; you are read-only");
     second.type_in("\x05cf");
@@ -137,7 +137,7 @@ fn taking_over_does_not_wait_for_a_paste_with_delays() {
     first.sees("bytes of your input were not sent");
     let mut heard = Vec::new();
     until("the new writer's line", || {
-        heard.extend(device.recv_timeout(PATIENCE).unwrap().1);
+        heard.extend(device.recv_timeout(TIMEOUT).unwrap().1);
         heard.ends_with(b"mine\r").then_some(())
     });
     let before = heard.strip_suffix(b"mine\r").unwrap();
@@ -155,7 +155,7 @@ fn detaching_during_a_paste_with_delays_sends_a_last_command() {
     times(&device, b"exit\r");
     let mut client = at_terminal(&rig);
     client.type_in("x".repeat(5000));
-    device.recv_timeout(PATIENCE).unwrap();
+    device.recv_timeout(TIMEOUT).unwrap();
     client.type_in("\x05c.");
     client.ends_with(0);
     rig.wait_for_status("0 attached");
@@ -163,7 +163,7 @@ fn detaching_during_a_paste_with_delays_sends_a_last_command() {
     next.type_in("mine");
     let mut heard = Vec::new();
     until("the next writer", || {
-        heard.extend(device.recv_timeout(PATIENCE).unwrap().1);
+        heard.extend(device.recv_timeout(TIMEOUT).unwrap().1);
         heard.ends_with(b"mine").then_some(())
     });
     assert!(heard.len() < 2500, "the paste went on: {}", heard.len());
@@ -176,7 +176,7 @@ fn flow_control_holds_a_paste_with_pauses() {
     stop(&rig, &mut client);
     let device = arrivals(&rig);
     client.type_in("held back");
-    // It is at the port: what is asked after it is answered.
+    // It is at the port: later requests are answered after it.
     client.type_in("\x05cw");
     client.sees("users attached to demo");
     assert!(device.try_recv().is_err(), "the device had stopped the line");
@@ -249,12 +249,12 @@ fn a_mapping_is_for_terminals_and_not_for_the_log() {
     client.type_in("ls\x7f\x7f\r");
     rig.expect_at_device(b"ls\x08\x08\r\n");
     let mut local = rig.consolectl(&["send", "demo", r"x\r"]);
-    assert!(!local.status().unwrap().success(), "somebody else writes");
+    assert!(!local.status().unwrap().success(), "another session has write access");
     client.type_in("\x05cr");
     client.sees("before\r\nit\r\nstair\r\ncase\r\n");
     until("the log", || (rig.log() == b"before\nit\nstair\ncase\n").then_some(()));
 
-    // Sessions take it over as soon as it changes.
+    // Sessions apply it as soon as it changes.
     let config = std::fs::read_to_string(rig.path("config.toml")).unwrap();
     rig.configure(&config.replace("\"lfcrlf\"", "\"lfcr\"").replace("\"crcrlf\", \"delbs\"", ""));
     rig.apply();
@@ -264,7 +264,7 @@ fn a_mapping_is_for_terminals_and_not_for_the_log() {
     rig.expect_at_device(b"\x7f\r");
 }
 
-/// Pauses cost nothing once they are over.
+/// Delays cost nothing once they are over.
 #[test]
 fn a_port_with_pauses_that_has_nothing_to_send_rests() {
     let rig = served("output_delay = \"1ms\"\noutput_line_delay = \"10s\"");

@@ -1,4 +1,4 @@
-//! What PAM has to tell a user (PAM_TEXT_INFO, PAM_ERROR_MSG): beside Debian's sshd, with OpenSSH and real PAM modules.
+//! PAM's messages to a user (PAM_TEXT_INFO, PAM_ERROR_MSG): beside Debian's sshd, with OpenSSH and real PAM modules.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use jiff::{ToSpan, Zoned};
 use crate::accounts::Accounts;
 use crate::client::Client;
 use crate::logins::with_password;
-use crate::rig::{PATIENCE, Rig};
+use crate::rig::{Rig, TIMEOUT};
 use crate::sshd::Sshd;
 
 fn served() -> (Accounts, Rig) {
@@ -39,7 +39,7 @@ fn at_its_usual_level(ssh: Command) -> Command {
     usual
 }
 
-/// OpenSSH by keyboard-interactive on a terminal, whose questions get these answers in their order; all that its user has seen, and its
+/// OpenSSH by keyboard-interactive on a terminal, whose questions get these answers in their order; returns all its output, and its
 /// exit status.
 fn by_questions(ssh: Command, answers: &[&str], at_the_end: &str) -> (String, i32) {
     by_questions_to("alice@127.0.0.1", ssh, answers, at_the_end)
@@ -57,7 +57,7 @@ fn by_questions_to(whom: &str, mut ssh: Command, answers: &[&str], at_the_end: &
     let script = format!(
         "set timeout {}\nspawn -noecho ssh {}\n{answers}{at_the_end}\n\
          expect eof {{}} timeout {{ exit 105 }}\nexit [lindex [wait] 3]\n",
-        PATIENCE.as_secs(),
+        TIMEOUT.as_secs(),
         words.join(" "),
     );
     let output = Command::new("expect").args(["-c", &script]).stdin(Stdio::null()).output().unwrap();
@@ -81,7 +81,7 @@ fn an_expiring_password_is_reported_at_the_beginning_of_the_session() {
     by_key.sees("[demo ");
     let mut by_password = with_password(&rig, "alice@127.0.0.1", "sesame");
     by_password.sees(WARNING);
-    // A program that reads the console's bytes gets nothing but these.
+    // A program that reads the console's bytes gets only these.
     let scripted = Client::start(rig.ssh(&["-T", "alice@127.0.0.1"]));
     scripted.is_told(WARNING);
     assert!(!String::from_utf8_lossy(&scripted.shown()).contains("Warning"));
@@ -163,7 +163,7 @@ fn texts_before_and_after_a_refusal_are_shown_and_no_terminal_obeys_them() {
         assert!(seen.contains(text), "{text}: {seen}");
     }
     assert!(!seen.contains('\u{1b}') && !seen.contains('\u{7}'), "{seen:?}");
-    // The same for a user who does not exist: a stranger learns nothing by it.
+    // The same for a user who does not exist: an unauthenticated client gains no information.
     let (seen, _) = by_questions_to("mallory@127.0.0.1", rig.ssh(&["-tt"]), &["wrong"], "");
     assert!(seen.contains("left "), "{seen}");
 }

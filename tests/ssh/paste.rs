@@ -1,4 +1,4 @@
-//! A paste that is faster than the line, and a device that takes nothing at all.
+//! A paste that is faster than the line, and a device that reads nothing at all.
 
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
@@ -12,9 +12,9 @@ use crate::rig::{Rig, collect, sha256, until};
 use crate::{at_terminal, go_on, served, stop};
 
 const PASTE: usize = 200_000;
-/// More than a session holds (`session::typed`).
+/// More than a session queues (`session::input_queue`).
 const FIRMWARE: usize = 3_000_000;
-/// Kilobytes that a session may hold of a paste, and what that costs beside it.
+/// Kilobytes of a paste that a session may queue, and the cost besides.
 const HELD: u64 = 1024 + 512;
 
 /// Text without a `~` at the beginning of a line and without the escape prefix, as pasted configurations are.
@@ -46,7 +46,7 @@ fn a_paste_into_a_slow_device_is_complete_while_output_is_read() {
         let count = device.read(&mut buffer).unwrap();
         heard.extend_from_slice(&buffer[..count]);
         if before / 20_000 != heard.len() / 20_000 {
-            // While it stops reading altogether, it is heard: output does not wait for input.
+            // While it does not read, its output still arrives: output does not wait for input.
             let words = format!("<after {}>", heard.len());
             device.write_all(words.as_bytes()).unwrap();
             client.sees(&words);
@@ -69,7 +69,7 @@ fn a_client_can_detach_from_a_stuck_device_during_a_transfer() {
     let mut client = at_terminal(&rig);
     stop(&rig, &mut client);
     let mut input = client.take_input();
-    // More than everything on the way takes. It breaks off when the client ends.
+    // More than all buffers on the way hold. It stops when the client ends.
     let pasting = std::thread::spawn(move || input.write_all(&firmware()).is_err());
     let mut watcher = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
     watcher.sees("has write access; you are read-only");
@@ -99,12 +99,12 @@ fn a_user_leaves_at_once_behind_a_paste_and_the_device_never_gets_it() {
     let mut next = at_terminal(&rig);
     next.type_in("mine");
     until("the next writer", || heard.lock().unwrap().ends_with(b"mine").then_some(()));
-    // The kernel's queue and the hub's, which nobody can take back.
+    // The kernel's queue and the hub's, which cannot be cancelled.
     let heard = heard.lock().unwrap().len();
     assert!(heard < 16 * 1024, "{heard} bytes");
 }
 
-/// OpenSSH that gives up after two unanswered keepalives and exchanges keys after every 16 KiB, and whose log shows both.
+/// OpenSSH that disconnects after two unanswered keepalives and exchanges keys after every 16 KiB, and whose log shows both.
 fn impatient(rig: &Rig, terminal: &str) -> Client {
     let options = ["ServerAliveInterval=1", "ServerAliveCountMax=1", "RekeyLimit=16K"];
     let options = options.iter().flat_map(|option| ["-o", option]);
@@ -117,8 +117,8 @@ fn lives(client: &Client) -> (usize, usize) {
     (log.matches("receive packet: type 82").count(), log.matches("SSH2_MSG_NEWKEYS received").count())
 }
 
-/// Longer than [`impatient`] waits for an answer.
-fn outlasts_its_patience(client: &Client) {
+/// Longer than [`impatient`] waits for a reply.
+fn outlasts_its_timeout(client: &Client) {
     let (answered, _) = lives(client);
     until("keepalives to be answered", || (lives(client).0 >= answered + 4).then_some(()));
 }
@@ -138,7 +138,7 @@ fn a_paste_at_a_stuck_device_keeps_its_session_and_is_complete() {
     let (_, exchanges) = lives(&client);
     client.type_in(text());
     until("keys to be exchanged", || (lives(&client).1 >= exchanges + PASTE / 16 / 1024).then_some(()));
-    outlasts_its_patience(&client);
+    outlasts_its_timeout(&client);
     rig.say(b"and is heard");
     client.sees("and is heard");
     let heard = collect(rig.device());
@@ -161,10 +161,10 @@ fn input_beyond_the_queue_waits_in_the_client_whose_session_stays() {
     let sending = std::thread::spawn(move || input.write_all(&firmware()).unwrap());
     until("as much as is held", || (rig.private_memory() > memory_before + 1000).then_some(()));
     let (_, exchanges) = lives(&client);
-    outlasts_its_patience(&client);
+    outlasts_its_timeout(&client);
     rig.say(b"and is heard");
     client.sees("and is heard");
-    assert!(!sending.is_finished(), "somebody has taken {FIRMWARE} bytes");
+    assert!(!sending.is_finished(), "a reader has taken {FIRMWARE} bytes");
     let memory = rig.private_memory();
     assert!(memory < memory_before + HELD, "{memory} kB, before it {memory_before}");
     let heard = collect(rig.device());
@@ -172,7 +172,7 @@ fn input_beyond_the_queue_waits_in_the_client_whose_session_stays() {
     arrives(&heard, &firmware());
     sending.join().unwrap();
     assert!(lives(&client).1 > exchanges);
-    // The end of input, after what came before it.
+    // The end of input, after the input before it.
     client.ends_with(0);
 }
 

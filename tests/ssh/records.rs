@@ -1,4 +1,4 @@
-//! What a port leaves behind for its administrator, in golden files: STATUS, the marks in the capture log, and the journal of the port
+//! A port's records for its administrator, in golden files: STATUS, the marks in the capture log, and the journal of the port
 //! and of its logins (`SNAPSHOTS=overwrite` renews them).
 
 use std::fs;
@@ -68,7 +68,7 @@ fn status_of_a_port() {
     client.type_in("\x05c.");
     client.ends();
 
-    // What stands where the log should be cannot be written.
+    // A file in place of the log that cannot be written.
     let mut rig = Rig::new("");
     fs::create_dir(rig.log_path()).unwrap();
     fs::remove_file(rig.path("credentials/hostkey_ed25519")).unwrap();

@@ -32,7 +32,7 @@ fn a_command_with_a_long_standard_input_is_refused_as_well() {
     let mut input = client.take_input();
     let typing = std::thread::spawn(move || {
         use std::io::Write;
-        // Breaks off when the client ends.
+        // Stops when the client ends.
         let _ = input.write_all(&vec![b'x'; 1_000_000]);
     });
     client.ends_with(2);
@@ -107,7 +107,7 @@ fn sockets_of_the_machine_are_not_reached_and_none_is_made() {
     client.is_told("remote port forwarding failed");
     client.sees("for help]");
     let mut stream = UnixStream::connect(&here).unwrap();
-    stream.set_read_timeout(Some(crate::rig::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(crate::rig::TIMEOUT)).unwrap();
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     client.is_told("open failed");
     assert!(listener.accept().is_err(), "the port has connected to it");
@@ -200,7 +200,7 @@ fn free_port() -> u16 {
 
 fn is_closed_at_once(port: u16) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(crate::rig::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(crate::rig::TIMEOUT)).unwrap();
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
 }
 

@@ -19,7 +19,7 @@ const RUSH: usize = 48;
 /// People at a password prompt at once, behind one address.
 const PEOPLE: usize = 20;
 
-/// Starts them all, and waits for all: how many were served.
+/// Starts them all, and waits for all; returns how many were served.
 fn rush(logins: impl Iterator<Item = Command>) -> usize {
     let began = Instant::now();
     let start = |mut login: Command| -> Child {
@@ -98,7 +98,7 @@ async fn twenty_users_behind_one_address_get_their_prompts_at_once() {
         assert_eq!(prompts[0].prompt, "Password: ");
         people.push(person);
     }
-    // All have been asked before the first has typed.
+    // All have a prompt before the first has typed.
     for person in &mut people {
         let answer =
             person.authenticate_keyboard_interactive_respond(vec!["sesame".to_owned()]).await.unwrap();
@@ -107,7 +107,7 @@ async fn twenty_users_behind_one_address_get_their_prompts_at_once() {
     assert_eq!(connections(&rig), PEOPLE);
 }
 
-/// Scanners that exchange keys and leave, as fast as they can, from one address; how often they have.
+/// Scanners that exchange keys and disconnect, as fast as they can, from one address; returns their number.
 fn scan(port: u16, until: Arc<AtomicBool>, scans: Arc<AtomicUsize>) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         // Of this thread alone, and what it starts (setpriority(2)): scanners have their own processors.
@@ -124,7 +124,7 @@ fn scan(port: u16, until: Arc<AtomicBool>, scans: Arc<AtomicUsize>) -> std::thre
 #[test]
 fn sessions_are_not_affected_by_key_exchanges_of_unauthenticated_clients() {
     let rig = served("log = \"raw\"");
-    // Whatever else happens on this machine does not happen three times.
+    // Other load of this machine does not recur three times.
     let in_peace = (0..3).any(|_| {
         let typist = Typist::sit_down(&rig);
         let (stop, scans) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());

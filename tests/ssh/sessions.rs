@@ -111,11 +111,11 @@ fn sessions_of_one_connection_attach_separately() {
 fn a_client_that_stops_reading_holds_up_no_other_session_of_its_connection() {
     let rig = served("replay = 0");
     let _master = master(&rig);
-    // OpenSSH's shared connection writes to its client's pipe by itself, which nobody reads.
+    // OpenSSH's shared connection itself writes to its client's pipe, which has no reader.
     let mut stopped = slave(&rig, &["-T"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     rig.wait_for_status("1 attached");
     let mut other = at_shared_terminal(&rig);
-    // More than the client's window of 2 MiB and whatever its pipes hold.
+    // More than the client's window of 2 MiB and its pipes hold.
     for _ in 0..64 {
         rig.say(&[b"0123456789abcdef".repeat(4096), b"\r\n".to_vec()].concat());
     }
@@ -126,7 +126,7 @@ fn a_client_that_stops_reading_holds_up_no_other_session_of_its_connection() {
     other.type_in("still heard");
     rig.expect_at_device(b"still heard");
     assert!(stopped.try_wait().unwrap().is_none());
-    // One that leaves with all that in its way leaves nothing behind.
+    // A client that disconnects with all that unread leaves nothing behind.
     drop(stopped.stdout.take());
     stopped.kill().unwrap();
     stopped.wait().unwrap();
@@ -186,7 +186,7 @@ async fn a_connection_has_a_thousand_sessions_and_what_they_cost_is_bounded() {
     let grown = rig.private_memory().saturating_sub(memory);
     eprintln!("{EVER} sessions on a connection: {grown} kB");
     assert!(grown < 8 * 1024, "{grown} kB");
-    // It is told to log in again; the error is that word.
+    // The client is asked to log in again; the error is that message.
     let _ = client.await;
     until("the connection to end", || (connections(&rig) == 0).then_some(()));
 }
@@ -199,7 +199,7 @@ fn a_connection_that_is_kept_after_its_session_does_not_stay_the_writer() {
     // Killed, so that the kept connection closes the channel.
     first.signal(Signal::SIGKILL);
     until("the client to end", || first.has_ended().then_some(()));
-    // OpenSSH closes its channel when next it hears something.
+    // OpenSSH closes its channel when it next receives data.
     rig.say(b"something");
     rig.wait_for_status("0 attached");
     let mut other = at_terminal(&rig);

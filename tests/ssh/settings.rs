@@ -1,4 +1,4 @@
-//! SIGHUP: the settings change under the sessions.
+//! SIGHUP: settings change during sessions.
 
 use nix::libc::{CRTSCTS, CSTOPB, IXOFF, IXON};
 use nix::sys::signal::Signal;
@@ -60,7 +60,7 @@ fn a_removed_group_denies_new_sessions_and_keeps_existing_ones() {
 fn a_user_whose_access_was_revoked_after_the_login_gets_no_session() {
     let rig = served("");
     let path = format!("ControlPath={}", rig.path("control").display());
-    // Logged in, and in no session yet.
+    // Logged in, without a session yet.
     let _master = Client::start(rig.ssh(&["-N", "-M", "-o", &path, "demo@127.0.0.1"]));
     until("the control socket", || rig.path("control").exists().then_some(()));
     rig.configure("[ports.demo]\ngroups = [\"nobody-has-this\"]\ndevice = \"@DIR@/dev/demo\"\n");
@@ -143,7 +143,7 @@ fn the_scrollback_grows_and_shrinks_and_nothing_is_lost_by_it() {
         assert_eq!(rig.stored(), ["intake", stored, "tty"]);
     }
     rig.wait_for_log("< third\n");
-    // And at a start, of a ring that another size was kept of.
+    // And at a start with a stored ring of another size.
     rig.configure(&format!("{PORT}scrollback = \"256K\"\n"));
     rig.kill();
     rig.say(b"fourth\r\n");

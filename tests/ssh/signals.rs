@@ -1,4 +1,4 @@
-//! SIGUSR1 and SIGTERM, in the middle of things.
+//! SIGUSR1 and SIGTERM during activity.
 
 use std::io::Write;
 
@@ -42,7 +42,7 @@ fn sessions_get_the_reason_when_the_port_stops() {
     rig.say(b"last words");
     terminal.sees("last words");
     pipe.sees("last words");
-    // One who has stopped reading, and one who has not logged in, keep nobody waiting for long.
+    // A client that has stopped reading, and one that has not logged in, do not delay the end for long.
     let _stranger = std::net::TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap();
     let status = rig.stop();
     assert_eq!(status.code(), Some(0));

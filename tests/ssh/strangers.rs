@@ -11,13 +11,13 @@ use socket2::{Domain, Socket, Type};
 use crate::accounts::Accounts;
 use crate::client::Client;
 use crate::limits::connect;
-use crate::rig::{PATIENCE, Rig, until};
+use crate::rig::{Rig, TIMEOUT, until};
 use crate::{at_terminal, served};
 
-/// As many as have a place at once (`ssh::places`), and as many of them as come from one address.
+/// Limit of unauthenticated connections (`ssh::admission`), and of those from one address.
 const PLACES: usize = 100;
 const PER_SOURCE: usize = 80;
-/// Kilobytes that each of them may cost: the longest packet that russh takes, and what a connection costs anyway; and what the
+/// Kilobytes that each of them may cost: the longest packet that russh accepts, and the base cost of a connection; and what the
 /// allocator may keep.
 const EACH: u64 = 400;
 const KEPT: u64 = 1024;
@@ -48,7 +48,7 @@ fn stranger(rig: &Rig, number: usize) -> TcpStream {
     let to = std::net::SocketAddr::from(([127, 0, 0, 1], rig.tcp_port));
     socket.connect(&to.into()).unwrap();
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
@@ -91,7 +91,7 @@ fn a_client_that_does_not_speak_ssh_is_disconnected() {
         ("a login before any key", [VERSION, &packet(b"\x32\0\0\0\x04root")].concat()),
     ] {
         let mut stream = stranger(&rig, 0);
-        // It may be closed before it has said all.
+        // It may be closed before it has sent all.
         let _ = stream.write_all(&words);
         is_closed(stream, what);
     }
@@ -117,7 +117,7 @@ fn the_header_of_the_proxy_protocol_is_rejected_with_a_message() {
     rig.wait_for_journal("cannot serve 127.0.0.1: the PROXY protocol is not supported");
 }
 
-/// libssh before 0.9, which gives up after ten seconds.
+/// libssh before 0.9, which times out after ten seconds.
 #[test]
 fn a_client_that_waits_for_our_kexinit_receives_it() {
     let rig = served("");
@@ -139,7 +139,7 @@ fn the_longest_packets_of_as_many_as_have_places_are_bounded_and_given_back() {
     for stranger in &mut strangers {
         stranger.write_all(&all_but_the_end).unwrap();
     }
-    // What the kernel holds is no memory of the port's.
+    // Data in the kernel's buffers is not memory of the port.
     until("the packets to be read", || (unread(&rig) == 0).then_some(()));
     let costs = rig.private_memory();
     drop(strangers);

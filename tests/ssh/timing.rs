@@ -17,7 +17,7 @@ use crate::rig::Rig;
 const APART: u32 = 20;
 /// Tries on one connection; after the sixth it ends.
 const TRIES: usize = 5;
-/// Connections at once: fewer than a port has places for, nine from an address, of which each has ten.
+/// Connections at once: fewer than a port has slots for, nine from an address, of which each has ten.
 const AT_ONCE: usize = 36;
 const FROM_ONE: usize = 9;
 
@@ -49,7 +49,7 @@ async fn connect(port: u16, number: usize) -> Handle<AnyKey> {
     client::connect_stream(Arc::default(), stream, AnyKey).await.unwrap()
 }
 
-/// What the tries of one connection take.
+/// The durations of the attempts of one connection.
 async fn with_passwords(port: u16, number: usize, user: &str, tries: usize) -> Vec<Duration> {
     let mut stranger = connect(port, number).await;
     let mut took = Vec::new();
@@ -79,7 +79,7 @@ fn median(mut took: Vec<Duration>) -> Duration {
     took[took.len() / 2]
 }
 
-/// What each user's tries took, by the median.
+/// The median duration of each user's attempts.
 fn medians(what: &str, took: &[(&'static str, Vec<Duration>)]) -> [(&'static str, Duration); 3] {
     let medians = USERS.map(|user| {
         let of_user = took.iter().filter(|(name, _)| *name == user).flat_map(|(_, took)| took.clone());
@@ -123,7 +123,7 @@ async fn by_key() {
     let port = rig.tcp_port;
     let mut took = Vec::new();
     for _ in 0..tries().div_ceil(TRIES) {
-        // Side by side: what disturbs one disturbs all.
+        // In parallel: a disturbance affects all alike.
         let mut crowd = JoinSet::new();
         for (number, user) in USERS.into_iter().enumerate() {
             crowd.spawn(async move { (user, with_keys(port, number, user, TRIES).await) });

@@ -1,4 +1,4 @@
-//! One person at a port: what is shown, what reaches the device, and the escapes.
+//! One user at a port: output, input to the device, and escapes.
 
 use crate::client::Client;
 use crate::{at_terminal, served, with_bytes_only};

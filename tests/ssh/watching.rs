@@ -1,4 +1,4 @@
-//! Several sessions at a port: one has write access, the others are read-only and are told who has it.
+//! Several sessions at a port: one has write access, the others are read-only and are notified which user has it.
 
 use crate::client::Client;
 use crate::rig::{Rig, collect, until};
@@ -23,10 +23,10 @@ fn a_read_only_session_gets_all_output_and_one_notice_that_input_is_discarded() 
     watcher.sees(&format!("[{DEMO} has write access; you are read-only: input is discarded]"));
     watcher.type_in("yz");
     watcher.type_in("\x05cl0");
-    // The answer to this comes after whatever those might have said.
+    // The reply to this arrives after any output of those.
     watcher.type_in("\x05cw");
-    let meanwhile = watcher.sees("[users attached to demo");
-    assert_eq!(meanwhile.trim(), "", "told once, and no break");
+    let shown = watcher.sees("[users attached to demo");
+    assert_eq!(shown.trim(), "", "notified once, and no break");
     writer.type_in("mine");
     rig.expect_at_device(b"mine");
     rig.say(b"for both\r\n");
@@ -107,7 +107,7 @@ fn taking_over_during_a_paste_discards_the_rest_of_it() {
     let [mut paster, mut taker] = two(&rig);
     stop(&rig, &mut paster);
     paster.type_in("x".repeat(15_000));
-    // Its answer says that all of it has come so far.
+    // Its reply shows that all of it has arrived by then.
     paster.type_in("\x05cw");
     paster.sees("[users attached to demo");
     taker.type_in("\x05cf");

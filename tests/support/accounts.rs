@@ -1,5 +1,5 @@
 #![allow(dead_code)] // Each test program uses its own part of this.
-//! Real accounts that exist for one test only. `Accounts::enter` gives the calling thread, and whatever it starts, its
+//! Real accounts that exist for one test only. `Accounts::enter` gives the calling thread, and all that it starts, its
 //! own /etc, homes included, so that `useradd`, `chage` and PAM are the real ones and the machine is left as it was.
 
 use std::fs::{self, File, Permissions};
@@ -40,7 +40,7 @@ impl Accounts {
         accounts
     }
 
-    /// Adds a user with a home directory. The shell is one that logs nobody in, as console-only people have it.
+    /// Adds a user with a home directory. The shell is nologin, as users of consoles only have it.
     pub fn add(&self, name: &str, password: Option<&str>) {
         let home = self.home(name);
         let home = home.to_str().unwrap();
@@ -126,7 +126,7 @@ impl Accounts {
 
 impl Drop for Accounts {
     /// `cargo test -- --test-threads=1` runs the next test on the same thread. Threads that the test has started stay
-    /// in its namespace; the working directory, which they share, must not be shared by who leaves it.
+    /// in its namespace; the working directory, which they share, must not be shared by the thread that leaves it.
     fn drop(&mut self) {
         unshare(CloneFlags::CLONE_FS).expect("an own working directory");
         setns(&self.outside, CloneFlags::CLONE_NEWNS).expect("the way back out of the test's namespace");

@@ -1,10 +1,10 @@
-//! What ssh-audit says of a listener.
+//! ssh-audit's report about a listener.
 
 use std::process::Command;
 
 use serde_json::Value;
 
-/// All that a listener offers by default without an RSA key, by ssh-audit's names. What comes to it is to be looked at by somebody.
+/// All that a listener offers by default without an RSA key, by ssh-audit's names. An addition needs a review.
 const OFFERED: [(&str, &[&str]); 4] = [
     (
         "kex",
@@ -47,7 +47,7 @@ fn ssh_audit(options: &[&str], port: u16) -> String {
     command.args(options).args(["-p", &port.to_string(), "127.0.0.1"]);
     let output = command.output().unwrap();
     let (said, aside) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
-    // 0 good, 2 warnings, 3 failures: judged below, by name. Any other is none of its verdicts.
+    // 0 good, 2 warnings, 3 failures: judged below, by name. Any other is a failure of ssh-audit itself.
     assert!(matches!(output.status.code(), Some(0 | 2 | 3)), "{:?}: {said}{aside}", output.status);
     said
 }
@@ -70,7 +70,7 @@ pub fn is_sound(port: u16) {
     }
 }
 
-/// ssh-audit reports no failure; what it says.
+/// ssh-audit reports no failure; returns its report.
 #[track_caller]
 pub fn has_no_failure(port: u16) -> String {
     let opinion = ssh_audit(&["-n"], port);
@@ -94,7 +94,7 @@ fn objections(opinion: &str) -> Vec<String> {
     objections
 }
 
-/// So that the judge is one: sshd's old habits are found.
+/// The check itself is checked: weak algorithms of sshd are found.
 #[test]
 fn an_objection_is_found_with_its_algorithm() {
     let opinion = "(kex) curve25519-sha256 -- [info] available since OpenSSH 7.4\n\

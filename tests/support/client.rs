@@ -16,7 +16,7 @@ pub struct Client {
     stdin: Option<ChildStdin>,
     shown: Arc<Mutex<Vec<u8>>>,
     aside: Arc<Mutex<Vec<u8>>>,
-    /// How much of what was shown has been looked at.
+    /// How much of the output has been checked.
     seen: usize,
 }
 
@@ -35,7 +35,7 @@ impl Client {
         stdin.flush().unwrap();
     }
 
-    /// What types into it from another thread.
+    /// Types into it from another thread.
     pub fn take_input(&mut self) -> ChildStdin {
         self.stdin.take().expect("its input has ended")
     }
@@ -54,7 +54,7 @@ impl Client {
         String::from_utf8_lossy(&self.aside.lock().unwrap()).into_owned()
     }
 
-    /// Waits until `words` are shown after those that were waited for before; what stood between them.
+    /// Waits until `words` are shown after those of the last call; returns the text between them.
     #[track_caller]
     pub fn sees(&mut self, words: &str) -> String {
         let mut last = String::new();
@@ -71,7 +71,7 @@ impl Client {
         found.0
     }
 
-    /// Waits until `words` stand on standard error.
+    /// Waits until `words` are on standard error.
     #[track_caller]
     pub fn is_told(&self, words: &str) {
         until(&format!("{words:?} on standard error"), || self.aside().contains(words).then_some(()));
@@ -85,7 +85,7 @@ impl Client {
         kill(self.pid(), signal).unwrap();
     }
 
-    /// Waits until it ends by itself, and until everything that it has said is read.
+    /// Waits until it ends by itself, and until all its output is read.
     #[track_caller]
     pub fn ends(&mut self) -> ExitStatus {
         let child = &mut self.child;
@@ -96,7 +96,7 @@ impl Client {
         status
     }
 
-    /// [`Self::ends_with`] 0 for what may take longer than anything else.
+    /// [`Self::ends_with`] 0, with a longer timeout.
     #[track_caller]
     pub fn ends_within(&mut self, time: std::time::Duration) {
         let deadline = std::time::Instant::now() + time;

@@ -14,7 +14,7 @@ use command_fds::{CommandFdExt, FdMapping};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 
-/// The listening socket, and who starts the dialer.
+/// The listening socket, and the thread that starts the dialer.
 pub struct Dialers {
     stop: Arc<AtomicBool>,
     child: Arc<Mutex<Option<Child>>>,

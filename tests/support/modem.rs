@@ -39,7 +39,7 @@ impl Adapter {
         (bits & libc::TIOCM_DTR != 0, bits & libc::TIOCM_RTS != 0)
     }
 
-    /// Has `command` ask for the ioctls.
+    /// Makes `command` forward the ioctls.
     pub fn install(&self, command: &mut Command) {
         const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
         const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;

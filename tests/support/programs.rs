@@ -13,7 +13,7 @@ pub enum Program {
     Paramiko,
 }
 
-/// How somebody logs in.
+/// How a client logs in.
 #[derive(Debug, Clone, Copy)]
 pub enum By<'a> {
     /// By the private key in this file, of OpenSSH's format.
@@ -30,7 +30,7 @@ impl Program {
         match self {
             Self::Plink => {
                 let mut command = Command::new("plink");
-                // Where it keeps the hosts that it knows.
+                // Its file of known hosts.
                 command.env("PUTTYDIR", hostkeys.join("putty"));
                 command.args([
                     "-ssh",
@@ -65,29 +65,29 @@ impl Program {
     }
 }
 
-/// Somebody with a key who then asks for more than a session, or breaks the protocol: what `act` is, the program says.
+/// A client with a key that then requests more than a session, or violates the protocol: `act` of the program selects how.
 pub fn hostile(port: u16, user: &str, key: &Path, act: &[&str]) -> Command {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/hostile-client"));
     command.args([&port.to_string(), user]).arg(key).args(act);
     command
 }
 
-/// A client that waits where others do not: for what `act` says.
+/// A client that waits where others do not: `act` selects where.
 pub fn careful(port: u16, user: &str, key: &Path, act: &str) -> Command {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/careful-client"));
     command.args([&port.to_string(), user]).arg(key).arg(act);
     command
 }
 
-/// Everything that SSH has beside a session, asked for by [`hostile`], was refused.
+/// All SSH requests besides a session, sent by [`hostile`], were rejected.
 #[track_caller]
 pub fn all_refused(answers: &str) {
     assert!(!answers.contains("GRANTED"), "{answers}");
-    // As many as it asks for: nine channels, six global requests, eight of the session.
+    // The number of its requests: nine channels, six global requests, eight of the session.
     assert_eq!(answers.matches(": refused\n").count(), 23, "{answers}");
 }
 
-/// What plink is to find: of the keys there, the one that everybody prefers.
+/// plink's expected key: of the keys there, the one that every client prefers.
 pub fn fingerprint(hostkeys: &Path) -> String {
     let key = hostkeys.join("hostkey_ed25519");
     let listed = Command::new("ssh-keygen").arg("-lf").arg(key).output().unwrap();

@@ -1,6 +1,6 @@
 //! A text log read back: the lines that its records are of, and the bytes that they stand for.
 
-/// The lines of the device, as bytes, without notes. A record that goes on with the one above is put together with it.
+/// The lines of the device, as bytes, without notes. A record that continues the one above is joined to it.
 pub fn lines(log: &[u8]) -> Vec<Vec<u8>> {
     let log = std::str::from_utf8(log).expect("a text log is UTF-8");
     let mut lines: Vec<Vec<u8>> = Vec::new();

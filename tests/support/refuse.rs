@@ -8,7 +8,7 @@ use std::process::Command;
 
 use nix::libc::{self, c_int, c_ulong, sock_filter, sock_fprog};
 
-/// Has `command` meet a failure at each of these ioctls (`man 2 seccomp`).
+/// Makes each of these ioctls of `command` fail (`man 2 seccomp`).
 pub fn refuse_ioctls(command: &mut Command, refused: &[(c_ulong, c_int)]) {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;

@@ -1,7 +1,7 @@
 #![allow(dead_code, unsafe_code)] // Each test program uses its own part of this.
 //! A port process on a bench: the real `console-port` on a real pty, its sockets handed over by name, logins by the real
 //! `console-auth` behind the real `systemd-socket-activate`, OpenSSH's client, and this program in systemd's place:
-//! it keeps the FD store and reads what the service says.
+//! it keeps the FD store and reads the service's notifications.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -32,16 +32,16 @@ pub mod modem;
 #[path = "refuse.rs"]
 mod refuse;
 
-/// Long enough for a loaded machine; nothing waits so long when it works.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Long enough for a loaded machine; no wait takes this long when it works.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Waits until `done` gives something.
+/// Waits until `done` returns a value.
 #[track_caller]
 pub fn until<T>(what: &str, done: impl FnMut() -> Option<T>) -> T {
-    until_within(PATIENCE, what, done)
+    until_within(TIMEOUT, what, done)
 }
 
-/// The same, for what takes longer.
+/// The same, with a longer timeout.
 #[track_caller]
 pub fn until_within<T>(limit: Duration, what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;
@@ -59,7 +59,7 @@ pub fn listens(port: u16) -> bool {
     fs::read_to_string("/proc/net/tcp").unwrap().contains(&format!("0100007F:{port:04X} 00000000:0000 0A"))
 }
 
-/// What systemd would know of the service.
+/// systemd's state of the service.
 #[derive(Default)]
 struct Manager {
     stored: HashMap<String, OwnedFd>,
@@ -147,12 +147,12 @@ impl Rig {
         }
     }
 
-    /// Listens at one address more, from the next start on.
+    /// Listens at one more address, from the next start on.
     pub fn listen_at(&mut self, address: &str) {
         self.listeners.push(TcpListener::bind((address, self.tcp_port)).unwrap());
     }
 
-    /// Listens at one TCP port more, from the next start on, as systemd does for a plain listener: where.
+    /// Listens at one more TCP port, from the next start on, as systemd does for a plain listener; returns its address.
     pub fn listen_plain(&mut self) -> std::net::SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -160,7 +160,7 @@ impl Rig {
         address
     }
 
-    /// Writes the configuration file anew.
+    /// Replaces the configuration file.
     pub fn configure(&self, config: &str) {
         let config = config.replace("@DIR@", self.dir.path().to_str().unwrap());
         fs::write(self.path("config.toml"), config).unwrap();
@@ -192,12 +192,12 @@ impl Rig {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
-    /// Gives the program a word for the next start.
+    /// Passes the program an argument from the next start on.
     pub fn argument(&mut self, word: &str) {
         self.arguments.push(word.to_owned());
     }
 
-    /// Has these ioctls fail, from the next start on.
+    /// Makes these ioctls fail, from the next start on.
     pub fn refuse_ioctls(&mut self, refused: &[(libc::c_ulong, libc::c_int)]) {
         self.refused = refused.to_vec();
     }
@@ -225,14 +225,14 @@ impl Rig {
         self.master = Some(File::from(OwnedFd::from(master)));
     }
 
-    /// Plugs in a tty that is there, under the device's name.
+    /// Plugs in an existing tty, under the device's name.
     pub fn plug_in(&self, tty: &Path) {
         let device = self.path("dev/demo");
         let _ = fs::remove_file(&device);
         symlink(tty, device).unwrap();
     }
 
-    /// Pulls it out.
+    /// Unplugs it.
     pub fn unplug(&mut self) {
         self.master = None;
         fs::remove_file(self.path("dev/demo")).unwrap();
@@ -247,22 +247,22 @@ impl Rig {
         self.device().write_all(bytes).unwrap();
     }
 
-    /// Waits until something has come for the device, and leaves it there.
+    /// Waits until the device has input, and leaves it there.
     pub fn wait_for_input(&self) {
         let device = self.device();
         let mut fds = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
-        let timeout = PollTimeout::try_from(PATIENCE).unwrap();
+        let timeout = PollTimeout::try_from(TIMEOUT).unwrap();
         assert_ne!(poll(&mut fds, timeout).unwrap(), 0, "nothing came for the device");
     }
 
-    /// Reads what the device is sent, which must be `wanted` and nothing before it.
+    /// Reads the device's input, which must be `wanted` and nothing before it.
     #[track_caller]
     pub fn expect_at_device(&self, wanted: &[u8]) {
         let mut device = self.device();
         let mut heard = Vec::new();
         while heard.len() < wanted.len() && wanted.starts_with(&heard) {
             let mut fds = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
-            let timeout = PollTimeout::try_from(PATIENCE).unwrap();
+            let timeout = PollTimeout::try_from(TIMEOUT).unwrap();
             assert_ne!(
                 poll(&mut fds, timeout).unwrap(),
                 0,
@@ -276,7 +276,7 @@ impl Rig {
         assert_eq!(String::from_utf8_lossy(&heard), String::from_utf8_lossy(wanted));
     }
 
-    /// How the tty is set; `termios2`, because the others cannot say the rates that the port sets.
+    /// How the tty is set; `termios2`, because the others cannot express the rates that the port sets.
     pub fn line(&self) -> libc::termios2 {
         nix::ioctl_read_bad!(tcgets2, libc::TCGETS2, libc::termios2);
         // SAFETY: zeros are a valid value of this struct of integers, and the kernel fills it in.
@@ -287,7 +287,7 @@ impl Rig {
         }
     }
 
-    /// Starts the port, with whatever the store holds, and waits until it is ready.
+    /// Starts the port, with the present content of the store, and waits until it is ready.
     pub fn start(&mut self) {
         self.spawn();
         until("READY=1", || self.manager.lock().unwrap().ready.then_some(()));
@@ -354,17 +354,17 @@ impl Rig {
         self.child = Some(child);
     }
 
-    /// What the port has said of itself.
+    /// The port's own messages.
     pub fn journal(&self) -> String {
         fs::read_to_string(self.path("journal")).unwrap_or_default()
     }
 
-    /// What the login helpers have said.
+    /// The messages of the login helpers.
     pub fn login_journal(&self) -> String {
         fs::read_to_string(self.path("login-journal")).unwrap_or_default()
     }
 
-    /// Has the port apply its settings, and waits until it has.
+    /// Makes the port apply its settings, and waits until it has.
     #[track_caller]
     pub fn apply(&self) {
         let applied = |journal: String| journal.matches("settings applied").count();
@@ -389,7 +389,7 @@ impl Rig {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// Processor time that the port has had.
+    /// Processor time of the port.
     pub fn processor(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         // Behind the name: user and system time, the 14th and 15th fields (proc(5)), in hundredths of a second.
@@ -406,13 +406,13 @@ impl Rig {
         kill(self.pid(), signal).unwrap();
     }
 
-    /// Waits until the process ends by itself, and says how.
+    /// Waits until the process ends by itself, and returns how.
     pub fn wait(&mut self) -> std::process::ExitStatus {
         let mut child = self.child.take().expect("the port runs");
         until("the port to end", || child.try_wait().unwrap())
     }
 
-    /// It was killed and reaped by somebody else.
+    /// It was killed and reaped elsewhere.
     pub fn is_reaped(&mut self) {
         self.child = None;
     }
@@ -487,7 +487,7 @@ impl Rig {
         until("the login socket", || socket.exists().then_some(()));
     }
 
-    /// OpenSSH, as anybody would call it, but for a known_hosts of its own.
+    /// OpenSSH with default options, but for a known_hosts of its own.
     pub fn ssh(&self, options: &[&str]) -> Command {
         let mut command = Command::new("ssh");
         command
@@ -568,7 +568,7 @@ fn heed(manager: &mut Manager, text: &str, fds: Vec<OwnedFd>) {
     }
 }
 
-/// A file's sha256, and that of bytes, to compare what is too long to print.
+/// A file's sha256, and that of bytes, to compare data that is too long to print.
 pub fn sha256(bytes: &[u8]) -> String {
     use sha2::{Digest, Sha256};
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()

@@ -17,7 +17,7 @@ pub struct Ser2net {
 }
 
 impl Ser2net {
-    /// `accepter` is ser2net's word for the protocol.
+    /// `accepter` is ser2net's name of the protocol.
     pub fn start(accepter: &str) -> Self {
         let pty = nix::pty::openpty(None, None).unwrap();
         let mut termios = nix::sys::termios::tcgetattr(&pty.slave).unwrap();

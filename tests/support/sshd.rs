@@ -1,4 +1,4 @@
-//! Debian's sshd as the oracle: what it does with the same users, the same PAM service and the settings of the same names.
+//! Debian's sshd as the oracle: its decisions with the same users, the same PAM service and the settings of the same names.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::rig::{Rig, until};
 
-/// A running sshd, whose settings can be changed.
+/// A running sshd with changeable settings.
 pub struct Sshd {
     port: u16,
     child: Option<Child>,
@@ -51,7 +51,7 @@ impl Sshd {
         until("sshd", || TcpStream::connect(("127.0.0.1", self.port)).ok());
     }
 
-    /// OpenSSH to it, with what `Rig::ssh` has, too.
+    /// OpenSSH to it, with the options of `Rig::ssh`.
     pub fn ssh(&self, rig: &Rig, options: &[&str]) -> Command {
         // Of two ports ssh takes the first.
         let (ours, port) = (rig.ssh(options), self.port.to_string());
@@ -62,7 +62,7 @@ impl Sshd {
 
     fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself, which is what the test is about then.
+            // It may have exited by itself, which is what the test checks then.
             let _ = child.kill();
             let _ = child.wait();
         }

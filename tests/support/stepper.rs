@@ -12,12 +12,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// Nothing waits so long when it works.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// A process of which no thread does anything for so long has done what it had to: longer than its timers on the way of a byte.
+/// No wait takes this long when it works.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// A process of which no thread runs for this long has finished: longer than its timers on the way of a byte.
 const IDLE: Duration = Duration::from_millis(250);
 
-/// A process under our eye. Only the thread that has seized it may call anything.
+/// A traced process. Only the thread that has seized it may make calls.
 pub struct Stepper {
     leader: Pid,
     threads: HashSet<Pid>,
@@ -26,7 +26,7 @@ pub struct Stepper {
 }
 
 impl Stepper {
-    /// Takes all threads of a running process, which goes on.
+    /// Attaches to all threads of a running process, which continues.
     pub fn seize(leader: Pid) -> Self {
         let options = Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_TRACESYSGOOD;
         let mut threads = HashSet::new();
@@ -47,13 +47,13 @@ impl Stepper {
     /// Runs until a thread is about to make a system call that is `wanted`, by its number and arguments.
     #[track_caller]
     pub fn run_to(&mut self, what: &str, wanted: impl Fn(u64, [u64; 6]) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
             let Some(status) = self.next(Duration::from_millis(100)) else { continue };
             if let WaitStatus::PtraceSyscall(thread) = status {
                 let info = ptrace::syscall_info(thread).unwrap();
                 if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
-                    // SAFETY: `op` says which member of the union it is.
+                    // SAFETY: `op` selects the member of the union.
                     let entry = unsafe { info.u.entry };
                     if wanted(entry.nr, entry.args) {
                         self.held = Some(thread);
@@ -63,10 +63,10 @@ impl Stepper {
             }
             resume(status, ptrace::syscall);
         }
-        panic!("waited {} s for {what}", PATIENCE.as_secs());
+        panic!("waited {} s for {what}", TIMEOUT.as_secs());
     }
 
-    /// Goes on by so many instructions, or until nothing is left to do; how many it were.
+    /// Continues by that many instructions, or until nothing is left to do; returns their number.
     pub fn step(&mut self, most: u64) -> u64 {
         let mut steps = 0;
         if most == 0 {
@@ -90,14 +90,14 @@ impl Stepper {
         drop(self);
     }
 
-    fn next(&mut self, patience: Duration) -> Option<WaitStatus> {
+    fn next(&mut self, timeout: Duration) -> Option<WaitStatus> {
         // Of this thread's children and tracees only: others may have their own.
         let flags = WaitPidFlag::__WALL | WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD;
         let began = Instant::now();
         let mut tries = 0;
         loop {
             match waitpid(None::<Pid>, Some(flags)).unwrap() {
-                WaitStatus::StillAlive if began.elapsed() >= patience => return None,
+                WaitStatus::StillAlive if began.elapsed() >= timeout => return None,
                 WaitStatus::StillAlive if tries < 100 => {
                     tries += 1;
                     std::thread::yield_now();
@@ -118,7 +118,7 @@ impl Stepper {
 
 impl Drop for Stepper {
     fn drop(&mut self) {
-        // Fails if it has ended by itself, which was said.
+        // Fails if it has ended by itself, which was reported.
         let _ = kill(self.leader, Signal::SIGKILL);
         let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
         while let Ok(status) = waitpid(None::<Pid>, Some(flags)) {
@@ -131,7 +131,7 @@ impl Drop for Stepper {
     }
 }
 
-/// Lets a stopped thread go on, with the signal that it was stopped for.
+/// Resumes a stopped thread, with the signal that it was stopped for.
 fn resume(status: WaitStatus, how: fn(Pid, Option<Signal>) -> nix::Result<()>) {
     let (thread, signal) = match status {
         WaitStatus::Stopped(thread, Signal::SIGTRAP) => (thread, None),
@@ -140,7 +140,7 @@ fn resume(status: WaitStatus, how: fn(Pid, Option<Signal>) -> nix::Result<()>) {
         other => panic!("{other:?}"),
     };
     match how(thread, signal) {
-        // It is being ended by another one.
+        // Another thread is ending it.
         Ok(()) | Err(nix::Error::ESRCH) => {}
         Err(error) => panic!("{thread}: {error}"),
     }

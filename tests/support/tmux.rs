@@ -1,5 +1,5 @@
 #![allow(dead_code)] // Each test program uses its own part of this.
-//! A real terminal: tmux's, in which a client runs. It obeys and answers control sequences, and says what has become of it.
+//! A real terminal: tmux's, in which a client runs. It obeys and answers control sequences, and shows the resulting screen.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::rig::{run, until};
 
-/// What of a terminal's state a device can change: cursor, modes, mouse, scrolling, tabs, titles.
+/// The state of a terminal that a device can change: cursor, modes, mouse, scrolling, tabs, titles.
 const STATE: &str = "#{cursor_flag} #{insert_flag} #{keypad_cursor_flag} #{keypad_flag} #{mouse_any_flag} #{mouse_sgr_flag} \
                      #{mouse_utf8_flag} #{origin_flag} #{wrap_flag} #{alternate_on} #{scroll_region_upper} \
                      #{scroll_region_lower} #{pane_tabs} #{pane_title} #{window_name}";
@@ -51,7 +51,7 @@ impl Tmux {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Waits until these words stand on the screen.
+    /// Waits until these words are on the screen.
     #[track_caller]
     pub fn shows(&self, words: &str) {
         let caller = std::panic::Location::caller();
@@ -60,7 +60,7 @@ impl Tmux {
         });
     }
 
-    /// Waits until these words stand in its last row.
+    /// Waits until these words are in its last row.
     #[track_caller]
     pub fn shows_at_the_bottom(&self, words: &str) {
         let caller = std::panic::Location::caller();
@@ -71,7 +71,7 @@ impl Tmux {
         });
     }
 
-    /// What stands on it.
+    /// The text on the screen.
     pub fn screen(&self) -> String {
         self.asks(&["capture-pane", "-p"]).trim_end().to_owned()
     }
@@ -81,7 +81,7 @@ impl Tmux {
         self.asks(&["capture-pane", "-p", "-e"]).trim_end().to_owned()
     }
 
-    /// What has become of it: its modes, whether the last line has colours left over, and its clipboard.
+    /// Its state: its modes, whether the last line has colours left over, and its clipboard.
     pub fn state(&self) -> String {
         let screen = self.asks(&["capture-pane", "-p", "-e"]);
         let last = screen.trim_end().lines().last().unwrap_or_default();
@@ -90,7 +90,7 @@ impl Tmux {
         format!("{} {coloured} clipboard: {buffers}", self.asks(&["display-message", "-p", STATE]).trim_end())
     }
 
-    /// Somebody pulls at a corner of its window.
+    /// Resizes its window.
     pub fn resize(&self, columns: u16, rows: u16) {
         let (columns, rows) = (columns.to_string(), rows.to_string());
         run(&mut self.tmux(&["resize-window", "-x", &columns, "-y", &rows]));

@@ -22,6 +22,6 @@ def run(systems, book):
 
 
 def _wait_until_gone(system):
-    """Nobody else's leaving shall be timed with the next one's coming."""
+    """The end of one client's connection must not be timed with the start of the next one."""
     time.sleep(0.1)
     system.devices[0].forget()

@@ -73,7 +73,7 @@ def _kill(system, book, client=None):
 
 
 def _talk(device):
-    """Numbered lines at RATE; what was said, and how many bytes of it the line did not take."""
+    """Numbered lines at RATE; returns what was written, and how many bytes of it the line did not take."""
     text = lines(0, int(RATE * SECONDS) // LINE_BYTES)
     began, said, missed = time.monotonic(), 0, 0
     while said < len(text):

@@ -9,7 +9,7 @@ from device import LINE_BYTES, lines
 SIZES = (1, 16, 32, 48)
 ROUNDS = {1: 5, 16: 3, 32: 5, 48: 3}
 SETTLE_SECONDS = 0.7
-FULL = 300_000  # bytes said by each port
+FULL = 300_000  # bytes written by each port
 
 
 def run(systems, book):

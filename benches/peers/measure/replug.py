@@ -32,7 +32,7 @@ class Line:
         self.word = f"back {self.number}".encode()
 
     def look(self):
-        """The device talks; has anybody, or the log, heard it?"""
+        """The device writes; does a client, or the log, receive it?"""
         now = time.monotonic()
         self.device.say(self.word + b"\r\n")
         self.kept = self.word in self.client.received()

@@ -11,7 +11,7 @@ from measure.flood import MB, begin_a_line, lost
 ROUNDS = 5
 FLOOD = 50 * MB
 SECONDS = 8  # for the whole flood
-PATIENCE_SECONDS = 1.5  # who has not read the port for so long has stopped
+STALL_SECONDS = 1.5  # a client that has not read the port for this long has stopped
 LOOK_SECONDS = 0.2
 
 
@@ -44,7 +44,7 @@ def _pour(system, data, other, book):
         other.forget()
         other.expect(data[-LINE_BYTES:-2])
     weight = Weight(system)
-    said = system.devices[0].flood(data, time.monotonic() + SECONDS, patience=PATIENCE_SECONDS)
+    said = system.devices[0].flood(data, time.monotonic() + SECONDS, stalled=STALL_SECONDS)
     if other and said == len(data):
         other.sees(3)
     _until_quiet(lambda: system.log_size(0))

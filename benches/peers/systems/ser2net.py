@@ -1,4 +1,4 @@
-"""ser2net, raw TCP. It opens a port when somebody comes, so that nothing is logged before."""
+"""ser2net, raw TCP. It opens a port when a client connects, so nothing is logged before that."""
 
 from system import OneService, run, write
 

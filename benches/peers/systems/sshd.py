@@ -1,4 +1,4 @@
-"""OpenSSH's sshd, as Debian runs it, with picocom as the forced command of each port's key. It logs while somebody is there."""
+"""OpenSSH's sshd, as Debian runs it, with picocom as the forced command of each port's key. It logs while a client is attached."""
 
 from system import OneService, account, run, ssh
 
@@ -16,7 +16,7 @@ class Sshd(OneService):
     def configure(self):
         account("picocom", self.fill("sshd.authorized_keys"))
         run("install", "-d", "-o", "picocom", "/var/log/picocom")
-        # What Debian starts with the first login of a user and ends after the last: not for each of our logins anew.
+        # What Debian starts with the first login of a user and ends after the last: not again for each of our logins.
         run("loginctl", "enable-linger", "picocom")
 
     def client(self, port):

@@ -2,7 +2,7 @@
 //! takes them.
 
 use std::io::{self, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -20,6 +20,7 @@ use crate::cli::local;
 use crate::cli::stdout::{Stdout, end_when_closed, print_error};
 use crate::exec::{self, DEFAULT_TIMEOUT, EXIT_DONE, EXIT_FAILED, Lines, Pattern, TIMEOUT_RANGE};
 use crate::port::{Pause, PortName, PortPattern};
+use crate::system::lock::Lock;
 
 const DEFAULT_TIMEOUT_SECONDS: u32 = DEFAULT_TIMEOUT.as_secs() as u32;
 
@@ -190,8 +191,8 @@ fn log(endpoint: &Endpoint, pattern: &PortPattern, command: &exec::Command) -> R
     let stdout = Mutex::new(Stdout::new());
     let ports = match endpoint.with_log(pattern)? {
         Selection::One(port) => {
-            let status = one_log(endpoint, &port, command, &mut *lock(&stdout))?;
-            lock(&stdout).end()?;
+            let status = one_log(endpoint, &port, command, &mut *stdout.locked())?;
+            stdout.locked().end()?;
             return Ok(status);
         }
         Selection::Several(ports) => ports,
@@ -214,12 +215,8 @@ fn log(endpoint: &Endpoint, pattern: &PortPattern, command: &exec::Command) -> R
     };
     // Followed logs run concurrently, since none of them ends; others one after the other.
     many::each(&ports, if follows { ports.len() } else { 1 }, read, tell)?;
-    lock(&stdout).end()?;
+    stdout.locked().end()?;
     Ok(many::summary(&mut failed, ports.len()))
-}
-
-fn lock(stdout: &Mutex<Stdout>) -> MutexGuard<'_, Stdout> {
-    stdout.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The log of one port, served or not.
@@ -261,7 +258,7 @@ impl<'s> Labelled<'s> {
     /// Ends an incomplete line, before another label is used.
     fn end(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.open) {
-            lock(self.stdout).write_all(b"\n")?;
+            self.stdout.locked().write_all(b"\n")?;
         }
         self.flush()
     }
@@ -276,13 +273,13 @@ impl Write for Labelled<'_> {
             }
             out.extend_from_slice(line);
         }
-        lock(self.stdout).write_all(&out)?;
+        self.stdout.locked().write_all(&out)?;
         self.any |= !lines.is_empty();
         Ok(lines.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        lock(self.stdout).flush()
+        self.stdout.locked().flush()
     }
 }
 
@@ -342,7 +339,7 @@ fn grep(endpoint: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -
         }
         shown.end()?;
     }
-    lock(&stdout).end()?;
+    stdout.locked().end()?;
     if let Some(why) = denials.of_all(ports.len()) {
         print_error(&format_args!("consolectl: {why}"));
     }

@@ -283,7 +283,7 @@ fn inside(key: &str, before: &value::Keys, after: &value::Keys) -> Vec<String> {
     }
 }
 
-/// A program is run, and an authority trusted, only if root configured it, not on the word of console-admin (`auth::sources`): here root
+/// A program is run, and an authority trusted, only if root configured it, not console-admin (`auth::sources`): here root
 /// confirms it.
 async fn confirm_by_root(client: &Client, keys: &[&str], to: &mut impl Write) -> Done {
     let is_set = |some: &[&str]| some.iter().any(|key| keys.contains(key));

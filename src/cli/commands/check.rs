@@ -21,9 +21,6 @@ pub struct Check {
 }
 
 /// Checks a file, and prints what it would change; without a file, the configuration of this machine.
-///
-/// # Errors
-/// All errors of the file.
 pub fn run(root: &Path, file: Option<&Path>, to: &mut impl Write) -> Result<(), CheckError> {
     let is_committed = file.is_none();
     let (path, text, in_force) = match file {

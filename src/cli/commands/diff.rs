@@ -11,7 +11,7 @@ use crate::cli::args::Output;
 use crate::cli::client::{Client, print_remarks};
 use crate::cli::error::Done;
 use crate::cli::heirs::{heirs, is_inherited};
-use crate::cli::look::{self, formatted_time};
+use crate::cli::listing::{self, formatted_time};
 use crate::cli::summary::{counted, span};
 use crate::cli::table::{fitted, width_of_rows};
 use crate::cli::target::{Target, Targets};
@@ -50,7 +50,7 @@ pub(in crate::cli) async fn run(
     };
     let heirs = |change: &Change| heirs(&change.key, &ports);
     if output.json {
-        return Ok(look::json(&with_heirs(&changes, heirs), to)?);
+        return Ok(listing::json(&with_heirs(&changes, heirs), to)?);
     }
     table(&if full { each(&changes, heirs) } else { grouped(&changes, heirs) }, to)?;
     print_remarks(conflicts, to)

@@ -1,5 +1,5 @@
 //! Splits a device's output into lines. LF, CR LF and a single CR end a line: a progress bar and a device that ends its lines with CR
-//! cannot be told apart.
+//! cannot be distinguished.
 
 use crate::printable::{Visible, clean, unfinished};
 

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::args::Output;
 use crate::cli::client::{Client, print_remarks};
 use crate::cli::error::Done;
-use crate::cli::look::{self, Listed};
+use crate::cli::listing::{self, Listed};
 use crate::cli::service::sentence;
 use crate::cli::{adapters, select};
 use crate::config::Config;
@@ -30,7 +30,7 @@ pub(in crate::cli) async fn run(list: List, client: &Client, to: &mut impl Write
     let List { unconfigured, ports: patterns, output: Output { json } } = list;
     if unconfigured {
         let loaded = Config::load(Path::new("/"))?;
-        return Ok(look::adapters(&adapters::unbound(&loaded.config), json, to)?);
+        return Ok(listing::adapters(&adapters::unbound(&loaded.config), json, to)?);
     }
     let service = client.service().await?;
     let mut ports = service.ports().await?;
@@ -46,5 +46,5 @@ pub(in crate::cli) async fn run(list: List, client: &Client, to: &mut impl Write
         print_remarks(service.conflicts().await?, &mut io::stderr().lock())?;
     }
     let listed: Vec<_> = ports.into_iter().map(|(port, view)| Listed::new(port, &view, &monitor)).collect();
-    Ok(look::list(&listed, json, to)?)
+    Ok(listing::list(&listed, json, to)?)
 }

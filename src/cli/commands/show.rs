@@ -7,7 +7,7 @@ use clap::Args;
 use crate::cli::args::Output;
 use crate::cli::client::Client;
 use crate::cli::error::{CommandError, Done};
-use crate::cli::look;
+use crate::cli::listing;
 use crate::cli::select::{groups_of, selected};
 use crate::cli::service::ServiceError;
 use crate::cli::target::{Target, Targets};
@@ -46,7 +46,7 @@ pub(in crate::cli) async fn run(Show { of, output }: Show, client: &Client, to: 
             keys.selected = selected(&groups_of(&keys.candidate), &client.names().await?);
         }
         if output.json {
-            look::json(&keys.json(&of), to)?;
+            listing::json(&keys.json(&of), to)?;
             continue;
         }
         if several {

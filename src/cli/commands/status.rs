@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cli::args::{Output, Ports};
 use crate::cli::client::Client;
 use crate::cli::error::{CommandError, Done};
-use crate::cli::look::{self, NOT_RUNNING, PortStatus};
+use crate::cli::listing::{self, NOT_RUNNING, PortStatus};
 use crate::cli::service::Service;
 use crate::cli::{local, select};
 use crate::port::{PortName, PortPattern};
@@ -22,7 +22,7 @@ pub(in crate::cli) async fn run(
     to: &mut impl Write,
 ) -> Done {
     let Output { json } = output;
-    Ok(look::status(&statuses(client, &ports).await?, json, to)?)
+    Ok(listing::status(&statuses(client, &ports).await?, json, to)?)
 }
 
 pub(in crate::cli) async fn who(
@@ -31,7 +31,7 @@ pub(in crate::cli) async fn who(
     to: &mut impl Write,
 ) -> Done {
     let Output { json } = output;
-    Ok(look::who(&statuses(client, &ports).await?, json, to)?)
+    Ok(listing::who(&statuses(client, &ports).await?, json, to)?)
 }
 
 /// The open ports, or the given ones; without console-admin, all that are served.

@@ -369,7 +369,7 @@ impl Drop for Inbox {
     }
 }
 
-/// Writes to standard error, which may be closed: the transfer goes on without it.
+/// Writes to standard error, which may be closed: the transfer continues without it.
 fn report(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
@@ -23,6 +23,7 @@ use crate::cli::stdout::{end_if_closed, end_when_closed, print_error};
 use crate::exec::EXIT_FAILED;
 use crate::port::{PortName, PortPattern};
 use crate::session::plain;
+use crate::system::lock::Lock;
 
 /// An incomplete line, such as a prompt, is printed after this much silence.
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
@@ -95,7 +96,7 @@ async fn watch(runtime: PathBuf, ports: Vec<PortName>, all: bool, raw: bool) -> 
         stdout.write_all(&out).await.map_err(end_if_closed)?;
         stdout.flush().await.map_err(end_if_closed)?;
     }
-    match denials.lock().unwrap_or_else(PoisonError::into_inner).of_all(labels.len()) {
+    match denials.locked().of_all(labels.len()) {
         Some(why) => print_error(&format_args!("consolectl: {why}")),
         None => print_error(&"consolectl: no ports left to watch"),
     }
@@ -158,7 +159,7 @@ impl Follower {
                     let Some(denials) = &self.denials else {
                         return self.note(&format!("[{why}]")).await;
                     };
-                    denials.lock().unwrap_or_else(PoisonError::into_inner).add(why);
+                    denials.locked().add(why);
                     return Ok(());
                 }
                 Err(error) => {

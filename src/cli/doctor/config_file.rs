@@ -64,7 +64,6 @@ pub(in crate::cli) fn ignored(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The finding of a file that is not read.
 pub(in crate::cli) fn not_read(path: &Path) -> Finding {
     let problem = format!("{} is not read: the configuration is one file", path.display());
     Finding::everywhere(

@@ -24,10 +24,8 @@ impl Finding {
     }
 }
 
-/// A port to diagnose.
 pub(super) struct Subject<'a> {
     pub(super) name: &'a PortName,
-    /// The name of its units.
     pub(super) unit: &'a PortName,
     pub(super) settings: &'a config::Port,
     pub(super) device: PathBuf,
@@ -55,7 +53,6 @@ pub(super) mod tests {
     use super::*;
     use crate::config::Config;
 
-    /// A port to diagnose.
     pub(in crate::cli::doctor) fn subject<T>(check: impl FnOnce(&Subject<'_>) -> T) -> T {
         let config = Config::parse("[ports.demo]\n", Path::new("config.toml")).unwrap();
         let (name, settings) = config.ports.iter().next().unwrap();

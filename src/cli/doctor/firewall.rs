@@ -17,7 +17,7 @@ pub(super) fn check(subject: &Subject<'_>) -> Option<Finding> {
     for name in ["user.rules", "user6.rules"] {
         match fs::read_to_string(Path::new("/etc/ufw").join(name)) {
             Ok(text) => rules.push_str(&text),
-            // The last line of the output says what only root can check.
+            // The last line of the output names what only root can check.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
             Err(_) => {}
         }

@@ -152,7 +152,6 @@ fn socket(name: &str) -> Option<&str> {
     rest.split_once('-').map(|(_, socket)| socket)
 }
 
-/// Adapters without a port.
 pub(super) fn unserved(observed: &Observation) -> Vec<Finding> {
     let nobodys = |(tty, record): &&(u64, Record)| {
         let adapter = Path::new("/dev").join(observed.ttys.kernel_name(*tty));

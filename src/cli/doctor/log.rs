@@ -17,7 +17,6 @@ const CLOCK_JUMP_SECONDS: i64 = 60;
 /// Fewer characters are not enough to judge the line rate.
 const MIN_SAMPLE: usize = 100;
 
-/// Checks the disk of the log.
 pub(super) fn disk(
     directory: &Path,
     space: &Result<Option<Space>, NoAnswer>,

@@ -31,7 +31,7 @@ use super::args::Output;
 use super::bounded::{self, NoAnswer};
 use super::endpoint::Endpoint;
 use super::error::{CommandError, Done};
-use super::look;
+use super::listing;
 use crate::attach::client::{self, AttachError};
 use crate::config::{Config, ConfigError, Loaded, LogType};
 use crate::exec;
@@ -67,7 +67,7 @@ pub(super) fn run(Doctor { ports, output }: Doctor, endpoint: &Endpoint, to: &mu
     }
     let findings = examine(&endpoint.runtime, &configured(&ports)?);
     match output.json {
-        true => look::json(&findings, to)?,
+        true => listing::json(&findings, to)?,
         false => print(&findings, to)?,
     }
     Ok(findings.is_empty())

@@ -17,7 +17,6 @@ use crate::port::PortName;
 pub(super) struct Observation {
     pub(super) units: Units,
     pub(super) processes: Vec<Process>,
-    /// The ports that run.
     pub(super) running: BTreeSet<PortName>,
     pub(super) ttys: Ttys,
     pub(super) claims: Claims,

@@ -59,7 +59,6 @@ impl Process {
         })
     }
 
-    /// Its service.
     pub(super) fn unit(&self) -> Option<&str> {
         self.group.rsplit('/').next().filter(|unit| unit.ends_with(".service"))
     }

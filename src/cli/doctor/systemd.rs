@@ -104,7 +104,6 @@ impl Units {
         self.0.get(unit)?.get(key).map(String::as_str)
     }
 
-    /// The STATUS= of all units.
     pub(super) fn statuses(&self) -> impl Iterator<Item = &str> {
         self.0.values().filter_map(|properties| properties.get("StatusText")).map(String::as_str)
     }

@@ -26,7 +26,7 @@ const STARTED: [(&str, &str); 6] = [
     ("console-logrotate.service", "logs are not rotated"),
     ("console-logs.service", "ports that start write no log"),
     ("console-open.service", "adapters that are plugged in during the boot are not opened"),
-    ("console-rollback.service", "a commit that nobody confirms stays after a boot"),
+    ("console-rollback.service", "an unconfirmed commit stays after a boot"),
 ];
 
 const CLI_SOCKET: &str = "console-cli.socket";
@@ -218,7 +218,6 @@ fn problems(status: &str) -> Vec<(String, String)> {
     beside.chain(problem_of_state(line)).collect()
 }
 
-/// The fix of a source that is not connected.
 const SOURCE_FIX: &str = "consolectl show PORT source; journalctl -u console-source@PORT";
 
 /// Whether the port cannot write its log.
@@ -399,7 +398,7 @@ mod tests {
         }
         for (status, wanted) in [
             (
-                "/dev/ttyUSB0 is in use by another program: `fuser /dev/ttyUSB0` tells which, 0 attached, 0 bytes in, 0 out",
+                "/dev/ttyUSB0 is in use by another program: `fuser /dev/ttyUSB0` shows which, 0 attached, 0 bytes in, 0 out",
                 "is in use by another program",
             ),
             ("cannot be served: /etc/consoleserver/config.toml: line 3: baud", "line 3: baud"),

@@ -84,7 +84,6 @@ fn keyword(keywords: &'static str, word: &str) -> Option<&'static str> {
     keywords.split(' ').find(|keyword| keyword.eq_ignore_ascii_case(word))
 }
 
-/// The blocks of a file.
 pub fn read(source: Source, include: &mut Include<'_>) -> Result<Read, ImportError> {
     let mut parser =
         Parser { lexer: Lexer::of(source, include), blocks: Vec::new(), dropped: Vec::new(), pending: None };
@@ -100,7 +99,6 @@ struct Parser<'l, 'i> {
     pending: Option<(String, SourceLine)>,
 }
 
-/// How a block ended.
 enum End {
     Closed,
     /// conserver discards it.

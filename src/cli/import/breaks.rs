@@ -18,7 +18,6 @@ struct Definition {
     is_stated: bool,
 }
 
-/// Break sequences by their key.
 pub(super) struct BreakSequences(BTreeMap<String, Definition>);
 
 impl Default for BreakSequences {
@@ -100,7 +99,7 @@ impl BreakSequences {
 }
 
 impl Definition {
-    /// In our notation, where each delay says how long it is.
+    /// In our notation, where each delay has a duration.
     fn sequence(&self) -> Result<Sequence, String> {
         let text = match self.delay.as_str() {
             "250" => self.string.clone(),

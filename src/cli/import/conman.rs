@@ -1,4 +1,4 @@
-//! conman.conf(5): its CONSOLE directives, over what GLOBAL says before them. A directive is a line of KEY=VALUE; a line with a mistake is
+//! conman.conf(5): its CONSOLE directives, with the defaults of the GLOBAL ones before them. A directive is a line of KEY=VALUE; a line with a mistake is
 //! reported, and the rest is read.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use crate::config::Value;
 /// `KEY=VALUE`, the key in lower case.
 type Pair = (String, String);
 
-/// What GLOBAL says, of consoles that do not.
+/// Defaults of GLOBAL directives, for consoles without the key.
 #[derive(Default)]
 struct Globals {
     seropts: Option<String>,
@@ -54,7 +54,7 @@ pub fn plan(source: &Source) -> Result<Plan, ImportError> {
     Ok(plan)
 }
 
-/// The begin of a line, without passwords.
+/// The start of a line, without passwords.
 fn shown(line: &str) -> String {
     let lower = line.to_ascii_lowercase();
     quoted(line.get(..lower.find("ipmiopts").unwrap_or(line.len())).unwrap_or_default().trim())
@@ -160,7 +160,7 @@ fn global(plan: &mut Plan, globals: &mut Globals, (key, value): Pair, place: &So
             return;
         }
         "log" => "the log is /var/log/consoleserver/PORT/console.log",
-        "logopts" => "each line of the log has its time; log.type says how bytes are written",
+        "logopts" => "each line of the log has its time; log.type selects how bytes are written",
         // The value has passwords.
         "ipmiopts" => {
             return plan.report(
@@ -224,7 +224,7 @@ fn console(
                 continue;
             }
             "log" => "the log is /var/log/consoleserver/PORT/console.log",
-            "logopts" => "each line of the log has its time; log.type says how bytes are written",
+            "logopts" => "each line of the log has its time; log.type selects how bytes are written",
             "ipmiopts" => {
                 let why = "user and password are those of a drop-in: console-source@.service(8)";
                 plan.report(place, format_args!("console {}: ipmiopts", quoted(name)), why);

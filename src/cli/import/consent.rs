@@ -26,7 +26,6 @@ pub fn add(list: &mut Vec<UserEntry>, member: UserEntry) {
     list.push(member);
 }
 
-/// A list of users as users and groups.
 #[derive(Default)]
 pub struct UserLists {
     users: Vec<String>,
@@ -43,7 +42,7 @@ impl UserLists {
         let mut outside = false;
         for (index, UserEntry { name, out, .. }) in list.iter().enumerate() {
             match (name.strip_prefix('@').filter(|group| !group.is_empty()), *out) {
-                // `!*` excludes nobody who is named.
+                // `!*` excludes no named user.
                 _ if name == "*" && *out => {}
                 _ if name == "*" => members.groups.push(name.clone()),
                 (Some(group), false) => members.groups.push(group.to_owned()),
@@ -105,7 +104,7 @@ pub fn apply(plan: &mut Plan, draft: &mut Draft, rw: &[UserEntry], ro: &[UserEnt
     let at = |members: &UserLists| members.place.clone().unwrap_or_else(|| place.clone());
     if writers.is_empty() {
         let title = format!("port {}: no rw", draft.name);
-        plan.report(place, title, "nobody may write; set groups or users");
+        plan.report(place, title, "no user may write; set groups or users");
     }
     for (members, list) in [(&mut writers, "rw"), (&mut watchers, "ro")] {
         let invalid = members.remove_invalid();

@@ -29,7 +29,6 @@ struct Settings {
     doubtful: Option<(String, SourceLine)>,
 }
 
-/// A console with its resolved settings.
 struct Console {
     name: String,
     place: SourceLine,
@@ -183,7 +182,7 @@ fn gather(plan: &mut Plan, block: &Block, known: &Known, into: &mut Settings) ->
                 }
                 bounded(into.options.len(), statement)?;
             }
-            // It unsets the keyword, and says no log of a console.
+            // It unsets the keyword, and names no log of a console.
             _ if value.is_empty() && !(*keyword == "logfile" && block.kind == "console") => {
                 into.one.remove(keyword);
             }
@@ -333,7 +332,7 @@ fn remote(
     match far_end {
         Ok(far_end) => {
             if let Some(mut draft) = far_end.port(plan, name, place)? {
-                // Among them is !login, by which nobody may use the port. A far end has no line to set.
+                // Among them is !login, which excludes every user from the port. A far end has no line to set.
                 super::options::apply(plan, &mut draft, &settings.options, place);
                 for key in ["xonxoff", "rtscts", "stopbits"] {
                     draft.keys.remove(key);
@@ -360,7 +359,7 @@ fn finish(plan: &mut Plan, mut draft: Draft, console: &Console, breaks: &BreakSe
     }
     consent::apply(plan, &mut draft, &settings.rw, &settings.ro, place);
     if let Some((included, at)) = &settings.doubtful {
-        let why = "nobody may use the port, because that default may exclude users";
+        let why = "no user may use the port, because that default may exclude users";
         plan.report(at, format_args!("{title}: include {}", quoted(included)), why);
         consent::deny_all(plan, &mut draft, at);
     }
@@ -371,7 +370,6 @@ fn finish(plan: &mut Plan, mut draft: Draft, console: &Console, breaks: &BreakSe
     plan.ports.push(draft);
 }
 
-/// Reports a statement that is not imported.
 fn remark(plan: &mut Plan, draft: &mut Draft, statement: &Statement) {
     let Statement { keyword, value, place } = statement;
     let setting = statement.original();

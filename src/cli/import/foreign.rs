@@ -49,7 +49,7 @@ fn is_own_table(line: &str) -> bool {
     ["[ports.", "[templates."].iter().any(|table| line.starts_with(table)) || line == "[access]"
 }
 
-/// The program and what to do, if a line tells.
+/// The program and the advice, if a line identifies it.
 pub fn recognized(text: &str) -> Option<(&'static str, &'static str)> {
     /// A file may begin with sections that other programs have too.
     const TRIED: usize = 50;

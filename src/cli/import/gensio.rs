@@ -21,7 +21,6 @@ fn is_one_of(words: &str, name: &str) -> bool {
     words.split(' ').any(|word| word == name)
 }
 
-/// A layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Part {
     /// As in the file.
@@ -237,7 +236,6 @@ pub fn far_end(connector: &str) -> Option<FarEnd> {
     }
 }
 
-/// What a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     Raw,
@@ -291,7 +289,7 @@ fn keep_plain(plan: &mut Plan, draft: &mut Draft, protocol: Protocol, text: &str
     }
 }
 
-/// Users are told apart by a login: a listener without one becomes SSH's.
+/// Only a login identifies users: a listener without one becomes SSH's.
 pub fn require_login(draft: &mut Draft) {
     for key in PLAIN {
         let Some((value, place)) = draft.keys.remove(key) else { continue };
@@ -306,7 +304,6 @@ pub fn require_login(draft: &mut Draft) {
 /// The keys of listeners without a login.
 const PLAIN: [&str; 2] = ["raw", "rfc2217"];
 
-/// Addresses of a listener.
 enum Listen {
     All,
     At(Vec<String>),

@@ -88,7 +88,6 @@ fn sections(plan: &mut Plan, source: &Source) -> Vec<Section> {
     sections
 }
 
-/// Resolves synonyms of keys.
 fn meant(key: &str) -> &str {
     match key {
         "baud" | "speed" => "baudrate",

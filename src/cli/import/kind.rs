@@ -6,7 +6,6 @@ use clap::ValueEnum;
 
 use super::{conman, former};
 
-/// The program that a configuration is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Program {
     /// conserver.cf
@@ -37,10 +36,10 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// Lines of which one must tell the format: a file of another kind may have anything further on.
+/// Lines of which one must identify the format: a file of another kind may contain anything further on.
 const TRIED: usize = 3;
 
-/// From the first line that tells: a file may begin with a mistake, such as `YAML 1.1` without its `%`.
+/// From the first line that identifies it: a file may begin with a mistake, such as `YAML 1.1` without its `%`.
 pub fn by_text(text: &str) -> Option<Program> {
     lines(text).take(TRIED).find_map(by_line)
 }

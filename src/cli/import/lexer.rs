@@ -112,7 +112,6 @@ impl<'l, 'i> Lexer<'l, 'i> {
         Self { inputs: vec![Input::of(source)], include, files: 1, faults: Vec::new(), last }
     }
 
-    /// The current position.
     pub fn place(&self) -> SourceLine {
         match self.inputs.last() {
             // There is no line after the last newline.
@@ -223,7 +222,6 @@ impl<'l, 'i> Lexer<'l, 'i> {
         }
     }
 
-    /// Continues with an included file.
     fn enter(&mut self, file: &str, place: SourceLine, ends: bool) -> Result<(), ImportError> {
         let what = format!("#include {}", quoted(file));
         if !ends {

@@ -42,7 +42,7 @@ pub fn apply(
             ("ixany", true) => "output resumes at XON only",
             ("login", false) => {
                 consent::deny_all(plan, draft, place);
-                "nobody may log in there, so nobody may use the port here"
+                "no user may log in there, so no user may use the port here"
             }
             ("ondemand", true) => "an enabled port is open and logged while its device is present",
             ("autoreinit", false) => "a port reopens its device automatically",

@@ -20,10 +20,8 @@ const MAX_NAME: usize = 32;
 /// Characters of foreign words that are quoted in messages.
 const MAX_QUOTED: usize = 60;
 
-/// A port to import.
 #[derive(Debug)]
 pub struct Draft {
-    /// The name of the port.
     pub name: PortName,
     /// Where the file defines it.
     pub place: SourceLine,
@@ -35,7 +33,6 @@ pub struct Draft {
     pub sets_users: bool,
 }
 
-/// What an import does.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// In the order of the file.
@@ -59,7 +56,6 @@ pub fn quoted(word: &str) -> String {
 }
 
 impl Plan {
-    /// Reports something that is not imported.
     pub fn report(&mut self, place: &SourceLine, what: impl fmt::Display, why: impl fmt::Display) {
         self.left.insert((place.clone(), format!("{what}: {why}")));
     }
@@ -163,7 +159,6 @@ impl Plan {
         }
     }
 
-    /// Whether a key of a port accepts the value.
     pub fn accepts(key: &str, new: &Value) -> bool {
         keys::find(keys::PORT, key).is_some_and(|known| known.put(&mut Port::default(), new).is_ok())
     }

@@ -13,9 +13,7 @@ pub enum FarEnd {
     Tcp(String, u16),
     /// A TCP port that speaks RFC 2217.
     Rfc2217(String, u16),
-    /// A unix socket.
     Unix(String),
-    /// A program, as its file has it.
     Program(String),
     /// A BMC. (Its password stays in the file.)
     Ipmi(String),
@@ -67,7 +65,7 @@ impl FarEnd {
         match self {
             Self::Program(command) => {
                 let what = format!("console {}: exec {}", quoted(word), quoted(&program_of(command)));
-                plan.report(place, what, format_args!("a drop-in says what is run: {unit}"));
+                plan.report(place, what, format_args!("a drop-in defines the program: {unit}"));
             }
             Self::Ipmi(host) => {
                 let what = format!("console {}: ipmi {}", quoted(word), quoted(host));

@@ -16,7 +16,6 @@ use crate::port::nearest::nearest;
 
 /// Nested includes.
 const MAX_DEPTH: usize = 10;
-/// Files of one import.
 const MAX_FILES: usize = 256;
 
 /// Defaults so far, by name and class.
@@ -45,7 +44,6 @@ impl Defaults {
         of(Some(class)).or_else(|| of(None))
     }
 
-    /// The default line settings.
     pub fn line(&self, plan: &mut Plan, draft: &mut Draft) -> Line {
         let mut line = Line::new();
         for name in LINE_WORDS {
@@ -80,7 +78,6 @@ const LINE_WORDS: [&str; 11] = [
     "dtr",
     "rts",
 ];
-/// Defaults of access.
 const OPTIONS: [&str; 4] = ["max-connections", "allowed-users", "no-acc-to-con", "remaddr"];
 
 pub fn plan(source: Source, include: &mut Include<'_>) -> Result<Plan, ImportError> {
@@ -328,12 +325,12 @@ pub fn option(plan: &mut Plan, draft: &mut Draft, name: &str, text: &str, place:
                 plan.set(draft, "read_only_groups", Value::Array(vec!["*".into()]), name, place);
                 "no write access; every user may watch"
             } else {
-                "nobody may write, and read-only access is given to groups only (read_only_groups)"
+                "no user may write, and read-only access is given to groups only (read_only_groups)"
             };
             plan.report(place, format_args!("{name}: {}", quoted(text)), why);
         }
         _ if !is_on || text.is_empty() => {}
-        // They say how the log is written, and it has timestamps.
+        // They configure the format of the log, and it has timestamps.
         name if name.starts_with("trace-")
             && (name.ends_with("hexdump") || name.ends_with("timestamp"))
             && name != "trace-write-hexdump" => {}
@@ -432,7 +429,7 @@ pub fn without(name: &str) -> &'static str {
         "kickolduser" => "later clients are read-only, and take over with ^Ecf",
         "led" | "led-tx" | "led-rx" => "LEDs are not supported",
         "no-acc-to-con" => "read-only access is given to groups only (read_only_groups)",
-        "no-con-to-acc" => "write-only access is not supported, so nobody may use the port",
+        "no-con-to-acc" => "write-only access is not supported, so no user may use the port",
         "openstr" | "closestr" => "nothing is sent to a device automatically",
         "remaddr" => "client addresses are restricted by a firewall",
         "signature" | "remctl" => "consoles use SSH, and `consolectl` sets the line",

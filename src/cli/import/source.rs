@@ -13,9 +13,7 @@ const MAX_BYTES: usize = 1024 * 1024;
 /// A text and where it is from.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// Its name in messages.
     pub name: Arc<str>,
-    /// The content.
     pub text: String,
 }
 

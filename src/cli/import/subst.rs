@@ -1,6 +1,5 @@
 //! `devicesubst` of conserver.cf(5): characters of a device path that are replaced by other settings of a console.
 
-/// The values of a console.
 pub struct Values<'v> {
     pub console: &'v str,
     pub host: Option<&'v str>,

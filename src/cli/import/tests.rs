@@ -9,7 +9,7 @@ fn source(text: &str) -> Source {
 }
 
 fn conserver(text: &str) -> Result<Plan, ImportError> {
-    // Whatever is included is the file itself.
+    // An `include` includes the file itself.
     conserver::plan(source(text), &mut |_| Ok(vec![source(text)]), "rack1")
 }
 

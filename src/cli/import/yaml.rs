@@ -23,7 +23,6 @@ const MAX_ALL: usize = 4 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Node {
     pub place: SourceLine,
-    /// The name of its anchor.
     pub name: Option<String>,
     pub kind: Kind,
 }
@@ -54,7 +53,6 @@ impl Node {
         }
     }
 
-    /// The first invalid node in it.
     pub fn invalid(&self) -> Option<(&SourceLine, &str)> {
         match &self.kind {
             Kind::Invalid(why) => Some((&self.place, why.as_str())),
@@ -67,13 +65,12 @@ impl Node {
 }
 
 pub struct Document {
-    /// The top-level entries.
     pub entries: Vec<(Node, Node)>,
     /// Syntax errors: what, and what is read in spite of it.
     pub faults: Vec<(SourceLine, String, &'static str)>,
 }
 
-/// What becomes of a file with a syntax error.
+/// Handling of a file with a syntax error.
 const REST_IS_READ: &str = "the rest of the file is read";
 
 /// The strings of anchors, in a file and those that it includes.
@@ -167,7 +164,6 @@ fn blocks(text: &str) -> impl Iterator<Item = (usize, &str)> {
     starts.into_iter().zip(ends).map(move |((line, start), end)| (line, &text[start..end]))
 }
 
-/// Why reading ends.
 enum Halt {
     Broken(Broken),
     Bound(ImportError),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// The ports of an invalid text, and the admin CLI, whose listeners are certain whatever else is wrong, and
+/// The ports of an invalid text, and the admin CLI, whose listeners are certain despite other errors, and
 /// whose TCP port no other one claims; `None` if the text is not valid TOML.
 pub(in crate::config) fn certain_listeners(text: &str) -> Option<Config> {
     let (reader, mut config) = valid_part(text)?;

@@ -14,14 +14,11 @@ use std::sync::{PoisonError, RwLock};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::Layer;
-use tracing_subscriber::layer::Context;
+use tracing::{Event, Level, Metadata};
 
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// A connection to journald.
 #[derive(Debug)]
 pub(super) struct Journal {
     socket: UnixDatagram,
@@ -69,6 +66,17 @@ impl Journal {
         true
     }
 
+    pub(super) fn log(&self, event: &Event<'_>) {
+        let mut record = Record(Vec::with_capacity(512));
+        record.begin(event.metadata());
+        self.put_always(&mut record.0);
+        event.record(&mut record);
+        // The dropped messages came before this one.
+        if !self.report_dropped() || self.send(&record.0).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Sends one record, or returns why it was not accepted. Never blocks.
     fn send(&self, record: &[u8]) -> io::Result<()> {
         match self.socket.send_to(record, SOCKET) {
@@ -104,19 +112,6 @@ fn always(program: &str, port: Option<&str>) -> Vec<u8> {
         put(&mut always, "CONSOLE_PORT", port.as_bytes());
     }
     always
-}
-
-impl<S: Subscriber> Layer<S> for &'static Journal {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut record = Record(Vec::with_capacity(512));
-        record.begin(event.metadata());
-        self.put_always(&mut record.0);
-        event.record(&mut record);
-        // The dropped messages came before this one.
-        if !self.report_dropped() || self.send(&record.0).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 }
 
 /// One message in journald's format.

@@ -5,16 +5,17 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
-use tracing_subscriber::fmt::MakeWriter;
+
+use crate::system::lock::Lock;
 
 /// Standard error, to which lines are written without waiting for the reader.
 #[derive(Debug)]
-pub struct Stderr(Mutex<State>);
+pub(super) struct Stderr(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -106,25 +107,12 @@ impl State {
     }
 }
 
-impl Write for &Stderr {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !state.report_dropped() || !state.line(line) {
+impl Stderr {
+    pub(super) fn print(&self, line: &str) {
+        let mut state = self.0.locked();
+        if !state.report_dropped() || !state.line(line.as_bytes()) {
             state.dropped += 1;
         }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Stderr {
-    type Writer = &'a Self;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        self
     }
 }
 
@@ -149,7 +137,7 @@ mod tests {
         // A pipe holds 64 KiB (man 7 pipe).
         let line = format!("{}\n", "x".repeat(1023));
         for _ in 0..100 {
-            (&stderr).write_all(line.as_bytes()).unwrap();
+            stderr.print(&line);
         }
         let dropped = stderr.0.lock().unwrap().dropped;
         assert_eq!(
@@ -159,7 +147,7 @@ mod tests {
         );
         let mut taken = vec![0; 64 * 1024];
         reader.read_exact(&mut taken).unwrap();
-        (&stderr).write_all(b"again\n").unwrap();
+        stderr.print("again\n");
         drop((stderr, writer));
         let mut said = String::new();
         reader.read_to_string(&mut said).unwrap();

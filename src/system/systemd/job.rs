@@ -2,37 +2,16 @@
 
 use std::time::Duration;
 
+use zbus::Connection;
 use zbus::proxy::CacheProperties;
-use zbus::{Connection, OwnedObjectPath};
+
+use super::bus::{JobProxy, ManagerProxy, UnitProxy};
 
 /// For three queries to systemd. Sessions wait for the reply, and systemd kills the service 15 s after its SIGTERM.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
-#[zbus::proxy(
-    interface = "org.freedesktop.systemd1.Manager",
-    default_service = "org.freedesktop.systemd1",
-    default_path = "/org/freedesktop/systemd1"
-)]
-trait Manager {
-    #[zbus(name = "GetUnitByPID")]
-    fn get_unit_by_pid(&self, pid: u32) -> zbus::Result<OwnedObjectPath>;
-}
-
-#[zbus::proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
-trait Unit {
-    /// Its number, which is 0 if there is none, and its object path.
-    #[zbus(property)]
-    fn job(&self) -> zbus::Result<(u32, OwnedObjectPath)>;
-}
-
-#[zbus::proxy(interface = "org.freedesktop.systemd1.Job", default_service = "org.freedesktop.systemd1")]
-trait Job {
-    #[zbus(property)]
-    fn job_type(&self) -> zbus::Result<String>;
-}
-
 /// The sentence that ends the sessions of `service`. A service that systemd restarts is back immediately and its listeners never
-/// close, so that a client may log in again. SIGTERM is the same for a restart and a stop; only the unit's job tells them apart. If
+/// close, so that a client may log in again. SIGTERM is the same for a restart and a stop; only the unit's job distinguishes them. If
 /// systemd or the bus does not reply, the sentence is shorter.
 pub async fn farewell(service: &str) -> String {
     let restarting = match tokio::time::timeout(ANSWER_TIMEOUT, is_restart()).await {

@@ -6,12 +6,14 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use sd_notify::NotifyState;
 use tokio::sync::Notify;
+
+use crate::system::lock::Lock;
 
 /// Between two attempts to send pending notifications.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -90,9 +92,8 @@ pub fn forget(name: &str) {
     submit(Kind::Forget(name.to_owned()), &state, None);
 }
 
-/// Whether a notification waits for systemd.
 fn waits() -> bool {
-    !lock().pending.is_empty()
+    !NOTIFIER.locked().pending.is_empty()
 }
 
 /// Waits until a notification is pending, and then until systemd has accepted it. Cancel safe.
@@ -102,7 +103,7 @@ pub(super) async fn resend() {
         match waits() {
             true => {
                 tokio::time::sleep(RETRY_INTERVAL).await;
-                lock().send();
+                NOTIFIER.locked().send();
             }
             false => kept.await,
         }
@@ -115,13 +116,9 @@ fn submit(kind: Kind, state: &[NotifyState<'_>], descriptor: Option<OwnedFd>) ->
         return true;
     }
     let text = state.iter().map(|state| format!("{state}\n")).collect();
-    let mut notifier = lock();
+    let mut notifier = NOTIFIER.locked();
     notifier.add(Message { kind, text, descriptor });
     notifier.pending.is_empty()
-}
-
-fn lock() -> MutexGuard<'static, Notifier> {
-    NOTIFIER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Notifier {

@@ -20,7 +20,7 @@ port() { as "$1" busctl call "$NAME" "$TOP/port/$2" "$NAME.Port" "${@:3}"; }
 write() { as "$1" busctl set-property "$NAME" "$TOP/port/$2" "$NAME.Port" "${@:3}"; }
 read_of() { inside busctl get-property "$NAME" "$TOP/port/$1" "$NAME.Port" "$2"; }
 read_manager() { inside busctl get-property "$NAME" "$TOP" "$NAME.Manager" "$1"; }
-# refused WORDS COMMAND…: it fails, and says WORDS.
+# refused WORDS COMMAND…: it fails, and prints WORDS.
 refused() {
     local said
     if said=$("${@:2}" 2>&1); then bed_die "not refused: ${*:2}: $said"; fi

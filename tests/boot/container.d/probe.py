@@ -153,7 +153,7 @@ ACTS = {
     "see whether an address is free": lambda: bind(socket.AF_INET, socket.SOCK_STREAM),
     "call the bus": lambda: unix_socket("/run/dbus/system_bus_socket"),
     "read the passwords": lambda: look("/etc/shadow"),
-    "become somebody": lambda: os.seteuid(65534) or os.seteuid(0),
+    "become another user": lambda: os.seteuid(65534) or os.seteuid(0),
     "connect by IPv4": lambda: connect(("127.0.0.1", 9999)),
     "make an IPv6 socket": lambda: bind(socket.AF_INET6, socket.SOCK_STREAM),
     "make a UDP socket": lambda: bind(socket.AF_INET, socket.SOCK_DGRAM),
@@ -166,8 +166,8 @@ ACTS = {
     "read a sibling's log": lambda: look("/var/log/consoleserver/ttyUSB1/console.log"),
     "read a sibling's log by its own directory": lambda: look(f"{OWN}/../ttyUSB1/console.log"),
     "list a sibling's directory by its own": lambda: os.listdir(f"{OWN}/../ttyUSB1"),
-    "write in /tmp of the machine": lambda: append("/tmp/own/of-somebody"),
-    "write in /var/tmp of the machine": lambda: append("/var/tmp/of-somebody"),
+    "write in /tmp of the machine": lambda: append("/tmp/own/of-another-user"),
+    "write in /var/tmp of the machine": lambda: append("/var/tmp/of-another-user"),
     "write in /run": lambda: write("/run/consoleserver/x"),
     "write in /etc": lambda: write("/etc/x"),
     "write in /usr": lambda: write("/usr/lib/x"),
@@ -176,7 +176,7 @@ ACTS = {
     "read the host keys' directory": lambda: os.listdir("/var/lib/consoleserver/hostkeys"),
     "read the journal": lambda: os.listdir("/var/log/journal"),
     "read /root": lambda: os.listdir("/root"),
-    "read /home": lambda: look("/home/of-somebody"),
+    "read /home": lambda: look("/home/of-another-user"),
     "signal a sibling": lambda: os.kill(SIBLING, 0),
     "queue a signal to a sibling": lambda: check(libc.sigqueue(SIBLING, 0, ctypes.c_void_p(0))),
     "signal a sibling by pidfd": signal_by_pidfd,
@@ -203,15 +203,15 @@ if PLACE == "source":
 if PLACE != "port":
     del ACTS["run a program from its own directory"]
     del ACTS["read a sibling's log by its own directory"], ACTS["list a sibling's directory by its own"]
-# What each place must be able to do; and what of the rest it may, which is said in SECURITY.md.
+# What each place must permit; and which of the rest it permits, as SECURITY.md states.
 MUST = {
     "port": ["write in its own directory", "open a serial tty", "ask the login helper of the ports", "call the bus"],
     "cli": ["ask the login helper of the admin CLI"],
     "admin": ["write in its own directory", "write the configuration", "see whether an address is free", "call the bus"],
     "source": ["connect by IPv4"],
     "metrics": ["reach the local socket of a port", "call the bus"],
-    "auth-port": ["read /home", "read the passwords", "become somebody"],
-    "auth-cli": ["read /home", "read the passwords", "become somebody", "run a program"],
+    "auth-port": ["read /home", "read the passwords", "become another user"],
+    "auth-cli": ["read /home", "read the passwords", "become another user", "run a program"],
 }
 MAY = {
     "port": [],

@@ -73,7 +73,7 @@ class Fault:
 
 
 class Player:
-    """A device program, told what to do."""
+    """A device program and its commands."""
 
     def __init__(self, port, seed):
         words = [sys.executable, f"{HERE}/device.py", port.name, port.kind, str(port.rate), str(seed), LAB]
@@ -110,7 +110,7 @@ class Bed:
         self.over = threading.Event()
         self.log = open(f"{SOAK}/run.log", "w", encoding="utf-8")
 
-    # What happens is said at once, and kept.
+    # Events are printed immediately, and kept.
 
     def say(self, text):
         print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
@@ -160,7 +160,7 @@ class Bed:
 
     @staticmethod
     def run(*words, timeout=120):
-        """Exit status, and all that was said."""
+        """Exit status and output."""
         try:
             done = subprocess.run(
                 words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, check=False
@@ -187,7 +187,7 @@ class Bed:
         return [*SSH, *options, "-p", str(tcp), f"{user}@127.0.0.1", *command]
 
     def answers(self, port, *command):
-        """Whether the port's listener lets somebody in who asks for its status, or this."""
+        """Whether the port's listener accepts a login that runs `status`, or this."""
         status, said = self.run(*self.ssh(port.tcp, *(command or ("status",))))
         return status == 0, f"exit status {status}: {said[-300:]}"
 
@@ -196,7 +196,7 @@ class Bed:
         pid, status = self.pid(port.unit), self.show(port.unit, "StatusText")
         return pid not in (0, not_pid) and "8N1" in status, f"main process {pid}, was {not_pid or 'any'}; status {status!r}"
 
-    # What the ports say of themselves, all the time.
+    # The STATUS of the ports, polled.
 
     def watch(self):
         units = [port.unit for port in self.ports]
@@ -215,7 +215,7 @@ class Bed:
             if port := self.by_name.get(fields.get("Id", "")[len("console@") : -len(".service")]):
                 port.pid, port.status = int(fields["MainPID"]), fields["StatusText"]
                 if "attached" not in port.status:
-                    continue  # a process that has said nothing yet
+                    continue  # a process without any output yet
                 words = port.status.split(", ")
                 lost = next((int(word.split()[0]) for word in words if " lost by the log" in word), 0)
                 if lost != port.lost:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Conducts the soak, inside of a container in which the package has been installed: conduct.py MINUTES SEED
 
-Sets up sixteen ports, lets forty seats and three lanes of faults loose on them for so many minutes, lets everybody leave, and judges.
-Says what happens as it happens, then a table. Exits 1 if anything was not as it has to be. See tests/boot/README.md.
+Sets up sixteen ports, runs forty seats and three lanes of faults on them for MINUTES, lets all clients disconnect, and judges.
+Prints events as they happen, then a table. Exits 1 if any check failed. See tests/boot/README.md.
 """
 import json
 import os
@@ -25,9 +25,9 @@ from seats import SEATS, Client, Seat
 PSS_MOST = 1024
 # A device waits for its port, if that is killed, frozen or starved; else it must not have to.
 STALLED_MOST = 30
-# Messages at err and above that the faults explain: what they say, and which faults (`None`: it takes none).
+# Messages at err and above that the faults explain: their text, and which faults (`None`: it takes none).
 EXPLAINED = [
-    # polkitd, about somebody who has left before it had an answer; people do.
+    # polkitd, about a client that left before it had an answer; people do that.
     (r"^Error converting subject to JS object: Process \d+ terminated", None),
     (r"No space left on device", {"disk-full", "disk-full-long"}),
     (r"bytes are not in the log", {"disk-full-long", "disk-full"}),
@@ -60,7 +60,7 @@ def set_up(bed):
 
 
 def weigh(bed):
-    """What each port process weighs, once somebody has been there and nobody is."""
+    """Memory of each port process, once it has had a client and has none."""
 
     def empty(port):
         status = bed.show(port.unit, "StatusText")
@@ -68,7 +68,7 @@ def weigh(bed):
 
     weights = {}
     for port in bed.ports:
-        bed.wait(LEAVE_SECONDS, "the weighing", port.name, "nobody to be there", lambda port=port: empty(port))
+        bed.wait(LEAVE_SECONDS, "the weighing", port.name, "no client to be attached", lambda port=port: empty(port))
         weights[port.name] = measure.weigh(bed.pid(port.unit))
     return weights
 
@@ -132,7 +132,7 @@ def judge_losses(bed, rows):
 
 
 def judge_the_judge(bed):
-    """Of a log of which a byte is missing, one is another and one record stands twice, the judge must not say that it is right."""
+    """The judge must reject a log in which a byte is missing, one is wrong and one record is doubled."""
     for port in (bed.ports[0], bed.ports[3]):
         spoilt = f"{SOAK}/spoilt"
         for what in ("missing", "other", "double"):
@@ -228,7 +228,7 @@ def table(bed, rows, figures, before, after):
         )
     print(f"{'all':<15}{'':>6}{total['said']:>12}{total['lost']:>12}{total['cut']:>6}\n")
     tenth = max(1, len(bed.weights) // 10)
-    print("least PSS in each tenth of the time, kB, while people came and went: what is kept for ever would show as a slope")
+    print("least PSS in each tenth of the time, kB, while clients connected and disconnected: a leak would show as a slope")
     for number, port in enumerate(bed.ports[:SPARED]):
         least = [min(weights[number] for weights in bed.weights[at : at + tenth]) for at in range(0, len(bed.weights), tenth)]
         print(f"{port.name:<8}{' '.join(map(str, least))}")
@@ -255,11 +255,11 @@ def main(minutes, seed):
         thread.start()
     bed.over.wait(max(0, deadline - time.monotonic()))
     bed.over.set()
-    bed.say("everybody leaves")
+    bed.say("all clients disconnect")
     for thread in [watch, *seats, *lanes]:
         thread.join(LEAVE_SECONDS)
         if thread.is_alive():
-            bed.fail("the end", "-", f"{thread.name} to end within {LEAVE_SECONDS} s", "it goes on")
+            bed.fail("the end", "-", f"{thread.name} to end within {LEAVE_SECONDS} s", "it still runs")
     for port in bed.ports:
         bed.players[port.name].ask("hush")
     rows = judge_logs(bed)

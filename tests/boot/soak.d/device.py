@@ -27,7 +27,7 @@ import time
 import tty
 
 TICK_SECONDS = 0.05
-READ_SECONDS = 60  # for the port to read what was said: it may be killed, or frozen, just then
+READ_SECONDS = 60  # time for the port to read the output: it may be killed, or frozen, just then
 WORDS = ["link up", "link down", "ok", "a\\b", "tab\there", "\x1b[1mbold\x1b[0m", "größer", "東京", "eth0: 1000 Mb/s", "#", "< >", "x" * 70]
 
 
@@ -47,7 +47,7 @@ class Device:
         self.stalled_since, self.stalled_most = None, 0.0
         self.talk_until = 0.0
 
-    # What it is told.
+    # Its commands.
 
     def plug(self):
         self.master, self.slave = os.openpty()
@@ -132,7 +132,7 @@ class Device:
                 self.heard += 1
 
     def compose(self):
-        """More to say."""
+        """More to write."""
         if self.kind == "raw":
             self.pending += self.random.randbytes(self.random.randint(1, 200))
             return

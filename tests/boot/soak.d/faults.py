@@ -145,7 +145,7 @@ class Lane(threading.Thread):
             self.bed.fail(fault, "-", "a prompt at the admin CLI", f"{client.out[-200:]!r} {client.err[-200:]!r}")
         self.kill(self.bed.pid("console-cli.service"))
         if client.read(BACK):
-            self.bed.fail(fault, "-", "the session to end with console-cli", f"it goes on after {BACK} s")
+            self.bed.fail(fault, "-", "the session to end with console-cli", f"it still runs after {BACK} s")
         client.end()
         self.cli_answers(fault, "status")
         self.done(fault)
@@ -204,7 +204,7 @@ class Lane(threading.Thread):
         self.done(fault)
 
     def administrator_may(self, fault, port, text):
-        """Only polkit can say that bob may."""
+        """Only polkit can report that bob may."""
         name = f"/org/consoleserver1/port/{port.name}"
         words = ["setpriv", "--reuid=bob", "--regid=bob", "--init-groups", "busctl", "set-property", "org.consoleserver1", name]
         words += ["org.consoleserver1.Port", "Description", "s", f"soak {text}"]
@@ -249,7 +249,7 @@ class Lane(threading.Thread):
         with self.bed.disk:
             lost = sum(port.lost + port.lost_before for port in self.bed.ports)
             self.fill()
-            self.bed.wait(BACK, fault, "some", "a port that says so", self.someone_says_full)
+            self.bed.wait(BACK, fault, "some", "a port that reports it", self.someone_says_full)
             self.bed.over.wait(seconds)
             os.unlink(FILLER)
             self.bed.wait(WRITTEN_AGAIN, fault, "all", "logs that are written again", self.nobody_says_full)
@@ -259,7 +259,7 @@ class Lane(threading.Thread):
 
     def someone_says_full(self):
         self.bed.look()
-        return any("No space left" in port.status for port in self.bed.ports), "nobody says `No space left`"
+        return any("No space left" in port.status for port in self.bed.ports), "no port reports `No space left`"
 
     def nobody_says_full(self):
         self.bed.look()
@@ -312,7 +312,7 @@ class Lane(threading.Thread):
         self.done(fault, f"{inside} of {len(clients)} in, {fds} descriptors")
 
     def enomem(self, port, part):
-        """Address space for less than what logins want; a port that ends of it is started anew, without that limit."""
+        """Address space for less than logins need; a port that dies of it is started again, without that limit."""
         with port.lock:
             before = self.bed.pid(port.unit)
             fault = self.begin("enomem", port.name)
@@ -331,7 +331,7 @@ class Lane(threading.Thread):
                 self.bed.wait(BACK, fault, port.name, "a login", lambda: self.bed.answers(port))
             else:
                 self.back_in_another(fault, port, before)
-        self.done(fault, "went on" if survived else "started anew")
+        self.done(fault, "kept running" if survived else "started again")
 
     def limit(self, pid, size):
         # As the port's own user: for root it takes a capability that a container may not have.

@@ -1,4 +1,4 @@
-"""Compares a port's log, rotated parts included, with the copy of what its device said (device.py).
+"""Compares a port's log, rotated parts included, with the copy of its device's output (device.py).
 
 What may be missing is what the log says itself (`N bytes lost here`; a raw log cannot say so, and what is missing is found and
 counted), and, where a device was pulled out in the middle of a word, the last that it said, as much as a pty holds. Nothing may be
@@ -15,13 +15,13 @@ LOST = re.compile(rb"(\d+) bytes lost here: ")
 NAMED = {b"\\": b"\\", b"n": b"\n", b"r": b"\r"}
 # What was on its way when the device was pulled out: the line discipline's 4 KiB, and as much before it.
 CUT_MOST = 8192
-# A raw log goes on somewhere behind what it has lost: so much of it is looked for, and so far away at most.
+# A raw log resumes somewhere behind a loss: the length that is searched for, and the largest distance.
 NEEDLE = 24
 GAP_MOST = 16 << 20
 
 
 class Mismatch(Exception):
-    """Where the log is not what was said."""
+    """Where the log differs from the device's output."""
 
     def __init__(self, pos, where, expected, seen):
         super().__init__(pos, where, expected, seen)
@@ -65,7 +65,7 @@ def records(directory):
 
 
 class Walk:
-    """A walk along what was said."""
+    """A walk along the device's output."""
 
     def __init__(self, said, seams):
         self.said, self.seams = said, seams
@@ -73,7 +73,7 @@ class Walk:
         self.pos = self.lost = self.cut = 0
 
     def to_cut(self, text):
-        """Over what an unplugging has swallowed, if `text` goes on behind it."""
+        """Skips what an unplugging has lost, if `text` continues behind it."""
         for place, how in self.seams[bisect.bisect_left(self.places, self.pos) :]:
             if place - self.pos > CUT_MOST:
                 break
@@ -101,7 +101,7 @@ class Walk:
             self.pos += same
             return
         # Of a record that was cut, the next device's words go on with it, if the note between was lost with a killed process. And
-        # they may begin as those do that were swallowed: so whatever is the same may be of either.
+        # they may begin as those do that were swallowed: so equal bytes may belong to either.
         for taken in range(same, -1, -1):
             self.pos = start + taken
             if self.to_cut(text[taken:]):
@@ -133,7 +133,7 @@ def walk_text(walk, directory):
             continue
         text = unescape(escaped)
         if before and mark == b"< ":
-            # Over what is lost, too: whether the text goes on here is seen behind it.
+            # Skips losses, too: whether the text continues here shows behind it.
             walk.end_line(where, text, gap)
         start = walk.pos
         walk.pos += gap
@@ -185,7 +185,7 @@ def common(a, at, b, pos):
 
 
 def read_seams(said_path):
-    """Where the device was pulled out, by the bytes that it had said (device.py)."""
+    """Where the device was unplugged, by the number of bytes that it had written (device.py)."""
     try:
         with open(said_path.removesuffix(".said") + ".seams", encoding="ascii") as lines:
             return [(int(place), how) for place, how in (line.split() for line in lines)]
@@ -194,7 +194,7 @@ def read_seams(said_path):
 
 
 def judge(said_path, directory, raw):
-    """How many bytes were said, the log has lost by its own account, and were cut off by unplugging. Raises Mismatch."""
+    """How many bytes were written, the log reports as lost, and were cut off by unplugging. Raises Mismatch."""
     size = os.path.getsize(said_path)
     with open(said_path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as said:
         walk = Walk(said, read_seams(said_path))
@@ -205,7 +205,7 @@ def judge(said_path, directory, raw):
 
 
 def when(said_path, pos):
-    """At which time (since the epoch) the device said what is at `pos`: between which two."""
+    """When (since the epoch) the device wrote what is at `pos`: between which two times."""
     before = after = None
     with open(said_path.removesuffix(".said") + ".when", encoding="ascii") as lines:
         for line in lines:

@@ -33,7 +33,7 @@ class Client:
         self.open = {self.process.stdout.fileno(), self.process.stderr.fileno()}
 
     def read(self, seconds, wanted=None, over=None):
-        """So long, or until it has ended, said `wanted`, or all is over. Whether it goes on."""
+        """Reads for this long, or until the process ends, prints `wanted`, or all is over. Whether it still runs."""
         deadline = time.monotonic() + seconds
         while self.open and not (over and over.is_set()):
             left = deadline - time.monotonic()
@@ -130,7 +130,7 @@ class Seat(threading.Thread):
         self.bed.count("bytes watched", len(client.out))
 
     def is_a_piece(self, heard, port, base):
-        """Whether the device said this, in one piece. Its copy is written a little later."""
+        """Whether the device wrote this, in one piece. Its copy is written a little later."""
         start = max(0, base - BACK)
         deadline = time.monotonic() + 10
         while True:

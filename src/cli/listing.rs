@@ -18,7 +18,6 @@ use crate::system::clock::{clock, date_and_clock};
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Listed {
     port: PortName,
-    /// Whether its device is present.
     plugged: bool,
     /// `9600 8N1`
     settings: String,
@@ -151,7 +150,6 @@ pub struct PortStatus {
     pub settings: Option<String>,
     /// Bytes received from the device.
     pub received: Option<u64>,
-    /// Bytes sent to it.
     pub sent: Option<u64>,
     /// Line errors; `None` if the driver does not count them.
     pub errors: Option<u64>,
@@ -305,7 +303,7 @@ mod tests {
             state: state.to_owned(),
             description: description.to_owned(),
         };
-        let held = "/dev/ttyUSB1 is in use by another program: `fuser /dev/ttyUSB1` tells which";
+        let held = "/dev/ttyUSB1 is in use by another program: `fuser /dev/ttyUSB1` shows which";
         let ports = [
             listed("core", "open", "x y z"),
             listed("edge", held, &"label ".repeat(13)),
