@@ -211,6 +211,61 @@ fn the_manual_page_documents_every_key() {
     keys::TRIGGER.iter().for_each(|key| named(&format!("triggers.RULE.{}", key.name)));
 }
 
+/// Where an example of consoleserver.toml(5) may stand.
+const CONTEXTS: [&str; 9] = [
+    "",
+    "[server]\n",
+    "[access]\n",
+    "[access]\nauthorized_keys_command = \"/usr/bin/keys\"\n",
+    "[access]\nauthorized_keys_command_user = \"nobody\"\n",
+    "[templates.cisco]\n[ports.a]\n",
+    "[ports.a]\nsource = \"unix:/run/a\"\n",
+    "[ports.a.triggers.x]\n",
+    "[ports.a.triggers.x]\nmatch = \"x\"\n",
+];
+
+#[test]
+fn configurations_that_the_documentation_shows_are_valid() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |page: &str| fs::read_to_string(root.join(page)).unwrap();
+    let mut shown = Vec::new();
+    let pages = fs::read_dir(root.join("docs")).unwrap().map(|page| page.unwrap().path());
+    let pages = pages.filter(|page| page.extension().is_some_and(|end| end == "md"));
+    for page in pages.map(|page| fs::read_to_string(page).unwrap()).chain([read("README.md")]) {
+        shown
+            .extend(page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()));
+    }
+    let manual = read("man/consoleserver.toml.5")
+        .replace("\\(dq", "\"")
+        .replace("\\(aq", "'")
+        .replace("\\e", "\\")
+        .replace("\\&", "");
+    let one = manual.split("Example:\n.Ql ").skip(1).map(|rest| rest.lines().next().unwrap());
+    shown.extend(one.map(|example| example.trim_end_matches([' ', '.', ',']).to_owned()));
+    let blocks =
+        manual.split(".Bd -literal -offset indent\n").skip(1).map(|rest| rest.split(".Ed").next().unwrap());
+    shown.extend(blocks.filter(|block| !block.starts_with(['#', '/'])).map(str::to_owned));
+    // The comments of the vendor's file that are keys and tables, as an administrator takes their marks away.
+    let is_toml = |line: &&str| {
+        let key = line.split(" = ").next().unwrap();
+        line.starts_with('[')
+            || key.trim().bytes().all(|byte| byte.is_ascii_lowercase() || b"_.".contains(&byte))
+    };
+    let bare = |line| str::trim_start(str::trim_start_matches(line, '#'));
+    let vendors = read("units/config.toml");
+    let uncommented: Vec<&str> = vendors.lines().map(bare).filter(is_toml).collect();
+    let kept = vendors.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count();
+    assert!(uncommented.iter().filter(|line| !line.is_empty()).count() > kept + 25);
+    shown.push(uncommented.join("\n"));
+
+    let parse = |text: &str| Config::parse(text, Path::new("config.toml")).map_err(|error| error.to_string());
+    for example in &shown {
+        let accepted = CONTEXTS.iter().any(|before| parse(&format!("{before}{example}\n")).is_ok());
+        assert!(accepted, "{example}\n{:?}", parse(example));
+    }
+    assert!(shown.len() > 55, "only {} examples were found", shown.len());
+}
+
 prop_compose! {
     fn addresses()(alternatives in select(vec![
         vec!["::"], vec!["0.0.0.0"], vec!["127.0.0.1", "::1"], vec!["192.0.2.7", "2001:db8::7", "fe80::1%eth0"],

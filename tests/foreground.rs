@@ -3,11 +3,11 @@
 //! (`make_run.rs` has the whole with the real ones.)
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::{chown, symlink};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -219,6 +219,29 @@ fn a_second_instance_with_the_same_sockets_fails_and_the_first_continues() {
     assert_eq!(output.status.code(), Some(1));
     UnixStream::connect(bench.runtime("attach/first")).unwrap();
     first.says("first: client connected: console-port started");
+}
+
+/// As root it has the directory of the package's units. systemd listens there, and holds no lock.
+#[test]
+fn beside_the_units_of_the_package_it_fails_and_leaves_their_sockets() {
+    let bench = Bench::new(WITNESS, "");
+    for directory in ["", "source", "source/a", "running"] {
+        fs::create_dir(bench.runtime(directory)).unwrap();
+        if geteuid().is_root() {
+            chown(bench.runtime(directory), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+    }
+    let _units = UnixListener::bind(bench.runtime("auth-port")).unwrap();
+    fs::set_permissions(bench.runtime("auth-port"), Permissions::from_mode(0o666)).unwrap();
+    fs::write(bench.runtime("source/a/socket"), "").unwrap();
+    let output = bench.command(&bench.config("[ports.a]\nsource = \"unix:/run/a\"\n")).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("auth-port: another program listens on this socket, probably consoleserver.target"),
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(bench.runtime("source/a/socket").exists() && bench.runtime("running").exists());
 }
 
 #[test]

@@ -38,6 +38,9 @@ fn fence_agents_switch_and_report_the_power() {
         text(&output).trim(),
         "there is no power switch for core-2: create /etc/consoleserver-power/core-2, see fence.conf"
     );
+    fs::write(&options, "agent=fence_nonesuch\nip=192.0.2.10\n").unwrap();
+    let output = run("core-1:status");
+    assert_eq!(text(&output).trim(), "there is no program fence_nonesuch: apt install fence-agents");
     // type=fail: the switch does not respond.
     fs::write(&options, format!("agent=fence_dummy\ntype=fail\nstatus_file={}\n", state.display())).unwrap();
     assert!(!run("core-1:off").status.success());

@@ -73,7 +73,9 @@ pub async fn run(shared: &Shared, port: &PortName, verb: PowerVerb, user: &str) 
         Err(error) => {
             note(shared, port, format!("power {verb} failed")).await;
             let why = match said.as_str() {
-                "" => format!("{error} (a drop-in must give {unit} an ExecStart=, see man console@.service)"),
+                "" => format!(
+                    "{error} (a drop-in must give {unit} an ExecStart= and the files that it reads, see man console@.service)"
+                ),
                 said => format!("{error}: {}", one_line(said)),
             };
             tracing::error!(message_id = Event::Power.id(), console_port = %port, console_user = user, "power {verb} failed: {why}");

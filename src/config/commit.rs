@@ -21,8 +21,8 @@ const OWN_NOTICE: &str = "\
 # /usr/lib/consoleserver/config.toml, and upgrades do not change it.
 #
 # `consolectl commit` writes this file and keeps comments. You can also edit it:
-# all keys are documented in consoleserver.toml(5). After an edit:
-#   consolectl check; sudo consolectl reload      (sessions stay)
+# all keys are documented in consoleserver.toml(5). After an edit (sessions stay):
+#   consolectl check; sudo consolectl reload
 ";
 
 /// A text for the committed file. If it is based on the vendor's file, the notice at its beginning is

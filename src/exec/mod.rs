@@ -4,7 +4,7 @@
 mod expect;
 mod foreign;
 mod log;
-mod parse;
+pub(crate) mod parse;
 mod pattern;
 mod send;
 mod text;

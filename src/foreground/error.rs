@@ -33,7 +33,7 @@ pub enum ForegroundError {
     },
     #[error("demo: no free TCP port from {first} to {last}")]
     NoFreePort { first: u16, last: u16 },
-    #[error("{}: another program listens on this socket (are the systemd units running?)", .0.display())]
+    #[error("{}: another program listens on this socket, probably consoleserver.target: systemctl stop consoleserver.target", .0.display())]
     SocketInUse(PathBuf),
     #[error("{}: not a socket: move this file away", .0.display())]
     NotASocket(PathBuf),

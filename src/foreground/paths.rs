@@ -11,6 +11,7 @@ use nix::unistd::{Group, Uid, User, geteuid};
 use russh::keys::ssh_key::LineEnding;
 
 use super::ForegroundError;
+use super::sockets::remove_stale;
 use crate::hostkeys::HostKeys;
 use crate::port::PortName;
 use crate::system::persist::Owner;
@@ -99,6 +100,8 @@ impl Paths {
             }
             Err(TryLockError::Error(error)) => return Err(in_file(&self.runtime)(error)),
         }
+        // The package's units use the same directory: what they have there must not be replaced now or removed in the end.
+        remove_stale(&self.auth_port())?;
         make_directory(&self.attach(), open)?;
         // Marks of a previous instance that was killed.
         persist::gone(fs::remove_dir_all(self.running())).map_err(in_file(&self.running()))?;

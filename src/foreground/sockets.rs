@@ -113,7 +113,8 @@ pub fn listen_unix(path: &Path, mode: u32, owner: Option<Owner>) -> Result<UnixS
     Ok(socket)
 }
 
-fn remove_stale(path: &Path) -> Result<(), ForegroundError> {
+/// Removes a socket without a listener; an error if it has one.
+pub fn remove_stale(path: &Path) -> Result<(), ForegroundError> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
             return Err(ForegroundError::NotASocket(path.to_owned()));

@@ -75,7 +75,7 @@ pub(super) fn clash(ttys: &Ttys, subject: &Subject<'_>) -> Option<Finding> {
     for (tty, record) in all {
         let by_path = link(record, "by-path").unwrap_or_else(|| "BY-PATH".to_owned());
         fix.push_str(&format!(
-            "\n  consolectl device {} {by_path}   ({})",
+            "\n  consolectl device {} {by_path}   # {}",
             subject.name,
             ttys.kernel_name(*tty)
         ));
@@ -103,7 +103,7 @@ fn closed(observed: &Observation, subject: &Subject<'_>) -> Option<Finding> {
             "{} is present, but the port is not open and nothing is logged",
             subject.device.display()
         );
-        subject.finding(problem, format!("systemctl start {service}"))
+        subject.finding(problem, format!("consolectl start {}", subject.name))
     })
 }
 

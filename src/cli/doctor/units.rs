@@ -169,7 +169,7 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Findin
         findings.push(finding);
     }
     if is_active(of("ActiveState")) {
-        let problems = problems(of("StatusText"));
+        let problems = problems(subject, of("StatusText"));
         findings.extend(problems.into_iter().map(|(problem, fix)| subject.finding(problem, fix)));
         findings.extend(unseen(observed, subject, of("StatusText"), of("DropInPaths")));
     }
@@ -202,23 +202,23 @@ fn drop_ins(paths: &str) -> String {
 }
 
 /// The problems in a port's STATUS=, each with its fix. See `service/port.rs`.
-fn problems(status: &str) -> Vec<(String, String)> {
+fn problems(subject: &Subject<'_>, status: &str) -> Vec<(String, String)> {
     let mut parts = status.split("; ");
     let line = parts.next().unwrap_or_default();
     let is_source = line.starts_with("disconnected since ");
     let fix = |part| match part {
-        _ if is_source => SOURCE_FIX.to_owned(),
+        _ if is_source => {
+            format!("consolectl show {}; journalctl -u console-source@{}", subject.name, subject.unit)
+        }
         part if is_of_the_log(part) => log::fix_of_failure(part),
-        part => fix_of(part).to_owned(),
+        part => fix_of(part, subject.name),
     };
     // Reported once, for all ports.
     let is_of_host_keys =
         |part: &&str| part.starts_with("SSH is not available") || part.starts_with("host key ");
     let beside = parts.filter(|part| !is_of_host_keys(part)).map(|part| (plain(part), fix(part)));
-    beside.chain(problem_of_state(line)).collect()
+    beside.chain(problem_of_state(line, subject.name)).collect()
 }
-
-const SOURCE_FIX: &str = "consolectl show PORT source; journalctl -u console-source@PORT";
 
 /// Whether the port cannot write its log.
 fn is_of_the_log(part: &str) -> bool {
@@ -229,19 +229,19 @@ fn is_of_the_log(part: &str) -> bool {
 }
 
 /// The fix of another problem of an open port.
-fn fix_of(part: &str) -> &'static str {
+fn fix_of(part: &str, name: &PortName) -> String {
     if part.starts_with("another program ") {
-        "exit that program: each of the two receives only part of the output"
+        "exit that program: each of the two receives only part of the output".to_owned()
     } else if part.ends_with(" (it is still open here)") || part.ends_with(" (the port still has it open)") {
-        "until then, this port and that program each receive only part of the output"
+        "until then, this port and that program each receive only part of the output".to_owned()
     } else if part.starts_with("settings unchanged") || part.starts_with("the configuration ") {
-        "correct the file, then: consolectl check; consolectl reload"
+        "correct the file, then: consolectl check; consolectl reload".to_owned()
     } else {
-        "the driver or adapter does not support this; to change it: consolectl set PORT KEY VALUE"
+        format!("the driver or adapter does not support this; to change it: consolectl set {name} KEY VALUE")
     }
 }
 
-fn problem_of_state(line: &str) -> Option<(String, String)> {
+fn problem_of_state(line: &str, name: &PortName) -> Option<(String, String)> {
     let well = line.starts_with(|first: char| first.is_ascii_digit())
         || ["unplugged", "disconnected", "connected", "starting", "idle:", ""]
             .iter()
@@ -255,7 +255,7 @@ fn problem_of_state(line: &str) -> Option<(String, String)> {
         format!(
             "{lost} bytes are missing from the log since the port was started: the disk was slow or full"
         ),
-        "to find the places in the log: grep 'bytes lost here'".to_owned(),
+        format!("to find the places in the log: consolectl grep 'bytes lost here' {name}"),
     ))
 }
 
@@ -304,6 +304,7 @@ pub(super) fn listener_name(observed: &Observation, tcp: u16) -> Option<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::doctor::finding::tests::subject;
 
     fn units(of: &[(&str, &str, &str)]) -> Units {
         let properties = |state: &str, result: &str| {
@@ -394,7 +395,7 @@ mod tests {
             "idle: /dev/ttyUSB0 is the device of the port p1 (/dev/serial/by-path/x points to it), 0 attached",
             "",
         ] {
-            assert!(problems(well).is_empty(), "{well:?}");
+            assert!(subject(|demo| problems(demo, well)).is_empty(), "{well:?}");
         }
         for (status, wanted) in [
             (
@@ -419,7 +420,7 @@ mod tests {
                 "123 bytes are missing from the log",
             ),
         ] {
-            let found = problems(status);
+            let found = subject(|demo| problems(demo, status));
             let [(problem, _)] = found.as_slice() else { panic!("{status:?}: {found:?}") };
             assert!(problem.contains(wanted), "{status:?}: {problem}");
         }
