@@ -22,8 +22,8 @@ pub const PREFIX: &str = "hostkey";
 
 /// The key that is generated first and that clients prefer.
 const GENERATED_KEY_FILE: &str = "hostkey_ed25519";
-/// Keys for clients without Ed25519 (FIPS, PuTTY before 0.68). The ECDSA key is offered with `ssh_algorithms
-/// = "compatible"` only. Its name differs from that of a key that an administrator generates.
+/// Keys for clients without Ed25519 (FIPS, PuTTY before 0.68). The ECDSA key is offered to clients that have neither other key (JSch
+/// 0.1.55), and with `ssh_algorithms = "compatible"`. Its name differs from that of a key that an administrator generates.
 const MADE_RSA: &str = "hostkey_rsa";
 const MADE_ECDSA: &str = "hostkey_ecdsa_nistp256";
 /// ssh-keygen(1)'s default.

@@ -3,6 +3,8 @@
 //! The words are from Cisco IOS, Junos, conserver's `console`, ser2net's telnet administration, systemctl, terminal programs and
 //! shells. `words` has the aliases that can be abbreviated.
 
+use crate::config::keys;
+
 /// Aliases that cannot be abbreviated.
 pub(super) const EXACT: &[(&str, &str)] = &[
     (":q", "exit"),
@@ -56,6 +58,10 @@ pub(super) const HINTS: &[(&str, &str)] = &[
     ("bash", NO_SHELL),
     ("cancel", "`revert` discards uncommitted changes, or rolls back a `commit confirm`"),
     ("clear", "`disconnect PORT USER` disconnects sessions; Ctrl-L clears the screen"),
+    (
+        "close",
+        "`stop PORT` closes a port until it is started, `disable PORT` keeps it closed; `disconnect PORT USER` disconnects sessions",
+    ),
     ("cls", "Ctrl-L clears the screen"),
     ("config", NO_MODE),
     ("configure", NO_MODE),
@@ -96,6 +102,7 @@ pub(super) const HINTS: &[(&str, &str)] = &[
     ("mask", "`disable PORT` keeps a port closed"),
     ("menu", NO_MENU),
     ("no", "`unset PORT KEY` removes a key, `remove PORT` a port; `disable PORT` keeps a port closed"),
+    ("open", "`start PORT` opens a port that is closed, `connect PORT` attaches to one"),
     ("passwd", NO_SHELL),
     ("ping", "not available here: `doctor` diagnoses the ports of this machine"),
     ("pmshell", NO_MENU),
@@ -230,6 +237,26 @@ pub(super) fn translated(command: &str, rest: &[&str]) -> Option<Result<Vec<Stri
         ("revert", [number]) if !number.starts_with('-') => hint(
             "earlier configurations are not kept: `revert` discards uncommitted changes, or rolls back a `commit confirm`",
         ),
+        // Junos: `delete interfaces ge-0/0/0 description`
+        ("remove", [port, words @ ..])
+            if !words.is_empty() && words.iter().all(|word| keys::find(keys::PORT, word).is_some()) =>
+        {
+            hint(&format!("`remove` removes ports: use `unset {port} {}`", words.join(" ")))
+        }
+        // As `diff` prints them: `set ports.core.baud=9600`, `unset ports.core.baud`
+        ("set", [path]) => {
+            let (path, value) = path.split_once('=')?;
+            let (port, key) = port_and_key(path)?;
+            line(&["set", port, &format!("{key}={value}")])
+        }
+        ("set", [path, value]) if keys::find(keys::PORT, value).is_none() && !value.contains('=') => {
+            let (port, key) = port_and_key(path)?;
+            line(&["set", port, key, value])
+        }
+        ("unset", [path]) => {
+            let (port, key) = port_and_key(path)?;
+            line(&["unset", port, key])
+        }
         // `screen /dev/ttyUSB0 115200`, `tio -b 115200 /dev/ttyUSB0`
         ("connect", [port, rate]) if rate.parse::<u32>().is_ok() => hint(&format!(
             "the line rate is a setting of the port: use `baud {port} {rate}`, then `connect {port}`"
@@ -251,6 +278,11 @@ pub(super) fn translated(command: &str, rest: &[&str]) -> Option<Result<Vec<Stri
         ("create", [name, device]) if device.starts_with("/dev/") => {
             line(&["create", name, &format!("device={device}")])
         }
+        // grep(1): every pattern is an extended one. Its other options would be taken for the pattern, and the pattern for a port.
+        ("grep", ["-E" | "-e", others @ ..]) if !others.is_empty() => line(&[&["grep"], others].concat()),
+        ("grep", [option, _, ..]) if is_grep_option(option) => hint(&format!(
+            "grep has no option {option}: its options are -i, --since, --until and --raw; a pattern that begins with a hyphen: grep -- {option}"
+        )),
         // tail(1)'s -100; 100 alone is no port.
         ("log", words) if words.iter().any(|word| lines(word).is_some()) => {
             let words = words.iter().flat_map(|word| match lines(word) {
@@ -263,6 +295,20 @@ pub(super) fn translated(command: &str, rest: &[&str]) -> Option<Result<Vec<Stri
         ("log", ["-f"]) => hint("expected a port: log PORT -f; to follow several ports, use `watch`"),
         _ => None,
     }
+}
+
+/// `core.baud` or `ports.core.baud`. A port's name may have full stops too, and so may a key.
+fn port_and_key(path: &str) -> Option<(&str, &str)> {
+    let path = path.strip_prefix("ports.").unwrap_or(path);
+    path.match_indices('.')
+        .map(|(place, _)| (&path[..place], &path[place + 1..]))
+        .find(|(_, key)| keys::find(keys::PORT, key).is_some())
+}
+
+/// An option of grep(1) that `grep` does not have, or several in one word.
+fn is_grep_option(word: &str) -> bool {
+    let Some(letters) = word.strip_prefix('-').filter(|letters| !letters.is_empty()) else { return false };
+    letters != "i" && letters.chars().all(|letter| "ABCEFGHLPRabchilnoqrsvwxz".contains(letter))
 }
 
 fn is_number(word: &str) -> bool {

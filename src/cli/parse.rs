@@ -87,7 +87,10 @@ pub fn sentence(error: &clap::Error) -> String {
     let is_option = error.kind() == ErrorKind::UnknownArgument && message.contains("argument '-");
     let mut parts: Vec<String> = Vec::new();
     for paragraph in message.split("\n\n") {
-        let words = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+        // The usage of a command with subcommands has two lines.
+        let between = if paragraph.starts_with("Usage: ") { " or " } else { " " };
+        let lines = paragraph.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        let words = lines.collect::<Vec<_>>().join(between);
         let words = words.trim_start_matches("error: ").trim_start_matches("tip: ");
         match words.strip_prefix("Usage: ") {
             _ if words.is_empty() || words.starts_with("For more information") => {}
@@ -400,6 +403,7 @@ mod tests {
             ("break ttyUSB0 0", "expected milliseconds from 10 to 10000, or the name of a break of the port"),
             ("commit confirm", "<MINUTES>"),
             ("commit ttyUSB0", "ttyUSB0"),
+            ("commit --dry-run", "usage: commit or commit <COMMAND>"),
             ("baud ttyUSB0", "<N>"),
             ("parity ttyUSB0 N N", "unexpected argument 'N'"),
             ("reload a%b", "use 1 to 32 characters of A-Z a-z 0-9 . _ -"),

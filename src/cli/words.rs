@@ -60,6 +60,11 @@ pub fn translate(words: Vec<String>) -> Result<Vec<String>, String> {
     if first.starts_with('-') {
         return Ok(words);
     }
+    if let Some(first) = first.strip_suffix(';') {
+        return Err(format!(
+            "; is for a shell: one command a line here; in a shell: consolectl {first}; ..."
+        ));
+    }
     let command = command(first)?;
     words[0] = command.to_owned();
     let typed = words.clone();
@@ -70,7 +75,10 @@ pub fn translate(words: Vec<String>) -> Result<Vec<String>, String> {
     // (The values of `create` may be any text too.)
     if !TAKES_TEXT.contains(&command)
         && command != "create"
-        && let Some(sign) = rest.iter().find(|word| SHELL_SIGNS.contains(word))
+        && let Some(sign) = rest.iter().find_map(|word| match word.ends_with(';') {
+            true => Some(";"),
+            false => SHELL_SIGNS.iter().copied().find(|sign| sign == word),
+        })
     {
         return Err(format!(
             "{sign} is for a shell: one command a line here, without pipes; in a shell: consolectl {command} {sign} ..."
@@ -282,6 +290,15 @@ mod tests {
             ("log core 100", "log core -n 100"),
             ("log 100", "log 100"),
             ("send core |", "send core |"),
+            ("set core.baud=9600", "set core baud=9600"),
+            ("set ports.core.baud 9600", "set core baud 9600"),
+            ("set a.b.log.type none", "set a.b log.type none"),
+            ("unset ports.core.log.type", "unset core log.type"),
+            ("unset templates cisco", "unset templates cisco"),
+            ("grep -E a|b core", "grep a|b core"),
+            ("grep -i router", "grep -i router"),
+            ("grep -- -v core", "grep -- -v core"),
+            ("grep -v", "grep -v"),
         ] {
             assert_eq!(translated_line(typed).as_deref(), Ok(meant), "{typed}");
         }
@@ -298,6 +315,20 @@ mod tests {
             ("ttyUSB1", "unknown command ttyUSB1: see help; if it is a port: connect ttyUSB1"),
             ("/dev/ttyUSB1", "unknown command /dev/ttyUSB1: see help; if it is a port: connect /dev/ttyUSB1"),
             ("sta", "sta is ambiguous: status or start"),
+            (
+                "grep -v router core",
+                "grep has no option -v: its options are -i, --since, --until and --raw; a pattern that begins with a hyphen: grep -- -v",
+            ),
+            ("list; status", "; is for a shell: one command a line here; in a shell: consolectl list; ..."),
+            (
+                "status core; list",
+                "; is for a shell: one command a line here, without pipes; in a shell: consolectl status ; ...",
+            ),
+            ("delete core description baud", "`remove` removes ports: use `unset core description baud`"),
+            (
+                "open core",
+                "unknown command open: `start PORT` opens a port that is closed, `connect PORT` attaches to one",
+            ),
             ("conf t", "unknown command conf: there is no configuration mode: all commands work here"),
         ] {
             assert_eq!(translated_line(typed), Err(wanted.to_owned()), "{typed}");

@@ -160,6 +160,8 @@ pub fn candidates(key: &str, text: &str, words: &[String]) -> Vec<Value> {
             candidates.extend(["off", "no", "none", "never"].map(Value::from));
             candidates.push(Value::Integer(0));
         }
+        // Whether root's password is meant too is the administrator's to say.
+        "1" | "on" | "true" | "enable" | "enabled" if key == "root" => {}
         "1" | "on" | "yes" | "true" | "enable" | "enabled" => {
             candidates.push(true.into());
             candidates.extend(["on", "yes"].map(Value::from));

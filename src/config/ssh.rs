@@ -8,10 +8,10 @@ use std::str::FromStr;
 pub enum SshAlgorithms {
     /// Curve25519, AES-GCM, ChaCha20 and encrypt-then-MAC only.
     Strict,
-    /// What sshd of Debian 12 offers and ssh-audit does not report as a failure.
+    /// What sshd of Debian 12 offers and ssh-audit does not report as a failure; the rest for clients that have nothing of it.
     #[default]
     Default,
-    /// Also the NIST curves, for key exchange and as a host key.
+    /// Also the NIST curves, for key exchange and as a host key, and HMAC-SHA-1.
     Compatible,
 }
 

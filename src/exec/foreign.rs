@@ -20,11 +20,16 @@ pub enum ForeignCommand {
         "{0}: there is no shell here; help lists the commands; for Ansible and other tools see CLIENTS in console@.service(8)"
     )]
     Shell(&'static str),
+    #[error("{0}: there is no shell here; `status` succeeds if the port is open; help lists the commands")]
+    Probe(&'static str),
 }
 
 const FILE_TRANSFERS: [&str; 4] = ["scp", "sftp", "sftp-server", "rsync"];
 /// ssh-copy-id sends `exec`, mosh sends `mosh-server`.
 const SHELLS: [&str; 7] = ["sh", "bash", "zsh", "ksh", "exec", "python3", "mosh-server"];
+
+/// By which scripts and monitors find out whether a login works.
+const PROBES: [&str; 9] = [":", "date", "echo", "exit", "hostname", "id", "true", "uname", "uptime"];
 
 /// Why a command line for a shell is rejected; `None` if it is not one.
 pub fn foreign(line: &[u8]) -> Option<ForeignCommand> {
@@ -35,6 +40,9 @@ pub fn foreign(line: &[u8]) -> Option<ForeignCommand> {
     let among = |names: &[&'static str]| names.iter().copied().find(|known| *known == name);
     if let Some(name) = among(&FILE_TRANSFERS) {
         return Some(ForeignCommand::FileTransfer(name));
+    }
+    if let Some(name) = among(&PROBES) {
+        return Some(ForeignCommand::Probe(name));
     }
     let shell = among(&SHELLS)?;
     Some(match rest.contains("authorized_keys") {
@@ -50,7 +58,7 @@ mod tests {
     /// As OpenSSH 9.2's scp -O, rsync 3.2, ssh-copy-id, Ansible 2.14, mosh 1.4 and VS Code send them.
     #[test]
     fn commands_of_other_programs_are_recognized() {
-        use ForeignCommand::{CopyId, FileTransfer, Shell};
+        use ForeignCommand::{CopyId, FileTransfer, Probe, Shell};
         for (line, wanted) in [
             ("scp -t /tmp/x", FileTransfer("scp")),
             ("rsync --server -e.LsfxCIvu . /tmp/", FileTransfer("rsync")),
@@ -59,6 +67,9 @@ mod tests {
             ("/bin/sh -c 'echo ~alice && sleep 0'", Shell("sh")),
             ("mosh-server new -s -c 8", Shell("mosh-server")),
             ("bash", Shell("bash")),
+            ("true", Probe("true")),
+            ("exit 0", Probe("exit")),
+            ("echo ok", Probe("echo")),
         ] {
             assert_eq!(foreign(line.as_bytes()), Some(wanted), "{line}");
         }

@@ -27,7 +27,7 @@ pub use foreign::{ForeignCommand, foreign};
 pub use parse::{ParseError, Request, parse};
 pub use pattern::{Pattern, PatternError};
 pub use text::unescape;
-pub use words::{Lines, lines, minutes, seconds, since, until};
+pub use words::{Lines, in_order, lines, minutes, seconds, since, until};
 
 /// Default number of lines of `log`.
 pub const DEFAULT_LINES: u32 = 20;

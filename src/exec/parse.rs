@@ -1,18 +1,20 @@
 //! Parses a command line. An SSH client sends one string, from which its user's shell has removed the quotes: so a pattern or a text is
 //! the whole rest of the line, and backslashes in it are kept.
 
+use jiff::Timestamp;
 use thiserror::Error;
 
 use super::foreign::{ForeignCommand, foreign};
 use super::pattern::PatternError;
 use super::text::unescape;
-use super::words::{Lines, Words, first_word, lines};
+use super::words::{Lines, Words, first_word, in_order, lines};
 use super::{Command, DEFAULT_TIMEOUT, SendOptions};
 use crate::config::EscapeError;
 use crate::hub::DEFAULT_BREAK_MS;
 use crate::port::nearest::nearest;
 use crate::port::{BreakArgument, BreakArgumentError};
 use crate::session::{Options, plain};
+use crate::system::clock::date_and_clock;
 
 const MAX_COMMAND_BYTES: usize = 4096;
 
@@ -37,6 +39,8 @@ pub enum ParseError {
         "invalid time {0:?}: expected a duration ago (10m, 2h, 1d) or a time (16:30, today, 2026-11-24T03:00)"
     )]
     Time(String),
+    #[error("--since must be before --until: it is {}, and --until is {}", date_and_clock(*since), date_and_clock(*until))]
+    EmptyRange { since: Timestamp, until: Timestamp },
     #[error("-n {0}: expected 0 to {max}, or all", max = u32::MAX)]
     Lines(String),
     #[error(
@@ -206,6 +210,7 @@ fn log(mut words: Words<'_>) -> Result<Command, ParseError> {
     if follow && until.is_some() {
         return Err(words.usage_error("-f and --until exclude each other".to_owned()));
     }
+    in_order(since, until)?;
     let count = count.unwrap_or_else(|| Lines::default_for(since, until));
     words.finish(Command::Log { lines: count.0, since, until, follow, raw })
 }
@@ -222,6 +227,7 @@ fn grep(mut words: Words<'_>) -> Result<Command, ParseError> {
             Some(other) => return Err(words.unknown_option(other)),
         }
     }
+    in_order(since, until)?;
     let mut pattern = words.pattern()?;
     if ignore_case {
         pattern = pattern.ignoring_case()?;
@@ -424,10 +430,10 @@ mod tests {
                 },
             ),
             (
-                "log --since 2026-11-24 03:00 UTC --until @1764436800",
+                "log --since 2024-11-24 03:00 UTC --until @1764436800",
                 Command::Log {
                     lines: None,
-                    since: at("2026-11-24T03:00:00Z"),
+                    since: at("2024-11-24T03:00:00Z"),
                     until: at("2025-11-29T17:20:00Z"),
                     follow: false,
                     raw: false,
@@ -467,6 +473,7 @@ mod tests {
             ("log -f --until now", "-f and --until exclude each other; usage: log"),
             ("log -x", "unknown option -x"),
             ("log -\x1b]0;x\x07", "unknown option -?]0;x?"),
+            ("true", "true: there is no shell here; `status` succeeds if the port is open"),
             ("grep", "grep: missing PATTERN; usage: grep"),
             ("grep a(", "unclosed group"),
             ("break 0", "invalid break \"0\": expected milliseconds from 10 to 10000"),
@@ -496,6 +503,13 @@ mod tests {
             golden.push_str(&format!("{}\n  {error}\n", line.escape_debug()));
         }
         snapbox::assert_data_eq!(golden, snapbox::file!["../../tests/golden/exec/errors.txt"].raw());
+        for line in
+            ["log --since 1h --until 2h", "grep --since 2026-11-30T10:00Z --until 2026-11-30T09:00Z x"]
+        {
+            let error = parse(line.as_bytes()).map(|command| panic!("{line:?}: {command:?}"));
+            let Err(error) = error.map_err(|error| error.to_string());
+            assert!(error.starts_with("--since must be before --until: it is 20"), "{line:?}: {error}");
+        }
         assert_eq!(parse(b"grep \xff"), Err(ParseError::NotText));
         assert_eq!(parse(&[b'x'; 5000]), Err(ParseError::NotText));
     }

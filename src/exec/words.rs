@@ -142,6 +142,14 @@ impl Lines {
     }
 }
 
+/// Checks that a time range is not empty.
+pub fn in_order(since: Option<Timestamp>, until: Option<Timestamp>) -> Result<(), ParseError> {
+    match (since, until) {
+        (Some(since), Some(until)) if since >= until => Err(ParseError::EmptyRange { since, until }),
+        _ => Ok(()),
+    }
+}
+
 /// A number of lines, or all.
 pub fn lines(text: &str) -> Result<Lines, ParseError> {
     match text {

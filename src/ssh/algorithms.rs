@@ -1,8 +1,8 @@
 //! The algorithms of each value of `ssh_algorithms`, and what a client and a listener have in common.
 //!
 //! Measured by sshd of Debian 12 (`sshd -T`) and ssh-audit; `tests/ssh/algorithms.rs` compares the lists with both. What sshd offers
-//! and `default` does not: the NIST curves and SHA-1, which ssh-audit reports as failures; sntrup761x25519 and the UMACs, which
-//! russh does not have.
+//! and `default` offers only to clients that have nothing else: the NIST curves and SHA-1 as a MAC, which ssh-audit reports as failures.
+//! What we do not have: sntrup761x25519 and the UMACs, which russh lacks.
 
 use std::collections::BTreeSet;
 
@@ -72,6 +72,9 @@ pub(super) fn preferred(word: SshAlgorithms) -> Preferred {
             ciphers.extend([cipher::AES_128_CTR, cipher::AES_192_CTR, cipher::AES_256_CTR]);
             macs.extend([mac::HMAC_SHA256, mac::HMAC_SHA512]);
         }
+    }
+    if word == SshAlgorithms::Compatible {
+        macs.extend([mac::HMAC_SHA1_ETM, mac::HMAC_SHA1]);
     }
     kex.extend(EXTENSIONS);
     Preferred {
@@ -155,6 +158,18 @@ pub(super) fn names(category: Category, preferred: &Preferred, served: &HostKeys
 /// The first of the client's names that is among ours (RFC 4253, section 7.1).
 fn agreed<'a>(theirs: &'a [String], ours: &[String]) -> Option<&'a str> {
     theirs.iter().find(|name| ours.contains(name)).map(String::as_str)
+}
+
+/// The value by which a listener serves a client. A client that has nothing in common with `default` is served by `compatible`, as by sshd:
+/// JSch 0.1.55 has neither Curve25519 nor RSA with SHA-2. An attacker cannot bring this about, since the client's lists are signed with
+/// the exchange (RFC 4253, section 8).
+pub(super) fn for_client(client: &KexInit, word: SshAlgorithms, keys: &HostKeys) -> SshAlgorithms {
+    let is_served_by = |word| unmatched(client, word, keys).is_none();
+    if word == SshAlgorithms::Default && !is_served_by(word) && is_served_by(SshAlgorithms::Compatible) {
+        SshAlgorithms::Compatible
+    } else {
+        word
+    }
 }
 
 /// The first category in which a client and such a listener have nothing in common.

@@ -49,8 +49,10 @@ pub(super) fn sentence(
     keys: &HostKeys,
 ) -> Option<String> {
     let category = algorithms::unmatched(client, word, keys)?;
-    let would =
-        SshAlgorithms::ALL.into_iter().find(|other| algorithms::unmatched(client, *other, keys).is_none());
+    let would = SshAlgorithms::ALL.into_iter().find(|other| {
+        let for_client = algorithms::for_client(client, *other, keys);
+        algorithms::unmatched(client, for_client, keys).is_none()
+    });
     let advice = match would {
         Some(would) => {
             format!("ssh_algorithms = \"{}\" in [server] would serve it", would.word())
@@ -120,24 +122,24 @@ mod tests {
             ),
             ([curve, key, ctr, ctr, mac, mac], SshAlgorithms::Default, None),
             (
-                [curve, key, ctr, ctr, mac, "hmac-sha1"],
+                [curve, key, ctr, ctr, mac, "hmac-md5"],
                 SshAlgorithms::Default,
                 Some(("no common MAC: ", "no value of ssh_algorithms would serve it")),
             ),
             (
                 ["ecdh-sha2-nistp256", "ecdsa-sha2-nistp256", gcm, gcm, mac, mac],
-                SshAlgorithms::Default,
+                SshAlgorithms::Strict,
                 Some((
-                    "no common key exchange: the client offers ecdh-sha2-nistp256, \"default\" offers mlkem",
-                    "\"compatible\" in [server] would serve it",
+                    "no common key exchange: the client offers ecdh-sha2-nistp256, \"strict\" offers mlkem",
+                    "\"default\" in [server] would serve it",
                 )),
             ),
             (
                 [curve, "ecdsa-sha2-nistp256", gcm, gcm, mac, mac],
-                SshAlgorithms::Default,
+                SshAlgorithms::Strict,
                 Some((
-                    "no common host key: the client offers ecdsa-sha2-nistp256, \"default\" offers ssh-ed25519;",
-                    "\"compatible\" in [server] would serve it",
+                    "no common host key: the client offers ecdsa-sha2-nistp256, \"strict\" offers ssh-ed25519;",
+                    "\"default\" in [server] would serve it",
                 )),
             ),
             (

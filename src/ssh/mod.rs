@@ -187,7 +187,7 @@ impl<D: Destination> Server<D> {
         mut stream: ClientStream,
         handler: Connection<D>,
         mut configs: Configs,
-        word: SshAlgorithms,
+        mut word: SshAlgorithms,
         (peer, slot): (SocketAddr, &admission::Slot),
     ) -> Result<(), russh::Error> {
         let hello = match Hello::exchange(&mut stream).await {
@@ -208,6 +208,11 @@ impl<D: Destination> Server<D> {
             if algorithms::unmatched(kexinit, word, &configs.keys) == Some(Category::HostKey) {
                 // Another kind may have been generated in the meantime.
                 self.host_keys.load_for_another_kind().await;
+                configs = self.host_keys.configs(word).await.unwrap_or(configs);
+            }
+            let for_client = algorithms::for_client(kexinit, word, &configs.keys);
+            if for_client != word {
+                word = for_client;
                 configs = self.host_keys.configs(word).await.unwrap_or(configs);
             }
             self.report_mismatch(kexinit, &hello, word, &configs, peer);

@@ -135,6 +135,9 @@ impl AtPort {
     pub fn run(self, endpoint: &Endpoint) -> Result<u8, CommandError> {
         let runtime = &endpoint.runtime;
         let seconds = |count: u32| Duration::from_secs(count.into());
+        if let Self::Grep { since, until, .. } | Self::Log { since, until, .. } = &self {
+            exec::in_order(*since, *until).map_err(CommandError::of_command)?;
+        }
         let (port, command) = match self {
             Self::Grep { ignore_case, since, until, raw, pattern, ports } => {
                 let pattern = if ignore_case {

@@ -10,6 +10,8 @@ const ONE_DEVICE: &str =
     "it is for one device: use `create NAME device=/dev/ttyUSB0 baud=115200`, with its device and rate";
 const EACH_DEVICE: &str =
     "use `create NAME device=/dev/ttyUSB0 baud=115200` for each device, with its device and rate";
+const LINKS: &str =
+    "udev makes these links itself: use `create NAME device=/dev/LINK` for each, or `list --unconfigured`";
 const APPLIANCE: &str = "use `create p[01-48] device=/dev/ttyUSB[0-47] --first-port 8101` for all ports, and `describe` for their labels";
 
 const FOREIGN: &[Foreign] = &[
@@ -31,6 +33,10 @@ const FOREIGN: &[Foreign] = &[
     ),
     ("goconserver", |line| line.contains("\"nodes\"") || line == "console:", EACH_DEVICE),
     ("systemd", |line| ["[Unit]", "[Service]", "[Socket]"].contains(&line), EACH_DEVICE),
+    ("cu and tip", |line| line.contains(":dv=") || line.contains(":br#"), EACH_DEVICE),
+    ("udev", |line| line.contains("SUBSYSTEM==") || line.contains("KERNEL=="), LINKS),
+    ("init", |line| line.contains(":respawn:"), EACH_DEVICE),
+    ("PuTTY", |line| line.contains("SimonTatham") || line.starts_with("SerialLine="), ONE_DEVICE),
     ("inetd", |line| line.contains(" stream tcp "), EACH_DEVICE),
     ("a Cyclades", |line| line.starts_with("all.") || line.starts_with("s1."), APPLIANCE),
     ("an Opengear", |line| line.starts_with("config.ports."), APPLIANCE),
@@ -82,6 +88,11 @@ mod tests {
             ("conf.dhcp_client 0\nall.speed 9600\n", Some("a Cyclades")),
             ("config.ports.port1.speed 9600\n", Some("an Opengear")),
             ("set serial port=1 baudrate=9600\n", Some("a Digi")),
+            ("core:dv=/dev/ttyUSB0:br#9600:pa=none:\n", Some("cu and tip")),
+            ("# UNIX\nsw1|switch:\\\n\t:dv=/dev/ttyS1:tc=direct:\n", Some("cu and tip")),
+            ("SUBSYSTEM==\"tty\", ATTRS{serial}==\"A1\", SYMLINK+=\"core\", MODE=\"0660\"\n", Some("udev")),
+            ("id:2:initdefault:\nT0:23:respawn:/sbin/getty -L ttyS0 9600 vt100\n", Some("init")),
+            ("[HKEY_CURRENT_USER\\Software\\SimonTatham\\PuTTY\\Sessions\\core]\n", Some("PuTTY")),
             ("[GLOBAL]\nmonitorpath = /dev\n[/dev/ttyUSB0]\nbaudrate = 9600\n", None),
             ("[ttyUSB0]\nbaudrate = 9600\n", None),
             ("console a { type device; device /dev/ttyS0; }\n", None),

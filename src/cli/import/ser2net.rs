@@ -409,6 +409,9 @@ fn unknown(word: &str, known: &[&'static str]) -> String {
 /// Why an option is not imported.
 fn reason(name: &str) -> String {
     match without(name) {
+        _ if ["accepter", "connector", "enable", "timeout"].contains(&name) => {
+            "belongs to the connection: indent it as its accepter is".to_owned()
+        }
         "not supported here" => unknown(name, &KNOWN),
         why => why.to_owned(),
     }
