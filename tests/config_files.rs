@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use consoleserver::config::{Config, commit};
+use consoleserver::config::{Config, Loaded, commit};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
@@ -37,14 +37,14 @@ fn etc_precedes_the_vendor_file_and_the_foreground_files_precede_both() {
             root.path().display()
         )
     );
-    let vendor = place(&root, "usr/lib/consoleserver/config.toml", "");
+    let vendor = place(&root, "usr/lib/consoleserver/config.toml", "[server]\n");
     assert_eq!(found(&root).0.unwrap(), vendor);
-    let etc = place(&root, "etc/consoleserver/config.toml", "");
+    let etc = place(&root, "etc/consoleserver/config.toml", "[server]\n");
     assert_eq!(found(&root).0.unwrap(), etc);
     assert_eq!(found(&root).1.unwrap(), etc);
-    let home = place(&root, "home/.consoleserver/config.toml", "");
+    let home = place(&root, "home/.consoleserver/config.toml", "[server]\n");
     assert_eq!(found(&root).1.unwrap(), home);
-    let cwd = place(&root, "cwd/config.toml", "");
+    let cwd = place(&root, "cwd/config.toml", "[server]\n");
     assert_eq!(found(&root).1.unwrap(), cwd);
     assert_eq!(found(&root).0.unwrap(), etc);
 }
@@ -52,7 +52,7 @@ fn etc_precedes_the_vendor_file_and_the_foreground_files_precede_both() {
 #[test]
 fn an_unreadable_file_is_an_error_and_not_skipped() {
     let root = tempfile::tempdir().unwrap();
-    place(&root, "usr/lib/consoleserver/config.toml", "");
+    place(&root, "usr/lib/consoleserver/config.toml", "[server]\n");
     let etc = root.path().join("etc/consoleserver/config.toml");
     let reported = || Config::load(root.path()).unwrap_err().to_string();
 
@@ -72,8 +72,8 @@ fn an_unreadable_file_is_an_error_and_not_skipped() {
 #[test]
 fn a_file_without_read_permission_is_an_error() {
     let root = tempfile::tempdir().unwrap();
-    let etc = place(&root, "etc/consoleserver/config.toml", "");
-    place(&root, "usr/lib/consoleserver/config.toml", "");
+    let etc = place(&root, "etc/consoleserver/config.toml", "[server]\n");
+    place(&root, "usr/lib/consoleserver/config.toml", "[server]\n");
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
     // Root reads everything; this thread, whose file system uid is its own, shall not.
     let as_nobody = || {
@@ -103,6 +103,29 @@ fn a_file_without_read_permission_is_an_error() {
     assert_eq!(as_nobody().unwrap().path, etc);
 }
 
+/// As `cp` leaves it on a full disk: the last valid configuration serves on. One without ports says so by a table or a comment.
+#[test]
+fn an_empty_file_is_an_error_and_not_a_configuration_without_ports() {
+    let root = tempfile::tempdir().unwrap();
+    place(&root, "usr/lib/consoleserver/config.toml", "[ports.ttyUSB0]\n");
+    place(&root, "var/lib/consoleserver/admin/last-good.toml", "[ports.core]\n");
+    for empty in ["", "\n", "  \r\n\t\n"] {
+        let etc = place(&root, "etc/consoleserver/config.toml", empty);
+        let Loaded { config, fault, .. } = Config::load_or_last_good(root.path()).unwrap();
+        assert!(config.ports.contains_key(&"core".parse().unwrap()), "{empty:?}");
+        assert_eq!(
+            fault.unwrap().to_string(),
+            format!(
+                "{}: is empty, as a full disk leaves a file: restore it, or remove it to use the vendor's configuration",
+                etc.display()
+            )
+        );
+    }
+    place(&root, "etc/consoleserver/config.toml", "# none\n");
+    let Loaded { config, fault, .. } = Config::load_or_last_good(root.path()).unwrap();
+    assert!(config.ports.is_empty() && fault.is_none());
+}
+
 /// As containers are given one file of the host: rename(2) upon a mount is EBUSY.
 #[test]
 fn a_commit_to_a_mount_point_is_written_in_place() {
@@ -130,7 +153,7 @@ fn a_commit_to_a_mount_point_is_written_in_place() {
 #[test]
 fn a_commit_through_a_symbolic_link_writes_its_target() {
     let root = tempfile::tempdir().unwrap();
-    let stowed = place(&root, "stow/config.toml", "");
+    let stowed = place(&root, "stow/config.toml", "[server]\n");
     let path = root.path().join("etc/consoleserver/config.toml");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     symlink("../../stow/config.toml", &path).unwrap();

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use consoleserver::port::PortName;
-use consoleserver::service::Options;
+use consoleserver::service::{Ended, Options};
 use consoleserver::{service, system::journal};
 use lexopt::prelude::*;
 use nix::sys::prctl::set_name;
@@ -31,6 +31,9 @@ Options:
 
 /// The unit is not restarted after this exit status (sysexits.h, and `RestartPreventExitStatus=` of console@.service).
 const EX_CONFIG: u8 = 78;
+
+/// After SIGTERM or SIGINT, as a shell reports it. systemd restarts the unit unless it was stopped (`RestartForceExitStatus=`).
+const EX_TERMINATED: u8 = 128 + 15;
 
 /// Command line.
 enum Request {
@@ -62,7 +65,10 @@ fn main() -> ExitCode {
     }
     journal::init("console-port", Some(&options.port));
     match service::run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ended::Idle) => ExitCode::SUCCESS,
+        // The foreground program starts ports without `--bus`, and expects success.
+        Ok(Ended::Told) if options.bus => ExitCode::from(EX_TERMINATED),
+        Ok(Ended::Told) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
             if error.is_of_configuration() { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }

@@ -24,6 +24,8 @@ pub enum ConfigError {
     Unreadable { path: PathBuf, cause: io::Error, help: String },
     #[error("{}: cannot be read: it is {what}, not a file", path.display())]
     NotAFile { path: PathBuf, what: &'static str },
+    #[error("{}: is empty, as a full disk leaves a file: restore it, or remove it to use the vendor's configuration", path.display())]
+    Empty { path: PathBuf },
     #[error("{}: larger than the limit of {MAX_BYTES} bytes", path.display())]
     TooLong { path: PathBuf },
     #[error("{}:{line}: byte {column} of this line is not UTF-8: save the file as UTF-8 text", path.display())]

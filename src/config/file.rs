@@ -97,6 +97,11 @@ pub(super) fn overlaid(Text { text, path }: Text, root: &Path) -> Result<Loaded,
     Ok(Loaded { config, path, left_out, fault: None })
 }
 
+/// The text of this configuration file.
+pub fn only(path: &Path) -> Result<Text, ConfigError> {
+    first_text(vec![path.to_owned()])
+}
+
 fn system(root: &Path) -> Vec<PathBuf> {
     ["etc", "usr/lib"].map(|directory| root.join(directory).join("consoleserver/config.toml")).to_vec()
 }
@@ -110,6 +115,10 @@ fn first(paths: Vec<PathBuf>) -> Result<Loaded, ConfigError> {
 pub(super) fn first_text(paths: Vec<PathBuf>) -> Result<Text, ConfigError> {
     for path in &paths {
         if let Some(text) = text(path)? {
+            // An editor or cp leaves an empty file on a full disk: not a configuration without ports.
+            if text.trim().is_empty() {
+                return Err(ConfigError::Empty { path: path.clone() });
+            }
             return Ok(Text { text, path: path.clone() });
         }
     }

@@ -45,7 +45,7 @@ pub use conflicts::{Conflict, Shared, overlap};
 pub use endpoint::{Endpoint, EndpointError};
 pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
-pub use file::{LAST_GOOD, Loaded, Text, committed, permit, text as load_text};
+pub use file::{LAST_GOOD, Loaded, Text, committed, only as load_only, permit, text as load_text};
 pub use group::Members;
 pub use initial::{CredentialName, Expected, Initial, InitialStep, MAX_INITIAL_STEPS};
 pub use instances::Instances;

@@ -102,8 +102,17 @@ impl ServiceError {
     }
 }
 
+/// Why the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It has neither a device nor a client.
+    Idle,
+    /// It received SIGTERM or SIGINT.
+    Told,
+}
+
 /// Runs the process until it is stopped, or until it has nothing left to do.
-pub fn run(options: &Options) -> Result<(), ServiceError> {
+pub fn run(options: &Options) -> Result<Ended, ServiceError> {
     // All ports have one user id; without this, a compromised port could read the memory and descriptors of the others by /proc.
     nix::sys::prctl::set_dumpable(false).map_err(|errno| {
         ServiceError::System("this port cannot be isolated from other ports", errno.into())
@@ -125,7 +134,7 @@ pub fn run(options: &Options) -> Result<(), ServiceError> {
     done
 }
 
-async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
+async fn serve(options: &Options, handed: Handed) -> Result<Ended, ServiceError> {
     let mut signals = Signals::new().map_err(|error| ServiceError::System("signals", error))?;
     let Handed { ssh, attach, mut line, mut ring } = handed;
     let listeners = Listeners::new(ssh, attach).map_err(|error| ServiceError::System("sockets", error))?;
@@ -159,7 +168,7 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
                 }
                 match unserved::explain(&options.port, &error, &listeners, &mut signals).await {
                     unserved::Next::TryAgain(asked) => administrator = asked,
-                    unserved::Next::Leave => return Ok(()),
+                    unserved::Next::Leave => return Ok(Ended::Told),
                 }
             }
         }

@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::prepare::Prepared;
-use super::{Listeners, Options, ServiceError, SignalRequest, Signals};
+use super::{Ended, Listeners, Options, ServiceError, SignalRequest, Signals};
 use crate::attach::administer::Apply;
 use crate::capture::reader::Reader;
 use crate::capture::writer::{self, Health, Writer};
@@ -171,7 +171,7 @@ impl PortService {
     }
 
     /// Serves until it is stopped, or until there is neither a device nor a client.
-    pub(super) async fn run(mut self, mut signals: Signals) -> Result<(), ServiceError> {
+    pub(super) async fn run(mut self, mut signals: Signals) -> Result<Ended, ServiceError> {
         let mut watchdog = Watchdog::default();
         let mut line = self.console.hub.line();
         let mut attached = self.console.attached();
@@ -202,7 +202,10 @@ impl PortService {
                         give_back_at = give_back_later();
                     }
                     SignalRequest::ReopenLog => self.wanted_log.send_modify(|log| log.reopened += 1),
-                    SignalRequest::Leave => return self.stop().await,
+                    SignalRequest::Leave => {
+                        self.stop().await;
+                        return Ok(Ended::Told);
+                    }
                 },
                 Some(asked) = self.applies.recv() => {
                     self.apply(Some(asked)).await;
@@ -226,7 +229,8 @@ impl PortService {
                 () = reached(idle_since.map(|since| since + UNPLUGGED_EXIT_DELAY)) => {
                     if self.idle() {
                         let why = format!("{} has no device", self.unit());
-                        return self.exit(&why).await;
+                        self.exit(&why).await;
+                        return Ok(Ended::Idle);
                     }
                 }
                 ended = &mut self.line => return Err(panicked("the line", ended)),
@@ -318,16 +322,16 @@ impl PortService {
 
     /// Exits because of SIGTERM. systemd is asked for the reason only if there is a session that shows it, and never for the
     /// foreground program (`--bus`).
-    async fn stop(self) -> Result<(), ServiceError> {
+    async fn stop(self) {
         let why = match self.options.bus && self.has_clients() {
             true => systemd::farewell(&self.unit()).await,
             false => format!("{} is stopping", self.unit()),
         };
-        self.exit(&why).await
+        self.exit(&why).await;
     }
 
     /// Notifies the sessions, flushes the log, and ends.
-    async fn exit(self, why: &str) -> Result<(), ServiceError> {
+    async fn exit(self, why: &str) {
         systemd::notify(&[NotifyState::Stopping]);
         let Self {
             console, ssh, attach, plaintext, mut line, end_line, wanted_log, log, accept_loops, ..
@@ -357,7 +361,6 @@ impl PortService {
             Ok(Err(panicked)) => tracing::error!("the log: {panicked}"),
             Err(_) => tracing::error!("the log was not flushed within {} s", LOG_FLUSH_TIMEOUT.as_secs()),
         }
-        Ok(())
     }
 
     fn report_status(&self) {

@@ -25,8 +25,7 @@ pub fn run(root: &Path, file: Option<&Path>, to: &mut impl Write) -> Result<(), 
     let is_committed = file.is_none();
     let (path, text, in_force) = match file {
         Some(file) => {
-            let text = config::load_text(file)?;
-            let text = text.ok_or_else(|| ConfigError::Missing(vec![file.to_owned()]))?;
+            let config::Text { text, .. } = config::load_only(file)?;
             (file.to_owned(), text, Config::load_or_last_good(root).map(|loaded| loaded.config).ok())
         }
         None => {

@@ -39,6 +39,9 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Option<Fin
     if metadata.is_file() && device.starts_with("/dev") {
         return Some(stray_file(subject));
     }
+    if metadata.file_type().is_socket() {
+        return Some(socket(subject));
+    }
     if !metadata.file_type().is_char_device() {
         return Some(subject.finding(format!("{shown} is not a serial port"), instead(subject)));
     }
@@ -70,6 +73,15 @@ pub(super) fn stray_file(subject: &Subject<'_>) -> Finding {
     subject.finding(
         format!("{shown} is a regular file, which a program created while the adapter was unplugged"),
         format!("rm {shown}; then unplug the adapter and plug it in again"),
+    )
+}
+
+/// As QEMU has it for a guest's console.
+pub(super) fn socket(subject: &Subject<'_>) -> Finding {
+    let shown = subject.device.display();
+    subject.finding(
+        format!("{shown} is a unix socket, not a device"),
+        format!("in place of `device`, set: source = \"unix:{shown}\""),
     )
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::finding::{Finding, Subject};
 use super::observation::Observation;
 use super::ttys::Ttys;
+use super::units::own_settings;
 use crate::ownership::{Record, leads};
 
 /// Serial numbers shorter than this are not compared.
@@ -103,7 +104,8 @@ fn closed(observed: &Observation, subject: &Subject<'_>) -> Option<Finding> {
             "{} is present, but the port is not open and nothing is logged",
             subject.device.display()
         );
-        subject.finding(problem, format!("consolectl start {}", subject.name))
+        let settings = own_settings(&observed.units, &service);
+        subject.finding(problem, format!("consolectl start {}{settings}", subject.name))
     })
 }
 

@@ -134,6 +134,7 @@ fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
     of_units.retain(|found| taken.is_none() || !found.problem.starts_with("console-cli.socket has failed"));
     findings.extend(of_units.into_iter().chain(taken));
     findings.extend(units::unconfigured(&observed, &config));
+    findings.extend(units::removed(runtime, &observed));
     findings.extend(metrics::check(&observed));
     findings.extend(config_file::check(&file));
     findings.extend(config_file::writable(&file));
@@ -211,8 +212,10 @@ fn examine_port(observed: &Observation, subject: &Subject<'_>) -> Vec<Finding> {
 /// Checks the log of a port.
 fn examine_log(runtime: &Path, observed: &Observation, subject: &Subject<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
-    // (Not for an idle port, which the query would start.)
-    if subject.settings.log.kind == LogType::Text && observed.running.contains(subject.name) {
+    // (Not for an idle port, which the query would start, or one between two failures, which does not answer.)
+    let is_served = observed.running.contains(subject.name)
+        && observed.units.state(&subject.unit.service()).is_some_and(units::is_active);
+    if subject.settings.log.kind == LogType::Text && is_served {
         match sample(runtime, subject.name) {
             Ok(sample) => findings.extend(log::check(&sample, jiff::Timestamp::now(), subject)),
             // Users without access to the port may not read its log.

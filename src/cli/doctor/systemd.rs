@@ -10,7 +10,8 @@ use crate::cli::bounded;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Units that are not a port's.
-pub(super) const COMMON: [&str; 14] = [
+pub(super) const COMMON: [&str; 15] = [
+    BUS_SOCKET,
     "consoleserver.target",
     "console-admin.service",
     "console-auth-cli.socket",
@@ -26,6 +27,8 @@ pub(super) const COMMON: [&str; 14] = [
     "console-open.service",
     "console-rollback.service",
 ];
+/// The system bus, by which `consolectl` reaches console-admin.
+pub(super) const BUS_SOCKET: &str = "dbus.socket";
 pub(super) const LOGROTATE_TIMER: &str = "console-logrotate.timer";
 pub(super) const METRICS_SOCKET: &str = "console-metrics.socket";
 /// Units with their properties; empty if systemd does not answer.
@@ -38,7 +41,7 @@ impl Units {
     pub(super) fn query(names: &[String], described: &[String]) -> Self {
         let mut list = Command::new("systemctl");
         list.args(["list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager"]);
-        let Ok(listed) = bounded::ask(list.args(["console*", "serial-getty@*"]), TIMEOUT) else {
+        let Ok(listed) = bounded::ask(list.args(["console*", "serial-getty@*", BUS_SOCKET]), TIMEOUT) else {
             return Self::default();
         };
         if !listed.status.success() {
@@ -82,7 +85,7 @@ impl Units {
         if names.is_empty() {
             return Self::default();
         }
-        let properties = "--property=Id,ActiveState,UnitFileState,LoadState,DropInPaths,ExecMainStatus,TriggeredBy,Result,StatusText,NRestarts,DevicePolicy,DeviceAllow,PrivateDevices,Listen";
+        let properties = "--property=Id,ActiveState,UnitFileState,LoadState,FragmentPath,DropInPaths,StateChangeTimestampMonotonic,ExecMainStatus,TriggeredBy,Result,StatusText,NRestarts,DevicePolicy,DeviceAllow,PrivateDevices,Listen";
         let asked = bounded::ask(Command::new("systemctl").args(["show", properties]).args(names), TIMEOUT);
         let Ok(listed) = asked else { return Self::default() };
         let text = listed.stdout;
@@ -122,7 +125,14 @@ impl Units {
 /// The masked units, also those that are not loaded; none if systemd does not answer.
 fn masked() -> Vec<String> {
     let mut list = Command::new("systemctl");
-    list.args(["list-unit-files", "--state=masked,masked-runtime", "--no-legend", "--no-pager", "console*"]);
+    list.args([
+        "list-unit-files",
+        "--state=masked,masked-runtime",
+        "--no-legend",
+        "--no-pager",
+        "console*",
+        BUS_SOCKET,
+    ]);
     let Ok(listed) = bounded::ask(&mut list, TIMEOUT) else { return Vec::new() };
     listed.stdout.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }

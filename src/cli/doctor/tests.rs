@@ -148,7 +148,13 @@ fn findings_about_units() {
     ];
     let restarting = [("ActiveState", "activating"), ("Result", "success"), ("NRestarts", "7")];
     let no_user = [("ActiveState", "failed"), ("Result", "exit-code"), ("ExecMainStatus", "217")];
-    for status in [&failed[..], &restarting, &rejected, &no_user] {
+    let not_ready = [
+        ("ActiveState", "activating"),
+        ("Result", "success"),
+        ("StateChangeTimestampMonotonic", "1"),
+        ("FragmentPath", "/etc/systemd/system/console@.service"),
+    ];
+    for status in [&failed[..], &restarting, &rejected, &no_user, &not_ready] {
         let observed = observation(&[("console@demo.service", status)], Vec::new(), Ttys::default());
         all.push_str(&subject(|subject| text(units::check(&observed, subject))));
     }
@@ -158,9 +164,15 @@ fn findings_about_units() {
         "9600 8N1, 0 attached, 9 bytes in, 0 out; another program reads /dev/ttyUSB0 too",
         "9600 8N1, 0 attached, 9 bytes in, 0 out; baud 6000000: the driver set 3000000",
         "9600 8N1, 0 attached, 500 bytes in, 0 out, 123 lost by the log",
+        "9600 8N1, 0 attached, 5 bytes in, 0 out; SSH is not available: the login helper is unreachable at /x: Permission denied (os error 13)",
     ] {
-        let properties = [("ActiveState", "active"), ("StatusText", status)];
-        let observed = observation(&[("console@demo.service", &properties)], Vec::new(), Ttys::default());
+        let path = "/etc/systemd/system/console@.service.d/override.conf";
+        let properties = [("ActiveState", "active"), ("StatusText", status), ("DropInPaths", path)];
+        let units = [
+            ("console@demo.service", &properties[..]),
+            ("console-auth-port.socket", &[("ActiveState", "active")]),
+        ];
+        let observed = observation(&units, Vec::new(), Ttys::default());
         all.push_str(&subject(|subject| text(units::check(&observed, subject))));
     }
     assert_data_eq!(all, file!["../../../tests/golden/cli/doctor-units.txt"].raw());
@@ -200,7 +212,7 @@ fn findings_about_the_device() {
         subject(|subject| text([device::denied(subject, "root", group, 0o600, is_pty)]))
     };
     let mut all = [denied("root", false), denied("tty", false), denied("root", true)].concat();
-    all.push_str(&subject(|subject| text([device::stray_file(subject)])));
+    all.push_str(&subject(|subject| text([device::stray_file(subject), device::socket(subject)])));
     let process = |name: &str, group: &str| Process {
         pid: 4711,
         name: name.to_owned(),

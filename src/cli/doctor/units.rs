@@ -1,18 +1,23 @@
 //! Checks the units of the ports and of the other services.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 
 use super::finding::{Finding, Subject, unit_journal};
 use super::log;
 use super::observation::Observation;
 use super::processes::TABLES;
-use super::systemd::{LOGROTATE_TIMER, METRICS_SOCKET, Units};
+use super::systemd::{BUS_SOCKET, LOGROTATE_TIMER, METRICS_SOCKET, Units};
 use crate::config::Config;
 use crate::port::PortName;
 use crate::session::plain;
 
 /// Units that must be active while the target is, and the effect if one is not.
-const NEEDED: [(&str, &str); 4] = [
+const NEEDED: [(&str, &str); 5] = [
+    (BUS_SOCKET, "nothing can be listed, changed or reloaded"),
     (LOGROTATE_TIMER, "logs are not rotated"),
     ("console-auth-port.socket", "ports reject all logins"),
     ("console-auth-cli.socket", "the admin CLI rejects all SSH logins"),
@@ -20,14 +25,25 @@ const NEEDED: [(&str, &str); 4] = [
 ];
 
 /// Other units, and the effect if one is masked.
-const STARTED: [(&str, &str); 6] = [
+const STARTED: [(&str, &str); 8] = [
     ("console-admin.service", "nothing can be changed or reloaded"),
+    ("console-auth-cli@.service", "the admin CLI rejects all SSH logins"),
+    ("console-auth-port@.service", "ports reject all logins"),
     ("console-hostkeys.service", "no host key is made"),
     ("console-logrotate.service", "logs are not rotated"),
     ("console-logs.service", "ports that start write no log"),
     ("console-open.service", "adapters that are plugged in during the boot are not opened"),
     ("console-rollback.service", "an unconfirmed commit stays after a boot"),
 ];
+
+/// Sockets in the runtime directory, each of a unit.
+const SOCKETS: [(&str, &str); 3] = [
+    ("console-auth-cli.socket", "auth-cli"),
+    ("console-auth-port.socket", "auth-port"),
+    ("console-logs.socket", "logs"),
+];
+/// For a port to be ready; a slow machine needs seconds for its sandbox.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 const CLI_SOCKET: &str = "console-cli.socket";
 
@@ -55,6 +71,21 @@ pub(super) fn everywhere(observed: &Observation) -> Vec<Finding> {
     }));
     findings.extend(units.0.keys().filter_map(|unit| failed(units, unit)));
     findings
+}
+
+/// Sockets that were removed under the units that listen on them, by a cleanup of /run: they are still active for systemd.
+pub(super) fn removed(runtime: &Path, observed: &Observation) -> Option<Finding> {
+    let is_gone = |(unit, name): &(&str, &str)| {
+        observed.units.state(unit).is_some_and(is_active) && !runtime.join(name).exists()
+    };
+    let (_, name) = SOCKETS.iter().find(|socket| is_gone(socket))?;
+    Some(Finding::everywhere(
+        format!(
+            "{} was removed while in use: logins fail, or consolectl does not reach the ports, or ports that start write no log",
+            runtime.join(name).display()
+        ),
+        "systemd-tmpfiles --create consoleserver.conf; systemctl restart consoleserver.target (sessions end)",
+    ))
 }
 
 /// Units of ports that are not configured: a port that was removed from the file, and is still served.
@@ -91,7 +122,7 @@ fn needed(units: &Units) -> Vec<Finding> {
     let stopped = |unit| units.state(unit).is_some_and(|state| ["inactive", "failed"].contains(&state));
     let finding = |(unit, effect): (&str, &str)| {
         let (state, fix) = match units.is_masked(unit) {
-            true => ("masked", unmask_and_start(unit)),
+            true => ("masked", unmask_and_start(units, unit)),
             false => (
                 units.state(unit).unwrap_or_default(),
                 format!("systemctl reset-failed {unit}; systemctl start {unit}"),
@@ -102,8 +133,13 @@ fn needed(units: &Units) -> Vec<Finding> {
     NEEDED.into_iter().filter(|(unit, _)| stopped(unit)).map(finding).collect()
 }
 
-fn unmask_and_start(unit: &str) -> String {
-    format!("systemctl unmask {unit}; systemctl start {unit}")
+/// (A template is masked as a whole, and its instance cannot be unmasked.)
+fn unmask_and_start(units: &Units, unit: &str) -> String {
+    let template = || {
+        let ((prefix, _), (_, kind)) = (unit.split_once('@')?, unit.rsplit_once('.')?);
+        Some(format!("{prefix}@.{kind}")).filter(|template| units.is_masked(template))
+    };
+    format!("systemctl unmask {}; systemctl start {unit}", template().unwrap_or_else(|| unit.to_owned()))
 }
 
 /// A failed unit. [`check`] reports a port's service and its SSH socket, and `metrics` that of Prometheus.
@@ -129,14 +165,19 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Findin
     let mut findings = Vec::new();
     if observed.units.is_masked(&unit) {
         let problem = format!("{unit} is masked: the port cannot be started");
-        findings.push(subject.finding(problem, unmask_and_start(&unit)));
+        findings.push(subject.finding(problem, unmask_and_start(&observed.units, &unit)));
+    }
+    let socket = subject.unit.local_socket();
+    if observed.units.is_masked(&socket) {
+        let problem = format!("{socket} is masked: the port cannot be started");
+        findings.push(subject.finding(problem, unmask_and_start(&observed.units, &socket)));
     }
     if of("LoadState") == "bad-setting" {
         // org.freedesktop.DBus.Error.InvalidArgs "Unit … has a bad unit file setting.": verify prints which.
         let problem = format!("systemd rejects the unit file of {unit}: the port cannot be started");
         let fix = format!(
             "systemd-analyze verify {unit}{}\nthen: systemctl daemon-reload",
-            drop_ins(of("DropInPaths"))
+            own_settings(&observed.units, &unit)
         );
         return vec![subject.finding(problem, fix)];
     }
@@ -148,7 +189,7 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Findin
         let fix = format!(
             "{}{}\nthen: systemctl restart {unit}",
             unit_journal(subject.unit),
-            drop_ins(of("DropInPaths"))
+            own_settings(&observed.units, &unit)
         );
         let result = if of("Result") == "success" {
             format!("restarted {restarts} times")
@@ -168,33 +209,79 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Findin
         };
         findings.push(finding);
     }
+    let started = since_change(of("StateChangeTimestampMonotonic"));
+    if of("ActiveState") == "activating" && !is_restarting && started > Some(START_TIMEOUT) {
+        let problem =
+            format!("{unit} has been starting for more than {} s and is not ready", START_TIMEOUT.as_secs());
+        let fix = format!(
+            "{}{}\nthen: systemctl restart {unit}",
+            unit_journal(subject.unit),
+            own_settings(&observed.units, &unit)
+        );
+        findings.push(subject.finding(problem, fix));
+    }
     if is_active(of("ActiveState")) {
-        let problems = problems(subject, of("StatusText"));
-        findings.extend(problems.into_iter().map(|(problem, fix)| subject.finding(problem, fix)));
-        findings.extend(unseen(observed, subject, of("StatusText"), of("DropInPaths")));
+        let problems = problems(subject, of("StatusText")).into_iter();
+        let problems = problems.chain(login_helper(&observed.units, of("StatusText")));
+        // A drop-in may be the cause of any of them.
+        let with_settings = |(problem, fix)| {
+            subject.finding(problem, format!("{fix}{}", own_settings(&observed.units, &unit)))
+        };
+        findings.extend(problems.map(with_settings));
+        findings.extend(unseen(observed, subject, of("StatusText")));
     }
     findings.extend(listener(observed, subject));
     findings
 }
 
-/// A device that is present, and that the port waits for: its unit hides it.
-fn unseen(observed: &Observation, subject: &Subject<'_>, status: &str, paths: &str) -> Option<Finding> {
-    let hides = observed.units.property(&subject.unit.service(), "PrivateDevices") == Some("yes");
-    let waits = status.starts_with("unplugged") && subject.device.exists();
-    (hides && waits).then(|| {
-        let problem = format!("PrivateDevices=yes hides {} from the port", subject.device.display());
-        let fix = format!("remove that setting{}", drop_ins(paths));
-        subject.finding(
-            problem,
-            format!("{fix}\nthen: systemctl daemon-reload; systemctl restart {}", subject.unit.service()),
-        )
-    })
+/// How long ago systemd changed the state of a unit, by the kernel's monotonic clock, in microseconds.
+fn since_change(timestamp: &str) -> Option<Duration> {
+    let then = Duration::from_micros(timestamp.parse().ok().filter(|then| *then > 0)?);
+    let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).ok()?);
+    now.checked_sub(then)
 }
 
-/// The drop-ins of the administrator, which may be the cause.
-fn drop_ins(paths: &str) -> String {
-    let own: Vec<&str> =
-        paths.split_whitespace().filter(|path| !path.starts_with("/run/systemd/generator/")).collect();
+/// A port that does not reach the login helper, although the helper's socket listens.
+fn login_helper(units: &Units, status: &str) -> Option<(String, String)> {
+    let socket = "console-auth-port.socket";
+    let part = status.split("; ").find(|part| part.starts_with("SSH is not available: the login helper "))?;
+    // Otherwise the socket is reported, once for all ports.
+    units.state(socket).is_some_and(is_active).then(|| (plain(part), format!("systemctl restart {socket}")))
+}
+
+/// A device that is present, and that the port waits for: its unit hides it, or there is no hardware.
+fn unseen(observed: &Observation, subject: &Subject<'_>, status: &str) -> Option<Finding> {
+    let (unit, shown) = (subject.unit.service(), subject.device.display());
+    if !status.starts_with("unplugged") || !subject.device.exists() {
+        return None;
+    }
+    if observed.units.property(&unit, "PrivateDevices") == Some("yes") {
+        let problem = format!("PrivateDevices=yes hides {shown} from the port");
+        let fix = format!("remove that setting{}", own_settings(&observed.units, &unit));
+        return Some(
+            subject
+                .finding(problem, format!("{fix}\nthen: systemctl daemon-reload; systemctl restart {unit}")),
+        );
+    }
+    // The 8250 driver makes ttyS0 to ttyS3, also for lines that a board does not have: EIO.
+    Some(subject.finding(
+        format!("{shown} exists, but its driver cannot open it: there is no serial hardware"),
+        format!(
+            "/proc/tty/driver/serial lists ttyS lines, those without hardware as uart:unknown; see dmesg\n\
+             to use another device: consolectl device {} PATH",
+            subject.name
+        ),
+    ))
+}
+
+/// The unit files and drop-ins of the administrator, which may be the cause.
+pub(super) fn own_settings(units: &Units, unit: &str) -> String {
+    let of = |key| units.property(unit, key).unwrap_or_default().split_whitespace();
+    let replaced =
+        of("FragmentPath").filter(|path| !path.starts_with("/usr/lib/") && !path.starts_with("/lib/"));
+    let drop_ins = of("DropInPaths").filter(|path| !path.starts_with("/run/systemd/generator/"));
+    // (A masked unit is /dev/null.)
+    let own: Vec<&str> = replaced.filter(|path| *path != "/dev/null").chain(drop_ins).collect();
     match own.is_empty() {
         true => String::new(),
         false => format!("\nits settings are changed by {}", own.join(" ")),
@@ -283,7 +370,7 @@ fn listener(observed: &Observation, subject: &Subject<'_>) -> Option<Finding> {
         (Some(who), false) => format!("does not listen on {tcp}: {who} uses that TCP port"),
         (None, false) if observed.units.is_masked(&unit) => {
             let problem = format!("does not listen on {tcp}: {unit} is masked");
-            return Some(subject.finding(problem, unmask_and_start(&unit)));
+            return Some(subject.finding(problem, unmask_and_start(&observed.units, &unit)));
         }
         (None, false) => format!("does not listen on {tcp}: {unit} is {state}"),
     };
