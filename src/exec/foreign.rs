@@ -28,7 +28,7 @@ const FILE_TRANSFERS: [&str; 4] = ["scp", "sftp", "sftp-server", "rsync"];
 /// ssh-copy-id sends `exec`, mosh sends `mosh-server`.
 const SHELLS: [&str; 7] = ["sh", "bash", "zsh", "ksh", "exec", "python3", "mosh-server"];
 
-/// By which scripts and monitors find out whether a login works.
+/// By which scripts and monitors find out whether a login works. The admin CLI has a command `exit`.
 const PROBES: [&str; 9] = [":", "date", "echo", "exit", "hostname", "id", "true", "uname", "uptime"];
 
 /// Why a command line for a shell is rejected; `None` if it is not one.
@@ -41,14 +41,18 @@ pub fn foreign(line: &[u8]) -> Option<ForeignCommand> {
     if let Some(name) = among(&FILE_TRANSFERS) {
         return Some(ForeignCommand::FileTransfer(name));
     }
-    if let Some(name) = among(&PROBES) {
-        return Some(ForeignCommand::Probe(name));
-    }
     let shell = among(&SHELLS)?;
     Some(match rest.contains("authorized_keys") {
         true => ForeignCommand::CopyId,
         false => ForeignCommand::Shell(shell),
     })
+}
+
+/// Why a command line that only tries whether a port's login works is rejected; `None` if it is not one.
+pub fn probe(line: &[u8]) -> Option<ForeignCommand> {
+    let text = String::from_utf8_lossy(line);
+    let (program, _) = first_word(text.trim());
+    PROBES.into_iter().find(|known| *known == program).map(ForeignCommand::Probe)
 }
 
 #[cfg(test)]
@@ -67,11 +71,11 @@ mod tests {
             ("/bin/sh -c 'echo ~alice && sleep 0'", Shell("sh")),
             ("mosh-server new -s -c 8", Shell("mosh-server")),
             ("bash", Shell("bash")),
-            ("true", Probe("true")),
-            ("exit 0", Probe("exit")),
-            ("echo ok", Probe("echo")),
         ] {
             assert_eq!(foreign(line.as_bytes()), Some(wanted), "{line}");
+        }
+        for (line, wanted) in [("true", "true"), ("exit 0", "exit"), ("echo ok", "echo")] {
+            assert_eq!(probe(line.as_bytes()), Some(Probe(wanted)), "{line}");
         }
         for ours in ["log -n 5", "status", "show version", "send scp\\r", "", "grep authorized_keys"] {
             assert_eq!(foreign(ours.as_bytes()), None, "{ours}");

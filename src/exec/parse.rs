@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::foreign::{ForeignCommand, foreign};
+use super::foreign::{ForeignCommand, foreign, probe};
 use super::pattern::PatternError;
 use super::text::unescape;
 use super::words::{Lines, Words, first_word, in_order, lines};
@@ -122,7 +122,7 @@ fn meant(word: &str) -> Option<&'static str> {
 }
 
 pub fn parse(line: &[u8]) -> Result<Request, ParseError> {
-    if let Some(command) = foreign(line) {
+    if let Some(command) = foreign(line).or_else(|| probe(line)) {
         return Err(command.into());
     }
     let text = std::str::from_utf8(line).ok().filter(|text| text.len() <= MAX_COMMAND_BYTES);

@@ -6,7 +6,6 @@ use std::path::Path;
 use super::finding::{Finding, Subject};
 use super::observation::Observation;
 use super::ttys::Ttys;
-use super::units::own_settings;
 use crate::ownership::{Record, leads};
 
 /// Serial numbers shorter than this are not compared.
@@ -104,7 +103,7 @@ fn closed(observed: &Observation, subject: &Subject<'_>) -> Option<Finding> {
             "{} is present, but the port is not open and nothing is logged",
             subject.device.display()
         );
-        let settings = own_settings(&observed.units, &service);
+        let settings = observed.units.own_settings(&service);
         subject.finding(problem, format!("consolectl start {}{settings}", subject.name))
     })
 }

@@ -120,6 +120,20 @@ impl Units {
     pub(super) fn state(&self, unit: &str) -> Option<&str> {
         self.property(unit, "ActiveState")
     }
+
+    /// The unit files and drop-ins of the administrator, which may be the cause.
+    pub(super) fn own_settings(&self, unit: &str) -> String {
+        let of = |key| self.property(unit, key).unwrap_or_default().split_whitespace();
+        let replaced =
+            of("FragmentPath").filter(|path| !path.starts_with("/usr/lib/") && !path.starts_with("/lib/"));
+        let drop_ins = of("DropInPaths").filter(|path| !path.starts_with("/run/systemd/generator/"));
+        // (A masked unit is /dev/null.)
+        let own: Vec<&str> = replaced.filter(|path| *path != "/dev/null").chain(drop_ins).collect();
+        match own.is_empty() {
+            true => String::new(),
+            false => format!("\nits settings are changed by {}", own.join(" ")),
+        }
+    }
 }
 
 /// The masked units, also those that are not loaded; none if systemd does not answer.

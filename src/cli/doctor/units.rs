@@ -177,7 +177,7 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Findin
         let problem = format!("systemd rejects the unit file of {unit}: the port cannot be started");
         let fix = format!(
             "systemd-analyze verify {unit}{}\nthen: systemctl daemon-reload",
-            own_settings(&observed.units, &unit)
+            observed.units.own_settings(&unit)
         );
         return vec![subject.finding(problem, fix)];
     }
@@ -189,7 +189,7 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Findin
         let fix = format!(
             "{}{}\nthen: systemctl restart {unit}",
             unit_journal(subject.unit),
-            own_settings(&observed.units, &unit)
+            observed.units.own_settings(&unit)
         );
         let result = if of("Result") == "success" {
             format!("restarted {restarts} times")
@@ -216,7 +216,7 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Findin
         let fix = format!(
             "{}{}\nthen: systemctl restart {unit}",
             unit_journal(subject.unit),
-            own_settings(&observed.units, &unit)
+            observed.units.own_settings(&unit)
         );
         findings.push(subject.finding(problem, fix));
     }
@@ -224,9 +224,8 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Findin
         let problems = problems(subject, of("StatusText")).into_iter();
         let problems = problems.chain(login_helper(&observed.units, of("StatusText")));
         // A drop-in may be the cause of any of them.
-        let with_settings = |(problem, fix)| {
-            subject.finding(problem, format!("{fix}{}", own_settings(&observed.units, &unit)))
-        };
+        let with_settings =
+            |(problem, fix)| subject.finding(problem, format!("{fix}{}", observed.units.own_settings(&unit)));
         findings.extend(problems.map(with_settings));
         findings.extend(unseen(observed, subject, of("StatusText")));
     }
@@ -257,7 +256,7 @@ fn unseen(observed: &Observation, subject: &Subject<'_>, status: &str) -> Option
     }
     if observed.units.property(&unit, "PrivateDevices") == Some("yes") {
         let problem = format!("PrivateDevices=yes hides {shown} from the port");
-        let fix = format!("remove that setting{}", own_settings(&observed.units, &unit));
+        let fix = format!("remove that setting{}", observed.units.own_settings(&unit));
         return Some(
             subject
                 .finding(problem, format!("{fix}\nthen: systemctl daemon-reload; systemctl restart {unit}")),
@@ -272,20 +271,6 @@ fn unseen(observed: &Observation, subject: &Subject<'_>, status: &str) -> Option
             subject.name
         ),
     ))
-}
-
-/// The unit files and drop-ins of the administrator, which may be the cause.
-pub(super) fn own_settings(units: &Units, unit: &str) -> String {
-    let of = |key| units.property(unit, key).unwrap_or_default().split_whitespace();
-    let replaced =
-        of("FragmentPath").filter(|path| !path.starts_with("/usr/lib/") && !path.starts_with("/lib/"));
-    let drop_ins = of("DropInPaths").filter(|path| !path.starts_with("/run/systemd/generator/"));
-    // (A masked unit is /dev/null.)
-    let own: Vec<&str> = replaced.filter(|path| *path != "/dev/null").chain(drop_ins).collect();
-    match own.is_empty() {
-        true => String::new(),
-        false => format!("\nits settings are changed by {}", own.join(" ")),
-    }
 }
 
 /// The problems in a port's STATUS=, each with its fix. See `service/port.rs`.
