@@ -264,7 +264,7 @@ fn unseen(observed: &Observation, subject: &Subject<'_>, status: &str) -> Option
     }
     // The 8250 driver makes ttyS0 to ttyS3, also for lines that a board does not have: EIO.
     Some(subject.finding(
-        format!("{shown} exists, but its driver cannot open it: there is no serial hardware"),
+        format!("{shown} exists, but its driver reports that there is no hardware"),
         format!(
             "/proc/tty/driver/serial lists ttyS lines, those without hardware as uart:unknown; see dmesg\n\
              to use another device: consolectl device {} PATH",
