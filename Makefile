@@ -69,7 +69,7 @@ bench-loops: toolchain packages ## the loops that every byte goes through, in by
 	$(CARGO) bench --locked --bench loops
 
 # Cheap first: what fails soon has cost little.
-test: toolchain test-packages lint ## everything that must hold, on this machine: also in containers, and in a VM (40 minutes)
+test: toolchain test-packages lint ## everything that must hold, on this machine: also in containers, and in a VM (30 minutes)
 ifdef NEXTEST
 	$(CARGO) nextest run --locked $(FEATURES)
 else
@@ -78,7 +78,7 @@ endif
 	$(MAKE) test-boot
 
 # The containers of either Debian mostly wait and the VM mostly computes, so they run side by side; make prints each when it ends.
-test-boot: bed-deb ## of that, the package on machines with a systemd of their own (20 minutes)
+test-boot: bed-deb ## of that, the package on machines with a systemd of their own (13 minutes)
 	$(AS_ROOT) tests/boot/check-units
 	$(AS_ROOT) tests/boot/test-try --deb $(BED_DEB)
 	$(MAKE) --jobs=3 --output-sync=target --keep-going test-vm test-trixie test-bookworm

@@ -11,7 +11,6 @@ const SERVER: u8 = 100;
 
 /// Values of [`Command::Control`].
 pub mod control {
-    #![expect(missing_docs, reason = "the names are those of RFC 2217")]
     pub const FLOW_QUERY: u8 = 0;
     pub const FLOW_NONE: u8 = 1;
     pub const FLOW_XON_XOFF: u8 = 2;
@@ -36,7 +35,6 @@ pub mod control {
 
 /// Bits of [`Command::LineState`], those of a 16550's line status register.
 pub mod line_state {
-    #![expect(missing_docs, reason = "the names are those of RFC 2217")]
     pub const BREAK: u8 = 16;
     pub const FRAMING_ERROR: u8 = 8;
     pub const PARITY_ERROR: u8 = 4;
@@ -45,7 +43,6 @@ pub mod line_state {
 
 /// Bits of [`Command::ModemState`], those of a 16550's modem status register.
 pub mod modem_state {
-    #![expect(missing_docs, reason = "the names are those of RFC 2217")]
     pub const CARRIER_DETECT: u8 = 128;
     pub const RING_INDICATOR: u8 = 64;
     pub const DATA_SET_READY: u8 = 32;
