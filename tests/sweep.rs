@@ -181,7 +181,6 @@ fn instructions(text: bool) -> u64 {
 /// where bytes are between two locations.
 fn sweep(text: bool, kills: u64) {
     let began = Instant::now();
-    stepper::run_before_others();
     let whole = instructions(text);
     // Most instructions are far from where a byte could be lost, and take long to reach.
     let sparse = if std::env::var_os("SWEEP_KILLS").is_some() { 4 } else { 16 };
@@ -232,7 +231,6 @@ fn a_text_log_has_each_byte_once_wherever_the_port_is_killed() {
 #[test]
 fn a_resize_loses_nothing_wherever_the_port_is_killed() {
     let kills = kills(1, 20);
-    stepper::run_before_others();
     let mut dice = Dice(3);
     let mut bench = Bench::new(false);
     let size = |round: u64| if round.is_multiple_of(2) { "128K" } else { "64K" };

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -14,6 +15,9 @@ use crate::rig::{Rig, sha256, until};
 const MIB: usize = 1 << 20;
 
 const SEED: u32 = 17;
+
+/// For a file that takes ten seconds: XMODEM and YMODEM wait for the other end after each block, and so for every process between them.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(150);
 
 struct Bench {
     rig: Rig,
@@ -46,7 +50,7 @@ fn both_ways(size: usize, protocol: &str, [receiver, sender]: [&str; 2]) {
     fs::write(&up, &contents).unwrap();
     let far = bench.cable.run(receiver, &bench.there);
     let mut near = bench.transfer(&["send", "--protocol", protocol, up.to_str().unwrap()]);
-    near.ends_with(0);
+    near.ends_within(TRANSFER_TIMEOUT);
     ends_well("the receiver at the device", far);
     let there = fs::read(bench.there.join("up")).unwrap();
     assert!(there.len() - contents.len() < 128 && there.starts_with(&contents), "{}", sha256(&there));
@@ -59,7 +63,7 @@ fn both_ways(size: usize, protocol: &str, [receiver, sender]: [&str; 2]) {
     bench.rig.wait_for_status("1 attached");
     fs::write(bench.there.join("evil"), &contents).unwrap();
     let far = bench.cable.run(sender, &bench.there);
-    near.ends_with(0);
+    near.ends_within(TRANSFER_TIMEOUT);
     ends_well("the sender at the device", far);
     assert_eq!(sha256(&fs::read(&down).unwrap()), sha256(&contents));
     assert!(!bench.rig.path("evil").exists(), "the name of the far end is not used");

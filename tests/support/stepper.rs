@@ -17,17 +17,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// A process of which no thread runs for this long has finished: longer than its timers on the way of a byte.
 const IDLE: Duration = Duration::from_millis(250);
 
-/// Runs this thread, and the processes that it starts from now on, before all others. Each instruction is two switches between them, and
-/// among processes that compute a switch can take a time slice of 3 ms: 12 s for 4000 instructions.
-pub fn run_before_others() {
-    let parameter = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the kernel reads the parameter during the call.
-    if unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &parameter) } != 0 {
-        // It only takes longer, as long as nothing else computes.
-        eprintln!("no real-time priority: {}", std::io::Error::last_os_error());
-    }
-}
-
 /// A traced process. Only the thread that has seized it may make calls.
 pub struct Stepper {
     leader: Pid,
