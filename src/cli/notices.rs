@@ -85,6 +85,11 @@ impl Notices {
         first.into_iter().chain(shared.kept.drain(..)).collect()
     }
 
+    /// The seconds that the prompt has just queried; 0 if no commit waits. The signal of this prompt's own commit may not have arrived yet.
+    pub fn set_left(&self, seconds: u32) {
+        self.0.locked().deadline = deadline(seconds);
+    }
+
     /// Seconds until the pending `commit confirm` is rolled back.
     pub fn left(&self) -> Option<u64> {
         self.0.locked().deadline.map(|at| at.saturating_duration_since(Instant::now()).as_secs())
@@ -100,6 +105,11 @@ impl ExternalPrinter for PlainTerminal {
         stdout.write_all(format!("\n{text}").as_bytes())?;
         Ok(stdout.flush()?)
     }
+}
+
+/// The end of `confirm_within` seconds from now; 0 is none.
+fn deadline(seconds: u32) -> Option<Instant> {
+    (seconds > 0).then(|| Instant::now() + Duration::from_secs(seconds.into()))
 }
 
 struct Listener<P> {
@@ -161,8 +171,7 @@ impl<P: ExternalPrinter> Listener<P> {
     /// Queries whether a commit waits for confirmation, and for how long.
     async fn query_deadline(&mut self, service: &Service) -> zbus::Result<()> {
         let left = service.manager.confirm_within().await?;
-        let deadline = (left > 0).then(|| Instant::now() + Duration::from_secs(left.into()));
-        self.notices.0.locked().deadline = deadline;
+        self.notices.set_left(left);
         Ok(())
     }
 

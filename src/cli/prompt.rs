@@ -48,7 +48,9 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
         let _ = editor.load_history(path);
     }
     loop {
-        let text = prompt(pending(program));
+        let pending = pending(program);
+        notices.set_left(pending.confirm_within);
+        let text = prompt(pending);
         notices.own(program.client.bus_name());
         for notice in notices.editing(true) {
             writeln!(io::stdout(), "{notice}")?;
