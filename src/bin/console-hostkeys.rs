@@ -1,4 +1,4 @@
-//! Generates the host keys of the consoles, once. Started by systemd as `console-hostkeys.service`.
+//! Generates those host keys of the consoles that do not exist. Started by systemd as `console-hostkeys.service`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -67,8 +67,8 @@ fn main() -> ExitCode {
     match service::run(&options) {
         Ok(Ended::Idle) => ExitCode::SUCCESS,
         // The foreground program starts ports without `--bus`, and expects success.
-        Ok(Ended::Told) if options.bus => ExitCode::from(EX_TERMINATED),
-        Ok(Ended::Told) => ExitCode::SUCCESS,
+        Ok(Ended::Stopped) if options.bus => ExitCode::from(EX_TERMINATED),
+        Ok(Ended::Stopped) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
             if error.is_of_configuration() { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }

@@ -85,9 +85,11 @@ impl Notices {
         first.into_iter().chain(shared.kept.drain(..)).collect()
     }
 
-    /// The seconds that the prompt has just queried; 0 if no commit waits. The signal of this prompt's own commit may not have arrived yet.
+    /// Stores the seconds that console-admin has just reported; 0 if no commit waits. The prompt calls it too, because the signal of its
+    /// own commit may not have arrived yet.
     pub fn set_left(&self, seconds: u32) {
-        self.0.locked().deadline = deadline(seconds);
+        let deadline = (seconds > 0).then(|| Instant::now() + Duration::from_secs(seconds.into()));
+        self.0.locked().deadline = deadline;
     }
 
     /// Seconds until the pending `commit confirm` is rolled back.
@@ -105,11 +107,6 @@ impl ExternalPrinter for PlainTerminal {
         stdout.write_all(format!("\n{text}").as_bytes())?;
         Ok(stdout.flush()?)
     }
-}
-
-/// The end of `confirm_within` seconds from now; 0 is none.
-fn deadline(seconds: u32) -> Option<Instant> {
-    (seconds > 0).then(|| Instant::now() + Duration::from_secs(seconds.into()))
 }
 
 struct Listener<P> {

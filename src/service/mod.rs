@@ -108,7 +108,7 @@ pub enum Ended {
     /// It has neither a device nor a client.
     Idle,
     /// It received SIGTERM or SIGINT.
-    Told,
+    Stopped,
 }
 
 /// Runs the process until it is stopped, or until it has nothing left to do.
@@ -168,7 +168,7 @@ async fn serve(options: &Options, handed: Handed) -> Result<Ended, ServiceError>
                 }
                 match unserved::explain(&options.port, &error, &listeners, &mut signals).await {
                     unserved::Next::TryAgain(asked) => administrator = asked,
-                    unserved::Next::Leave => return Ok(Ended::Told),
+                    unserved::Next::Leave => return Ok(Ended::Stopped),
                 }
             }
         }

@@ -204,7 +204,7 @@ impl PortService {
                     SignalRequest::ReopenLog => self.wanted_log.send_modify(|log| log.reopened += 1),
                     SignalRequest::Leave => {
                         self.stop().await;
-                        return Ok(Ended::Told);
+                        return Ok(Ended::Stopped);
                     }
                 },
                 Some(asked) = self.applies.recv() => {
