@@ -25,8 +25,8 @@ fn the_window_is_the_clients_and_follows_it() {
     bench.helpers_have_ended();
 }
 
-/// A client that looks at its own terminal. The size changes until it is reported: OpenSSH 9.2 misses a SIGWINCH that comes just before it
-/// polls.
+/// A client that looks at its own terminal. The size changes until it is reported, as OpenSSH 9.2 misses a SIGWINCH that comes just before it
+/// polls: to one width, and to another only after the first had time to arrive, since a terminal of the same size again sends no signal.
 fn follows(bench: &Bench, client: &Command) {
     let words: Vec<_> = client.get_args().map(|word| word.to_str().unwrap()).collect();
     let script = format!(
@@ -43,16 +43,19 @@ fn follows(bench: &Bench, client: &Command) {
          set timeout 1\n\
          for {{set tries 0}} {{!$seen && $tries < {}}} {{incr tries}} {{\n\
            stty rows 50 columns 131 < $spawn_out(slave,name)\n\
+           expect -ex \"resized to 50 131\" {{}} timeout {{}} eof {{ exit 4 }}\n\
            stty rows 50 columns 132 < $spawn_out(slave,name)\n\
            expect -ex \"resized to 50 132\" {{ set seen 1 }} timeout {{}} eof {{ exit 4 }}\n\
          }}\n\
          if {{!$seen}} {{ exit 3 }}\n\
+         set timeout {}\n\
          send \"exit 7\\r\"\n\
          expect eof {{}} timeout {{ exit 3 }}\n\
          exit [lindex [wait] 3]\n",
         TIMEOUT.as_secs(),
         client.get_program().to_str().unwrap(),
         words.join(" "),
+        TIMEOUT.as_secs(),
         TIMEOUT.as_secs(),
     );
     let mut expect = Command::new("expect");
