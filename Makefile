@@ -25,6 +25,10 @@ VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB     := target/deb/consoleserver_$(VERSION)_$(ARCH).deb
 BED_DEB := target/deb/quick/consoleserver_$(VERSION)_$(ARCH).deb
 AS_ROOT := tests/tools/as-root
+# An emulated machine takes one processor and containers mostly wait, so they run side by side; make prints each when it ends.
+VM_PARTS     := test-vm-1 test-vm-2
+TRIXIE_PARTS := test-trixie-1 test-trixie-2
+BED_PARTS    := $(VM_PARTS) $(TRIXIE_PARTS) test-bookworm
 
 # Tests make accounts, mount and drop privileges: they run as root.
 export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)/tests/tools/as-root
@@ -32,7 +36,7 @@ export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)
 # Of `make soak DEB=FILE`.
 GIVEN_DEB := $(if $(findstring command,$(origin DEB)),$(DEB))
 
-.PHONY: help run try build deb bed-deb picture bench bench-loops fuzz soak test test-boot test-trixie test-bookworm test-vm test-russh release-check lint toolchain packages test-packages deb-packages
+.PHONY: help run try build deb bed-deb picture bench bench-loops fuzz soak test test-boot $(BED_PARTS) test-russh release-check lint toolchain packages test-packages deb-packages
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -77,17 +81,19 @@ else
 endif
 	$(MAKE) test-boot
 
-# The containers of either Debian mostly wait and the VM mostly computes, so they run side by side; make prints each when it ends.
 test-boot: bed-deb ## of that, the package on machines with a systemd of their own (13 minutes)
 	$(AS_ROOT) tests/boot/check-units
 	$(AS_ROOT) tests/boot/test-try --deb $(BED_DEB)
-	$(MAKE) --jobs=3 --output-sync=target --keep-going test-vm test-trixie test-bookworm
+	$(MAKE) --jobs=$(words $(BED_PARTS)) --output-sync=target --keep-going $(BED_PARTS)
 
-test-trixie test-bookworm: test-%:
-	$(AS_ROOT) tests/boot/test-container --suite $* --deb $(BED_DEB)
+$(VM_PARTS): test-vm-%:
+	$(AS_ROOT) tests/boot/test-vm --part $*/2 --deb $(BED_DEB)
 
-test-vm:
-	$(AS_ROOT) tests/boot/test-vm --deb $(BED_DEB)
+$(TRIXIE_PARTS): test-trixie-%:
+	$(AS_ROOT) tests/boot/test-container --suite trixie --part $*/2 --deb $(BED_DEB)
+
+test-bookworm:
+	$(AS_ROOT) tests/boot/test-container --suite bookworm --deb $(BED_DEB)
 
 soak: $(if $(GIVEN_DEB),,bed-deb) ## faults and people at sixteen ports for MINUTES=60; SEED= again, DEB= of another package
 	$(AS_ROOT) tests/boot/soak --deb $(or $(GIVEN_DEB),$(BED_DEB)) --minutes $(or $(MINUTES),60) $(SEED:%=--seed %)

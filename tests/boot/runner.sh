@@ -45,9 +45,9 @@ stop_all() {
     rm -rf "$work"
 }
 
-# run_behaviours BED [--deb FILE] [--all] [--suite SUITE] [BEHAVIOUR…]
+# run_behaviours BED [--deb FILE] [--all] [--suite SUITE] [--part N/OF] [BEHAVIOUR…]
 run_behaviours() {
-    local bed=$1 behaviour suite all='' only='' suites behaviours=() count=0 started
+    local bed=$1 behaviour suite all='' only='' part=1 of=1 suites behaviours=() number=0 count=0 started
     shift
     started=$(bed_now)
     directory=$BED_HERE/$bed.d deb=
@@ -56,7 +56,12 @@ run_behaviours() {
         --deb) (($# >= 2)) || bed_usage "--deb wants a file"; deb=$2; shift 2 ;;
         --all) all=1; shift ;;
         --suite) (($# >= 2)) || bed_usage "--suite wants a suite of Debian"; only=$2; shift 2 ;;
-        *) bed_usage "$1 is not an option; there are --deb FILE, --suite SUITE and --all" ;;
+        --part)
+            [[ ${2-} =~ ^([1-9])/([1-9])$ ]] || bed_usage "--part wants N/OF, as 1/2"
+            part=${BASH_REMATCH[1]} of=${BASH_REMATCH[2]}
+            shift 2
+            ;;
+        *) bed_usage "$1 is not an option; there are --deb FILE, --suite SUITE, --part N/OF and --all" ;;
         esac
     done
     bed_need_root
@@ -82,12 +87,14 @@ run_behaviours() {
         read -r -a suites <<<"$(words_of suites "$behaviour") ${all:+$(words_of "with --all also" "$behaviour")}"
         for suite in "${suites[@]}"; do
             [[ -z $only || $suite = "$only" ]] || continue
+            ((number += 1))
+            ((number % of == part % of)) || continue
             try "$suite" "$behaviour"
             ((count += 1))
         done
     done
-    ((count)) || bed_usage "no behaviour runs in '$only'"
+    ((count)) || bed_usage "no behaviour runs in '${only:-part $part/$of}'"
     awk -F '\t' '{ printf "%-10s %-64s %s\n", $1, $2, $3 }' "$rows"
     ((${#failed[@]} == 0)) || bed_die "does not hold: ${failed[*]}"
-    echo "$bed: $count behaviours hold${only:+ in $only}, in $(bed_since "$started") s"
+    echo "$bed: $count behaviours hold${only:+ in $only} (part $part/$of), in $(bed_since "$started") s"
 }
