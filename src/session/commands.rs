@@ -33,6 +33,8 @@ pub(super) enum Outcome {
     Detach,
     /// Completes the word that is being edited.
     Complete(String),
+    /// The line was not usable, and its prompt is shown again.
+    AskAgain(Prompt),
     /// End the session; the client switches to another console.
     Switch(PortName),
 }
@@ -231,12 +233,13 @@ fn message(here: &Context, text: &str) {
 
 async fn switch_console(here: &Context, name: &str) -> Outcome {
     let neighbours = here.console.ports().await;
-    let Ok(name) = name.trim().parse::<PortName>() else {
-        here.notify(list_consoles(here, "consoles", neighbours.iter()));
-        return Outcome::Done;
-    };
-    match neighbours.iter().find(|(port, _)| *port == name).cloned() {
-        None => here.notify(no_port(name.as_str(), neighbours.iter().map(|(port, _)| port))),
+    let name = name.trim();
+    match neighbours.iter().find(|(port, _)| port.as_str() == name).cloned() {
+        None => {
+            here.notify(no_port(&plain(name), neighbours.iter().map(|(port, _)| port)));
+            ask_console(here, "");
+            return Outcome::AskAgain(Prompt::Console);
+        }
         Some((port, _)) if here.can_switch => return Outcome::Switch(port),
         Some((port, Some(tcp))) => {
             here.notify(format!("{port} is at TCP port {tcp}; to connect: {}", ssh_command(here, tcp)))
@@ -250,10 +253,9 @@ async fn switch_console(here: &Context, name: &str) -> Outcome {
 
 fn list_consoles<'n>(
     here: &Context,
-    title: &str,
     neighbours: impl Iterator<Item = &'n (PortName, Option<u16>)>,
 ) -> String {
-    let mut text = title.to_owned();
+    let mut text = "consoles".to_owned();
     for (port, tcp) in neighbours {
         let address = match tcp {
             _ if *port == here.console.name() => "this console".to_owned(),
@@ -292,11 +294,15 @@ async fn complete(here: &Context, begun: &str) -> Outcome {
     if names.len() != 1 {
         here.notify(match names.len() {
             0 => no_port(&plain(begun), neighbours.iter().map(|(port, _)| port)),
-            _ => list_consoles(here, "consoles", fit()),
+            _ => list_consoles(here, fit()),
         });
-        here.reply(Reply::Echo(format!("\r\n[{}: {begun}", prompt_text(Prompt::Console)).into_bytes()));
+        ask_console(here, begun);
     }
     Outcome::Done
+}
+
+fn ask_console(here: &Context, begun: &str) {
+    here.reply(Reply::Echo(format!("\r\n[{}: {begun}", prompt_text(Prompt::Console)).into_bytes()));
 }
 
 /// Length of the names' common prefix. (They are ASCII.)

@@ -50,7 +50,7 @@ pub enum Action {
     /// Echo of the line that the user edits.
     Echo(Vec<u8>),
     Line(Prompt, String),
-    /// Tab in such a line: the text before it. Answer with [`EscapeMachine::complete`].
+    /// Tab in such a line, or Return if it is empty: the text before it. Answer with [`EscapeMachine::complete`].
     Complete(Prompt, String),
     /// Return or newline: cancel a command that was begun by mistake.
     Nothing,
@@ -140,8 +140,8 @@ impl EscapeMachine {
         actions
     }
 
-    /// Parses bytes up to the first [`Action::Complete`], which must be answered before the rest is parsed, and removes them from
-    /// `bytes`.
+    /// Parses bytes up to the first [`Action::Complete`] or the name of a console, which must be answered before the rest is parsed, and
+    /// removes them from `bytes`.
     pub fn step(&mut self, bytes: &mut &[u8]) -> Vec<Action> {
         let Some(EscapePrefix([first, second])) = self.prefix else {
             return vec![Action::Input(std::mem::take(bytes).to_vec())];
@@ -183,7 +183,7 @@ impl EscapeMachine {
                 State::Octal(digits, value) => octal(digits, value, byte, &mut actions),
                 state => command(state, byte, &mut actions),
             };
-            if let Some(Action::Complete(..)) = actions.0.last() {
+            if let Some(Action::Complete(..) | Action::Line(Prompt::Console, _)) = actions.0.last() {
                 break;
             }
         }
@@ -221,9 +221,22 @@ impl EscapeMachine {
         rest.to_vec()
     }
 
+    fn complete_line(&self, asked: Prompt, actions: &mut Actions) {
+        let begun = String::from_utf8_lossy(&self.line).into_owned();
+        actions.0.push(Action::Complete(asked, begun));
+    }
+
+    /// Another line follows an [`Action::Line`] that was not usable.
+    pub fn ask_again(&mut self, asked: Prompt) {
+        self.state = State::Line(asked);
+    }
+
     /// Handles one byte of a line. Escape and Control-C cancel it.
     fn edit_line(&mut self, asked: Prompt, byte: u8, actions: &mut Actions) -> State {
         match byte {
+            // Return at an empty name lists the consoles, as Tab does, and the user enters a name: ended, it would go to the device.
+            b'\t' if asked == Prompt::Console => self.complete_line(asked, actions),
+            b'\r' if asked == Prompt::Console && self.line.is_empty() => self.complete_line(asked, actions),
             b'\r' | b'\n' => {
                 let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
                 actions.0.push(Action::Line(asked, line));
@@ -244,10 +257,6 @@ impl EscapeMachine {
                 while self.erase() {
                     actions.echo(b"\x08 \x08");
                 }
-            }
-            b'\t' if asked == Prompt::Console => {
-                let begun = String::from_utf8_lossy(&self.line).into_owned();
-                actions.0.push(Action::Complete(asked, begun));
             }
             0..0x20 => {}
             _ if self.line.len() == MAX_LINE_BYTES => actions.echo(b"\x07"),
@@ -478,7 +487,8 @@ mod tests {
         let asked = machine.step(&mut bytes);
         assert_eq!(asked, [Ask(Prompt::Console), echo("co"), Complete(Prompt::Console, "co".to_owned())]);
         assert_eq!(machine.complete("re-1"), b"re-1");
-        assert_eq!(machine.step(&mut bytes), [line(Prompt::Console, "core-1"), typed("ls")]);
+        assert_eq!(machine.step(&mut bytes), [line(Prompt::Console, "core-1")]);
+        assert_eq!(machine.step(&mut bytes), [typed("ls")]);
         assert_eq!(
             machine.feed(b"\x05cba\tb\r"),
             [Ask(Prompt::Message), echo("ab"), line(Prompt::Message, "ab")]

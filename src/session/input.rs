@@ -206,6 +206,7 @@ impl<'h> InputState<'h> {
                         let echo = self.machine.complete(&rest);
                         self.here.reply(Reply::Echo(echo));
                     }
+                    Outcome::AskAgain(asked) => self.machine.ask_again(asked),
                     Outcome::Detach => return Some(SessionEnd::Detached(None)),
                     Outcome::Switch(port) => return Some(SessionEnd::Switched(port, None)),
                 }

@@ -147,9 +147,12 @@ fn the_list_of_consoles_is_of_now_and_tab_completes_it() {
     std::fs::write(&config, format!("{before}{others}")).unwrap();
     client.type_in("\x05c;\r");
     client.sees("[consoles\r\n core-1           TCP port 8101: ssh -p 8101 -l demo 127.0.0.1\r\n core-2 ");
-    client.sees(" edge             no TCP port]");
-    client.type_in("\x05c;ed\t\rtyped");
-    client.sees("[console: edge\r\n[edge has no TCP port; to connect: consolectl connect edge]");
+    client.sees(" edge             no TCP port]\r\n\r\n[console: ");
+    // Neither a name after that list nor one after a mistake is for the device.
+    client.type_in("egde\r");
+    client.sees("[there is no port egde: did you mean edge?]\r\n\r\n[console: ");
+    client.type_in("ed\t\rtyped");
+    client.sees("edge\r\n[edge has no TCP port; to connect: consolectl connect edge]");
     client.type_in("\x05c;c\t\t2\r");
     client.sees("[console: core-\r\n[consoles\r\n core-1 ");
     client.sees("]\r\n\r\n[console: core-2\r\n[core-2 is at TCP port 8102");
