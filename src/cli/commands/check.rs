@@ -39,6 +39,9 @@ pub fn run(root: &Path, file: Option<&Path>, to: &mut impl Write) -> Result<(), 
         count => format!("{count} ports"),
     };
     writeln!(to, "{}: no errors; {ports}", path.display())?;
+    if config.ports.is_empty() {
+        writeln!(to, "{}", config_file::without_ports(&path).problem)?;
+    }
     if is_committed {
         for other in config_file::ignored(root) {
             writeln!(to, "{}", config_file::not_read(&other).problem)?;

@@ -72,6 +72,18 @@ pub(in crate::cli) fn not_read(path: &Path) -> Finding {
     )
 }
 
+/// A configuration without ports, as of an administrator who has written only what differs from the vendor's.
+pub(in crate::cli) fn without_ports(path: &Path) -> Finding {
+    let problem = format!(
+        "{} has no ports, and the vendor's are not read beside it: no port is served",
+        path.display()
+    );
+    Finding::everywhere(
+        problem,
+        "copy the [ports.NAME] of /usr/lib/consoleserver/config.toml into it; then: consolectl check; consolectl reload",
+    )
+}
+
 pub(super) fn unreadable(path: &Path, reader: &str, effect: &str) -> Finding {
     let problem = format!("{} is not readable by {reader}: {effect}", path.display());
     let fix = format!("{}\nthen: systemctl reload 'console@*.service'", config::permit(path));

@@ -138,6 +138,10 @@ fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
     findings.extend(metrics::check(&observed));
     findings.extend(config_file::check(&file));
     findings.extend(config_file::writable(&file));
+    // A machine that leads to the ports of others may have none.
+    if config.ports.is_empty() && !Path::new("/etc/consoleserver/hosts.toml").exists() {
+        findings.push(config_file::without_ports(&file));
+    }
     findings.extend(config_file::ignored(Path::new("/")).iter().map(|path| config_file::not_read(path)));
     findings.extend(device::without_driver());
     findings.extend(host_keys::check(&observed));

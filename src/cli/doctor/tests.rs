@@ -56,6 +56,7 @@ fn findings_about_the_configuration() {
     let others = [
         config_file::loose(Path::new("/etc/consoleserver/config.toml")),
         config_file::not_read(Path::new("/etc/consoleserver/conf.d/rack.toml")),
+        config_file::without_ports(Path::new("/etc/consoleserver/config.toml")),
     ];
     let findings = findings.into_iter().chain(readers).chain(others);
     assert_data_eq!(text(findings), file!["../../../tests/golden/cli/doctor-configuration.txt"].raw());
