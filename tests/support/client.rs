@@ -10,6 +10,9 @@ use nix::unistd::Pid;
 
 use crate::rig::{collect, until};
 
+/// Of the output of a client that a failed test prints.
+const MAX_PRINTED_BYTES: usize = 4096;
+
 /// A client program with pipes at its three ends. OpenSSH with `-tt` takes its `~` escapes from a pipe as well.
 pub struct Client {
     child: Child,
@@ -124,7 +127,15 @@ impl Drop for Client {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let shown = self.shown();
-            eprintln!("a client was shown {:?} and told {:?}", String::from_utf8_lossy(&shown), self.aside());
+            let last = &shown[shown.len().saturating_sub(MAX_PRINTED_BYTES)..];
+            // A client that was killed may have left standard error non-blocking: `eprintln!` would panic, and abort.
+            let _ = writeln!(
+                std::io::stderr(),
+                "a client was shown {} bytes, at last {:?}, and told {:?}",
+                shown.len(),
+                String::from_utf8_lossy(last),
+                self.aside()
+            );
         }
         // It may have ended already.
         let _ = self.child.kill();

@@ -429,10 +429,14 @@ impl Rig {
         self.wait()
     }
 
+    pub fn status(&self) -> String {
+        self.manager.lock().unwrap().status.clone()
+    }
+
     #[track_caller]
     pub fn wait_for_status(&self, part: &str) -> String {
         until(&format!("STATUS with {part:?}"), || {
-            let status = self.manager.lock().unwrap().status.clone();
+            let status = self.status();
             status.contains(part).then_some(status)
         })
     }
@@ -510,7 +514,8 @@ impl Rig {
 impl Drop for Rig {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprint!("the port said:\n{}", self.journal());
+            // A client that was killed may have left standard error non-blocking: `eprint!` would panic, and abort.
+            let _ = write!(std::io::stderr(), "the port said:\n{}", self.journal());
         }
         for child in [&mut self.child, &mut self.auth].into_iter().flatten() {
             // It may have ended already.
