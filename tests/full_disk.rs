@@ -73,9 +73,9 @@ fn a_log_that_may_not_grow_further_does_not_end_the_console() {
     rig.wait_for_log("first");
     let pid = rig.pid();
     let limit = |bytes: &str| {
-        let set =
-            Command::new("prlimit").args([&format!("--fsize={bytes}"), "--pid", &pid.to_string()]).status();
-        assert!(set.unwrap().success());
+        let mut prlimit = Command::new("prlimit");
+        prlimit.arg(format!("--fsize={bytes}")).arg("--pid").arg(pid.to_string());
+        assert!(prlimit.status().unwrap().success());
     };
     limit("4096:unlimited");
     for number in 0..200 {
