@@ -1,7 +1,7 @@
 //! The log's disk is full: sessions continue, nothing is logged twice, and missing bytes are noted in the log itself.
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
@@ -62,6 +62,38 @@ fn nothing_is_lost_or_duplicated_if_space_is_freed_in_time() {
     assert_eq!(log.matches("# demo plugged in").count(), 1, "{log}");
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// rsyslogd ignores SIGXFSZ, too ("do not abort if 2gig file limit is hit").
+#[test]
+fn a_log_that_may_not_grow_further_does_not_end_the_console() {
+    let mut rig = Rig::new("");
+    rig.start_plugged();
+    rig.say(b"first\r\n");
+    rig.wait_for_log("first");
+    let pid = rig.pid();
+    let limit = |bytes: &str| {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.arg(format!("--fsize={bytes}")).arg("--pid").arg(pid.to_string());
+        assert!(prlimit.status().unwrap().success());
+    };
+    limit("4096:unlimited");
+    for number in 0..200 {
+        rig.say(format!("line {number:03} beyond the limit\r\n").as_bytes());
+    }
+    rig.wait_for_status("cannot write the log");
+    rig.wait_for_status("File too large");
+    assert!(rig.log_size() <= 4096);
+    // It is renamed, as a rotation does.
+    fs::rename(rig.log_path(), rig.path("log/console.log.1")).unwrap();
+    limit("unlimited:unlimited");
+    let log = rig.wait_for_log("line 199");
+    let log = format!("{}{log}", fs::read_to_string(rig.path("log/console.log.1")).unwrap());
+    for number in 0..200 {
+        let line = format!("line {number:03} beyond");
+        assert_eq!(log.matches(&line).count(), 1, "{line} in {log}");
+    }
+    assert_eq!(rig.pid(), pid);
 }
 
 #[test]

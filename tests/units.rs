@@ -102,6 +102,26 @@ fn a_directive_that_a_unit_loses_is_reported() {
 }
 
 /// Alert rules by Prometheus' own checker and test runner, from Debian's package.
+/// systemd.preset(5): what no preset names is enabled by Debian's `preset-all` and first boot, and disabled where the default is `disable *`.
+#[test]
+fn the_preset_names_each_unit_that_can_be_enabled() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let preset = fs::read_to_string(root.join("units/system-preset/80-consoleserver.preset")).unwrap();
+    let named: BTreeSet<_> =
+        preset.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+    let mut wanted = BTreeSet::new();
+    for entry in fs::read_dir(root.join("units")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_file() && fs::read_to_string(&path).unwrap().contains("\n[Install]\n") {
+            // Every local user can read the figures: an administrator enables them.
+            let verb = if name == "console-metrics.socket" { "disable" } else { "enable" };
+            wanted.insert(format!("{verb} {name}"));
+        }
+    }
+    assert_eq!(named, wanted);
+}
+
 #[test]
 fn promtool_accepts_the_alert_rules_and_their_tests() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("prometheus");

@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::apply::Plan;
 use super::state::{Last, State};
 use crate::config::changes::{Changes, RUNNING_FILE};
-use crate::config::commit::COMMITTED_FILE;
+use crate::config::commit::{COMMITTED_FILE, advice_by_owner};
 use crate::config::{Config, ConfigError, Instances, LAST_GOOD, Text, committed, load_text};
 use crate::system::persist;
 
@@ -32,7 +32,7 @@ const VENDOR_FILE: &str = "usr/lib/consoleserver/config.toml";
 
 /// A file of the state cannot be written.
 #[derive(Debug, Error)]
-#[error("{}: cannot be written: {cause}", path.display())]
+#[error("{}: cannot be written: {cause}{}", path.display(), advice_by_owner(path, cause))]
 pub struct FileError {
     path: PathBuf,
     cause: io::Error,

@@ -47,10 +47,10 @@ pub struct History {
 }
 
 #[derive(Debug)]
-struct Found {
+pub(super) struct Found {
     path: PathBuf,
     name: String,
-    packing: Packing,
+    pub(super) packing: Packing,
     /// Its place in the rotation, if it was rotated.
     turn: Option<Turn>,
     changed: SystemTime,
@@ -60,7 +60,7 @@ struct Found {
 
 /// How a file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Packing {
+pub(super) enum Packing {
     None,
     Gzip,
     /// By a program without a reader here: its name, and the command that decompresses.
@@ -74,7 +74,8 @@ enum Turn {
     Date(String),
 }
 
-enum Source {
+#[derive(Debug)]
+pub(super) enum Source {
     Plain(BufReader<File>, u64),
     Packed(BufReader<MultiGzDecoder<File>>),
 }
@@ -188,7 +189,7 @@ impl Found {
     }
 
     /// `None`: the name now belongs to another file.
-    fn open(self) -> io::Result<Option<Source>> {
+    pub(super) fn open(&self) -> io::Result<Option<Source>> {
         let Some(file) = tail::open(&self.path)? else { return Ok(None) };
         let metadata = file.metadata()?;
         if (metadata.dev(), metadata.ino()) != self.id {
@@ -226,7 +227,7 @@ pub(super) fn paths(path: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// The rotated files of a log, oldest first, as logrotate(8) names them, by number or by date.
-fn rotated(path: &Path) -> io::Result<Vec<Found>> {
+pub(super) fn rotated(path: &Path) -> io::Result<Vec<Found>> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
     else {
         return Ok(Vec::new());

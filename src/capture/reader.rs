@@ -12,13 +12,16 @@ use tokio::sync::Semaphore;
 use super::history::History;
 use super::recording::Recording;
 use super::search::{Found, search};
-use super::tail::Tail;
+use super::tail::{self, Tail};
 use super::view::{LineSelection, TimeRange};
 use crate::config::{Log, LogType};
 use crate::logdir::{Client, NoLogDirectory};
 
 /// For one chunk: most take milliseconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// `console-logs` needs a few milliseconds.
+const LOOKUP_DELAY: Duration = Duration::from_millis(500);
 
 /// Why a log cannot be read.
 #[derive(Debug, Error)]
@@ -49,7 +52,7 @@ impl Reader {
 
     /// The position where the last `lines` lines begin.
     pub async fn last_lines(&self, log: &Log, lines: usize) -> Result<Tail, ReadError> {
-        let path = self.path(log)?;
+        let path = self.readable(log).await?;
         self.on_a_thread(move || Tail::last_lines(&path, lines)).await
     }
 
@@ -64,7 +67,7 @@ impl Reader {
 
     /// All of the log, rotated files included.
     pub async fn history(&self, log: &Log, wanted: LineSelection) -> Result<History, ReadError> {
-        let (path, kind) = (self.path(log)?, log.kind);
+        let (path, kind) = (self.readable(log).await?, log.kind);
         self.on_a_thread(move || History::new(&path, kind, wanted)).await
     }
 
@@ -78,7 +81,7 @@ impl Reader {
     }
 
     pub async fn recording(&self, log: &Log, range: TimeRange) -> Result<Recording, ReadError> {
-        let path = self.path(log)?;
+        let path = self.readable(log).await?;
         self.on_a_thread(move || Recording::open(&path, range.since, range.until)).await
     }
 
@@ -93,8 +96,24 @@ impl Reader {
 
     /// The last `most` lines that contain these words.
     pub async fn search(&self, log: &Log, words: String, most: usize) -> Result<Found, ReadError> {
-        let (path, kind) = (self.path(log)?, log.kind);
+        let (path, kind) = (self.readable(log).await?, log.kind);
         self.on_a_thread(move || search(&path, kind, &words, most)).await
+    }
+
+    /// The path of the log. If another user owns the file, `console-logs` is asked to change that: a port whose device is silent does not
+    /// open it, and finds out only by the next output.
+    async fn readable(&self, log: &Log) -> Result<PathBuf, ReadError> {
+        let path = self.path(log)?;
+        let opened = path.clone();
+        match self.on_a_thread(move || tail::open(&opened).map(drop)).await {
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                self.directory.ask_again();
+                tokio::time::sleep(LOOKUP_DELAY).await;
+                Ok(path)
+            }
+            Err(ReadError::Hangs) => Err(ReadError::Hangs),
+            _ => Ok(path),
+        }
     }
 
     fn path(&self, log: &Log) -> Result<PathBuf, ReadError> {

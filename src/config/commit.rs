@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
 use thiserror::Error;
 
 use crate::system::persist;
@@ -65,6 +67,19 @@ fn advice(path: &Path, cause: &io::Error) -> String {
             writable for _console-admin"
                 .to_owned()
         }
+        _ => advice_by_owner(path, cause),
+    }
+}
+
+/// What to do if the directory of a file of console-admin has another owner: a backup that was restored, or `chown -R`.
+pub fn advice_by_owner(path: &Path, cause: &io::Error) -> String {
+    let directory = path.parent().unwrap_or(path);
+    let is_other = directory.metadata().is_ok_and(|found| found.uid() != geteuid().as_raw());
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied if is_other => format!(
+            "; {} does not belong to _console-admin: run systemd-tmpfiles --create consoleserver.conf",
+            directory.display()
+        ),
         _ => String::new(),
     }
 }
@@ -88,6 +103,27 @@ pub fn restore(root: &Path, before: Option<&str>) -> Result<(), CommitError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_of_another_user_is_named_with_its_fix() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("config.toml");
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        assert_eq!(advice(&path, &denied()), "");
+        for exists in [false, true] {
+            if exists {
+                fs::write(&path, "").unwrap();
+            }
+            std::os::unix::fs::chown(room.path(), Some(1), Some(1)).unwrap();
+            let advice = advice(&path, &denied());
+            assert!(advice.contains("does not belong to _console-admin: run systemd-tmpfiles"), "{advice}");
+            assert!(advice.contains(room.path().to_str().unwrap()), "{advice}");
+        }
+        assert_eq!(advice(&path, &io::Error::from(io::ErrorKind::StorageFull)), "");
+    }
 
     #[test]
     fn the_committed_file_lacks_the_notice_of_the_vendor_s_file() {

@@ -215,6 +215,9 @@ pub(crate) enum SignalRequest {
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
+        // LimitFSIZE=, `ulimit -f`: a log that may not grow is an error of its write, EFBIG, and must not end the console (setrlimit(2)). (The
+        // handler stays when this value is dropped.)
+        drop(signal(SignalKind::from_raw(nix::libc::SIGXFSZ))?);
         Ok(Self {
             apply: signal(SignalKind::hangup())?,
             reopen: signal(SignalKind::user_defined1())?,

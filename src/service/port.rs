@@ -387,31 +387,34 @@ impl PortService {
         if lost > 0 {
             status.push_str(&format!(", {lost} lost by the log"));
         }
+        let mut add = |problem: &str| {
+            // `doctor` divides the status at "; ".
+            status.push_str("; ");
+            status.push_str(&problem.replace("; ", ", "));
+        };
         if matches!(*console.hub.line().borrow(), LineState::Open(_)) {
-            for refused in console.hub.refused().borrow().iter() {
-                status.push_str(&format!("; {refused}"));
-            }
+            console.hub.refused().borrow().iter().for_each(|refused| add(&refused.to_string()));
             if let Some(failure) = &*console.hub.initial_failure().borrow() {
-                status.push_str(&format!("; {failure}"));
+                add(&failure.to_string());
             }
         }
         if let LineState::Disconnected(_, why) | LineState::OnTrial(_, why, _) = &*console.hub.line().borrow()
         {
-            status.push_str(&format!("; {why}"));
+            add(&why.to_string());
         }
         if let Some(trouble) = trouble {
-            status.push_str(&format!("; {trouble}"));
+            add(&trouble);
         }
         if let Some(warning) = &*console.stale().borrow() {
-            status.push_str(&format!("; {warning}"));
+            add(&warning.to_string());
         }
         let host_keys = self.ssh.host_keys();
         let ssh::HostKeyState { missing, ignored } = &*host_keys.borrow();
         if let Some(why) = missing {
-            status.push_str(&format!("; SSH is not available: {why}"));
+            add(&format!("SSH is not available: {why}"));
         }
         if let Some(reason) = ignored.first() {
-            status.push_str(&format!("; host key ignored: {reason}"));
+            add(&format!("host key ignored: {reason}"));
         }
         systemd::notify(&[NotifyState::Status(&status)]);
     }

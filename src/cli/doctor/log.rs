@@ -71,6 +71,11 @@ pub(super) fn fix_of_failure(failure: &str) -> String {
         format!(
             "df -h {path}; df -i {path}; /usr/lib/consoleserver/logrotate.conf sets how long logs are kept\n"
         )
+    } else if has(libc::EFBIG) {
+        format!(
+            "mv {path} {path}.1: the port begins a new file\n\
+             the limit is LimitFSIZE= of its unit (systemctl show), or that of the file system (FAT: 4 GB)\n"
+        )
     } else {
         format!("findmnt -T {path} shows the disk or server; see dmesg\n")
     };
@@ -167,6 +172,7 @@ mod tests {
             ("console-logs.service has not provided the log directory: see systemctl", "until then"),
             ("the log /l/c is on a read-only file system", "findmnt -T /l/c shows"),
             ("cannot write the log /l/c: Input/output error (os error 5)", "see dmesg\n"),
+            ("cannot write the log /l/c: File too large (os error 27)", "mv /l/c /l/c.1: the port"),
             ("the log /l/c is a symbolic link: put a regular file there, or remove the link", "until then"),
         ] {
             assert!(fix_of_failure(failure).contains(fix), "{failure}: {}", fix_of_failure(failure));

@@ -133,13 +133,15 @@ fn needed(units: &Units) -> Vec<Finding> {
     NEEDED.into_iter().filter(|(unit, _)| stopped(unit)).map(finding).collect()
 }
 
-/// (A template is masked as a whole, and its instance cannot be unmasked.)
+/// (A template is masked as a whole, and its instance cannot be unmasked. `start` of a port's socket fails while the port runs: "Socket service
+/// already active, refusing".)
 fn unmask_and_start(units: &Units, unit: &str) -> String {
     let template = || {
         let ((prefix, _), (_, kind)) = (unit.split_once('@')?, unit.rsplit_once('.')?);
         Some(format!("{prefix}@.{kind}")).filter(|template| units.is_masked(template))
     };
-    format!("systemctl unmask {}; systemctl start {unit}", template().unwrap_or_else(|| unit.to_owned()))
+    let verb = if unit.ends_with(".socket") { "restart" } else { "start" };
+    format!("systemctl unmask {}; systemctl {verb} {unit}", template().unwrap_or_else(|| unit.to_owned()))
 }
 
 /// A failed unit. [`check`] reports a port's service and its SSH socket, and `metrics` that of Prometheus.
@@ -455,6 +457,15 @@ mod tests {
         ];
         // The SSH port of the admin CLI may be masked to close it.
         assert_eq!(found, expected.map(|(problem, fix)| (problem.to_owned(), fix.to_owned())));
+    }
+
+    #[test]
+    fn a_masked_socket_is_restarted_because_its_port_may_run() {
+        let units = units(&[("console@demo.socket", "inactive", "")]);
+        assert_eq!(
+            unmask_and_start(&units, "console@demo.socket"),
+            "systemctl unmask console@demo.socket; systemctl restart console@demo.socket"
+        );
     }
 
     #[test]
