@@ -32,7 +32,7 @@ impl Listed {
     pub fn new(port: PortName, view: &PortView, monitor: &std::path::Path) -> Self {
         let keys = value::port(view.effective());
         let device = keys.device.clone().unwrap_or_else(|| monitor.join(port.as_str()));
-        // Whether a far end is there, only the port knows.
+        // Only the port knows whether the far end is connected.
         let plugged = match &keys.source {
             Some(_) => view.state == "open",
             None => device.exists(),
