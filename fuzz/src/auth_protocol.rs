@@ -95,7 +95,7 @@ fn login(orders: u8, said: &[u8]) {
                 let (mut stream, _) = listener.accept().await?;
                 stream.write_all(said).await?;
                 stream.shutdown().await?;
-                // Closed with something unread it would be reset.
+                // Kept open: closing it with unread data would reset the connection.
                 streams.push(stream);
             }
             #[allow(unreachable_code)]

@@ -1,6 +1,6 @@
-//! Changes over a text, and the whole way of an administration to a commit. Input: a configuration, and below a line `%%`
-//! what is done to it, a line each: `KEY = VALUE`, `-KEY`, `+PORT`, `!PORT`, `reload`, `reload PORT`, `commit`; below another
-//! `%%` what a user writes into the file by hand in the meantime.
+//! Changes of a text, and all steps of an administration up to a commit. Input: a configuration, and below a line `%%`
+//! the actions, one per line: `KEY = VALUE`, `-KEY`, `+PORT`, `!PORT`, `reload`, `reload PORT`, `commit`; below another
+//! `%%` the file as a user edits it by hand in the meantime.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -9,7 +9,6 @@ use zbus::{ObjectPath, OwnedObjectPath, OwnedVariant, Variant};
 
 use crate::port::PortName;
 
-/// The name on the bus.
 pub const BUS_NAME: &str = "org.consoleserver1";
 /// The object with `org.consoleserver1.Manager`; there is no object above it.
 pub const OBJECT_PATH: &str = "/org/consoleserver1";

@@ -242,7 +242,6 @@ pub fn who(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::Resu
     fitted(&rows, width_of_rows(), to)
 }
 
-/// A row of `who`.
 pub fn who_row(port: &PortName, session: &Session) -> [String; 5] {
     let since = formatted_time(&session.since, date_and_clock);
     [port.to_string(), session.user.clone(), session.from.clone(), since, role(session.writes).to_owned()]

@@ -63,7 +63,6 @@ pub struct PortFigures {
     pub state: PortState,
 }
 
-/// The state of a port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PortState {
     /// Its process does not run.

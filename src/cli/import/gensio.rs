@@ -289,7 +289,7 @@ fn keep_plain(plan: &mut Plan, draft: &mut Draft, protocol: Protocol, text: &str
     }
 }
 
-/// Only a login identifies users: a listener without one becomes SSH's.
+/// Turns a listener without a login into an SSH listener, since the file restricts users, whom only a login identifies.
 pub fn require_login(draft: &mut Draft) {
     for key in PLAIN {
         let Some((value, place)) = draft.keys.remove(key) else { continue };

@@ -42,9 +42,7 @@ struct Message {
 enum Kind {
     /// `READY=`, `RELOADING=`, `STOPPING=`
     State,
-    /// `STATUS=`
     Status,
-    /// `WATCHDOG=`
     Watchdog,
     /// `FDSTORE=` under this name
     Store(String),
