@@ -8,7 +8,7 @@ NEXTEST := $(shell command -v cargo-nextest)
 NPM            := $(if $(shell command -v npm),,nodejs npm)
 BUILD_PACKAGES := gcc libc6-dev libpam0g-dev patch pkg-config openssh-client
 DEB_PACKAGES   := $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot lintian $(NPM)
-# What is done before a release only.
+# Packages for the checks before a release.
 RELEASE_PACKAGES := autopkgtest qemu-user-static
 TEST_PACKAGES  := $(BUILD_PACKAGES) $(NPM) ansible asciinema bind9 bind9-dnsutils bsdutils chromium cockpit-bridge cockpit-ws dbus-daemon dropbear-bin expect faketime fence-agents gensio-bin iproute2 ipmitool knot libpam-oath login lrzsz mandoc openipmi openssh-server passwd perl-base powerman procps \
                   prometheus putty-tools python3-asyncssh python3-cryptography python3-fusepy python3-netmiko python3-paramiko python3-pexpect python3-serial python3-venv \
@@ -38,7 +38,7 @@ endif
 # Tests make accounts, mount and drop privileges: they run as root.
 export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)/tests/tools/as-root
 
-# Of `make soak DEB=FILE`.
+# The package given to `make soak DEB=FILE`.
 GIVEN_DEB := $(if $(findstring command,$(origin DEB)),$(DEB))
 
 .PHONY: help run try build deb bed-deb picture bench bench-loops fuzz soak test test-boot $(BED_PARTS) test-russh release-check lint toolchain packages test-packages deb-packages
@@ -47,7 +47,7 @@ GIVEN_DEB := $(if $(findstring command,$(origin DEB)),$(DEB))
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-run: toolchain packages ## build, start with a demonstration port, print what to paste
+run: toolchain packages ## build and start with a demonstration port; prints commands to paste
 	@programs=$$(tests/tools/cargo-build --quick $(CARGO) build --locked --bins) && exec "$$programs/consoleserver" --demo
 
 build: toolchain packages ## the release build, in target/release
@@ -60,10 +60,10 @@ deb: toolchain deb-packages ## the Debian packages, in target/deb; ARCH=arm64 fo
 bed-deb: toolchain deb-packages
 	@tests/tools/make-deb $(ARCH) quick
 
-try: bed-deb ## a container with the package and four ports, to look at before you install; prints what to paste
+try: bed-deb ## try the package in a container with four ports; prints commands to paste
 	$(AS_ROOT) tests/boot/try --deb $(BED_DEB)
 
-picture: toolchain test-packages ## regenerates README's picture
+picture: toolchain test-packages ## regenerate README's picture
 	@tests/tools/install-packages python3-rich
 	DRAW_PICTURE=1 $(CARGO) test --locked $(FEATURES) --test picture
 
@@ -71,14 +71,14 @@ picture: toolchain test-packages ## regenerates README's picture
 bench: deb ## consoleserver beside conserver, ser2net, conman, sshd and dropbear, measured in a container (25 minutes)
 	$(AS_ROOT) benches/peers/run --deb $(DEB) --systems "$(SYSTEMS)" --what "$(WHAT)" --rounds "$(ROUNDS)"
 
-fuzz: toolchain packages ## hostile input, MINUTES=10 for each of TARGETS (fuzz/README.md)
+fuzz: toolchain packages ## fuzz for MINUTES=10 each of TARGETS (fuzz/README.md)
 	@tests/tools/fuzz $(or $(MINUTES),10) $(TARGETS)
 
-bench-loops: toolchain packages ## the loops that every byte goes through, in bytes a second
+bench-loops: toolchain packages ## throughput of the loops that every byte passes
 	$(CARGO) bench --locked --bench loops
 
 # Cheap first: what fails soon has cost little.
-test: toolchain test-packages lint ## everything that must hold, on this machine: also in containers, and in a VM (30 minutes)
+test: toolchain test-packages lint ## all tests, also in containers and a VM (30 minutes)
 ifdef NEXTEST
 	$(CARGO) nextest run --locked $(FEATURES)
 else
@@ -86,7 +86,7 @@ else
 endif
 	$(MAKE) test-boot
 
-test-boot: bed-deb ## of that, the package on machines with a systemd of their own (13 minutes)
+test-boot: bed-deb ## the tests of the package in containers and VMs (13 minutes)
 	$(AS_ROOT) tests/boot/check-units
 	$(AS_ROOT) tests/boot/test-try --deb $(BED_DEB)
 	$(MAKE) --jobs=$(words $(BED_PARTS)) --output-sync=target --keep-going $(BED_PARTS)
@@ -100,14 +100,14 @@ $(TRIXIE_PARTS): test-trixie-%:
 test-bookworm:
 	$(AS_ROOT) tests/boot/test-container --suite bookworm --deb $(BED_DEB)
 
-soak: $(if $(GIVEN_DEB),,bed-deb) ## faults and people at sixteen ports for MINUTES=60; SEED= again, DEB= of another package
+soak: $(if $(GIVEN_DEB),,bed-deb) ## random faults and clients at sixteen ports for MINUTES=60; SEED= repeats a run, DEB= uses another package
 	$(AS_ROOT) tests/boot/soak --deb $(or $(GIVEN_DEB),$(BED_DEB)) --minutes $(or $(MINUTES),60) $(SEED:%=--seed %)
 
 test-russh: toolchain packages ## russh's own tests, with our patch (patches/README.md)
 	tests/tools/test-russh $(CARGO)
 
 # In the end the packages that people get: arm64's is only smoked, for want of such a machine.
-release-check: test ## what must hold before a release, above that (hours)
+release-check: test ## all tests and further checks before a release (hours)
 	@tests/tools/install-packages $(RELEASE_PACKAGES)
 	$(AS_ROOT) tests/boot/bare-debian
 	CROWD_SECONDS=60 $(CARGO) test --locked $(FEATURES) --test ssh crowd -- --nocapture

@@ -22,7 +22,7 @@ const { metafile } = await build({
     logLevel: "warning",
     metafile: true,
 });
-// What ships is what tests/tools/audit-cockpit looks at.
+// tests/tools/audit-cockpit checks the files that are shipped.
 const { dependencies } = JSON.parse(readFileSync(`${here}package.json`, "utf8"));
 for (const input of Object.keys(metafile.inputs)) {
     const [, name] = /(?:^|\/)node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(input) || [];

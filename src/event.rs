@@ -35,7 +35,7 @@ events! {
     NotOpened = "cadd0fb6a436494d92e25bda72ea0cae",
     /// The port cannot be served, because its configuration or something else is wrong.
     NotServed = "d5bb3f97bd1e425eb47c519d2003b33e",
-    /// The configuration is invalid, and the port uses the last good one.
+    /// The configuration is invalid, and the port uses the last valid one.
     NotApplied = "e45891bf4d74482399799c9ce741517d",
     /// A user has authenticated.
     Login = "a9418cd31d1d422db3240cbc8d6b51d0",

@@ -300,13 +300,13 @@ impl HostKeys {
     }
 }
 
-/// What a file has.
+/// The content of a file.
 enum Entry {
     Key(Box<PrivateKey>),
     Certificate(Box<Certificate>),
 }
 
-/// Where files come from.
+/// Where the files come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     /// The administrator's directory: every file is considered.
@@ -362,7 +362,7 @@ fn entries(directory: &Path, source: Source) -> Result<Vec<PathBuf>, HostKeyErro
         let entry = entry.map_err(at)?;
         let name = entry.file_name();
         let name = name.as_encoded_bytes();
-        // Names with a dot are temporary files of ours, or of an editor.
+        // Names with a dot are temporary files of this program or of an editor.
         if !name.starts_with(b".") && (source == Source::Directory || name.starts_with(PREFIX.as_bytes())) {
             found.push(entry.path());
         }

@@ -25,7 +25,7 @@ const MAX_CREDENTIAL_BYTES: u64 = 4096;
 const MAX_FAILURES: u32 = 3;
 /// Characters of the device's last line in a sentence.
 const MAX_REASON_CHARS: usize = 80;
-/// For the device to take what is sent, besides the delays of the port.
+/// Time for the device to take what is sent, besides the delays of the port.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the steps did not end: a sentence without the step.
@@ -68,7 +68,7 @@ pub async fn run(hub: Arc<Hub>, mut settings: watch::Receiver<config::Port>) {
                 "the initial steps were not tried again after {MAX_FAILURES} failures"
             ))),
             false => {
-                // Of its own, so that the change is still new for the loop.
+                // A separate receiver, so that the loop still sees the change.
                 let mut reopened = opened.clone();
                 let outcome = tokio::select! {
                     // A line that is closed and opened at once.
@@ -255,7 +255,7 @@ impl Seen {
         while tokio::time::timeout(Duration::ZERO, self.pull()).await.is_ok() {}
     }
 
-    /// What the device has printed last, for a sentence: the reason, as a rule.
+    /// The last line that the device has printed, which usually is the reason.
     fn last_line(&self) -> String {
         let mut text = String::from_utf8_lossy(&self.window).into_owned();
         for secret in self.secrets.iter().map(|secret| String::from_utf8_lossy(secret)) {

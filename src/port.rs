@@ -242,12 +242,12 @@ impl TryFrom<u64> for Baud {
 /// State of DTR or RTS after the port is opened. The kernel raises both in open(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LineLevel {
-    /// As set by open(2) and the driver.
+    /// The level that open(2) and the driver have set.
     #[default]
     Leave,
     /// Asserted.
     On,
-    /// Not asserted.
+    /// The line is not asserted.
     Off,
 }
 

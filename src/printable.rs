@@ -461,7 +461,7 @@ mod tests {
             (b"a\x1b]0;kernel panic", r"a\x1b]0;kernel panic"),
             (b"a\x1bPkernel \xff panic", r"a\x1bPkernel \xff panic"),
             (b"a\x1b[12", r"a\x1b[12"),
-            // As in logs of earlier versions.
+            // Logs of earlier versions contain this.
             (b"\r 10%\r 20%", r" 10%\r 20%"),
             (b"text\x1b[?2004l\r", "text"),
             (b"C:\\x1b", r"C:\\x1b"),

@@ -15,9 +15,9 @@ use crate::system::lock::Lock;
 pub const MAX_CONNECTIONS: usize = 96;
 /// Limit for one user.
 const OF_ONE_USER: usize = 64;
-/// Of the last ones, reserved for users who have none yet.
+/// How many of the last seats are reserved for users who have none yet.
 const FOR_NEWCOMERS: usize = 8;
-/// Of the last ones, reserved for administrators.
+/// How many of those are reserved for administrators.
 const FOR_ADMINISTRATORS: usize = 4;
 
 /// Groups whose members are administrators.

@@ -223,7 +223,7 @@ fn a_write_is_found_in_a_renamed_file() {
     let resumed = || open(dir.path()).resume(before, Some(next)).unwrap();
     assert_eq!(resumed(), Recovered::Whole);
     assert_eq!(fs::read(&rotated).unwrap(), whole);
-    // A part of the write is there: it is undone, and can be written to the new file.
+    // A part of the write is in the file: it is undone, and can be written to the new file.
     let file = OpenOptions::new().write(true).open(&rotated).unwrap();
     file.set_len(next.size - 3).unwrap();
     assert_eq!(resumed(), Recovered::Nothing);

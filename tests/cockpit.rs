@@ -29,7 +29,7 @@ impl Drop for Ended {
     }
 }
 
-/// What a device must not be able to do: the clipboard, the title, a hyperlink, HTML, and a megabyte without a line end.
+/// Attacks by a device: on the clipboard, the title, a hyperlink, HTML, and a megabyte without a line end.
 fn attack() -> Vec<u8> {
     let mut text = b"\x1b]52;c;b3duZWQ=\x07\x1b]0;owned\x07\x1b]2;owned\x1b\\\x1b]8;;https://example.invalid/\x1b\\link\x1b]8;;\x1b\\\
         \x1bP$qm\x1b\\\x1b_owned\x1b\\\x1b^owned\x1b\\\r\n<script>window.owned = 1</script><img src=x onerror=\"window.owned = 1\">\r\n"

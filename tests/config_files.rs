@@ -103,7 +103,7 @@ fn a_file_without_read_permission_is_an_error() {
     assert_eq!(as_nobody().unwrap().path, etc);
 }
 
-/// As `cp` leaves it on a full disk: the last valid configuration serves on. One without ports says so by a table or a comment.
+/// `cp` leaves an empty file on a full disk: the last valid configuration stays in effect. A configuration without ports has a table or a comment.
 #[test]
 fn an_empty_file_is_an_error_and_not_a_configuration_without_ports() {
     let root = tempfile::tempdir().unwrap();
@@ -126,7 +126,7 @@ fn an_empty_file_is_an_error_and_not_a_configuration_without_ports() {
     assert!(config.ports.is_empty() && fault.is_none());
 }
 
-/// As containers are given one file of the host: rename(2) upon a mount is EBUSY.
+/// A container may have one file of the host mounted: rename(2) over a mount fails with EBUSY.
 #[test]
 fn a_commit_to_a_mount_point_is_written_in_place() {
     let root = tempfile::tempdir().unwrap();

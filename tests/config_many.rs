@@ -146,12 +146,12 @@ fn the_triggers_of_defaults_template_and_port_together_are_bounded() {
 
 #[test]
 fn an_invalid_template_stops_no_port_whose_listener_is_certain() {
-    // None of it decides whether a port listens.
+    // None of these keys decides whether a port listens.
     for template in ["baud = \"fast\"", "buad = 9600", "listen = [\"127.0.0.1\"]\nbaud = 0", "log.type = 2"] {
         let text = format!("[templates.t]\n{template}\n[ports.a]\nlike = \"t\"\n[ports.b]\n");
         assert_eq!(salvaged(&text), ["a", "b"], "{template}");
     }
-    // It may have been enabled = false, or another address: only the ports that state both themselves are certain.
+    // The mistake may concern enabled or listen: only the ports that state both themselves are certain.
     let ports =
         "[ports.a]\nlike = \"t\"\n[ports.b]\n[ports.c]\nlike = \"t\"\nenabled = true\nlisten = [\"::1\"]\n";
     for template in [
@@ -165,7 +165,7 @@ fn an_invalid_template_stops_no_port_whose_listener_is_certain() {
     ] {
         assert_eq!(salvaged(&format!("{template}{ports}")), ["b", "c"], "{template}");
     }
-    // A table of its own may still stand, where the rest is not TOML.
+    // A subtable of the template may be valid, while the rest is not TOML.
     let text = format!("[templates.t]\nenabled = flase\n[templates.t.log]\ntype = \"raw\"\n{ports}");
     assert_eq!(salvaged(&text), ["b", "c"]);
 }

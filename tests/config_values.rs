@@ -19,7 +19,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// What a port key reads back as, once set; `None` if the value is refused.
+/// Sets a key of a port and returns the value as written back; `None` if the value is rejected.
 fn put(key: &str, value: &str) -> Option<String> {
     let text = format!("[ports.a]\n{key} = {value}\n");
     let config = Config::parse(&text, Path::new("config.toml")).ok()?;
@@ -65,7 +65,7 @@ fn a_value_in_its_range_is_accepted_and_the_next_one_rejected() {
     refuses("ssh_port", &["0", "65536", "-1", "\"8023\"", "[8023]"]);
     takes("timeout", &["0", "1", "31536000"]);
     refuses("timeout", &["-1", "31536001", "\"600\"", "\"0s\"", "\"1500ms\"", "\"366d\"", "\"\""]);
-    // As the other times, and as in systemd.time(7).
+    // The notation is that of the other times, and of systemd.time(7).
     for (value, seconds) in [
         ("\"10m\"", "600"),
         ("\"1h 30min\"", "5400"),
@@ -211,7 +211,7 @@ fn the_manual_page_documents_every_key() {
     keys::TRIGGER.iter().for_each(|key| named(&format!("triggers.RULE.{}", key.name)));
 }
 
-/// Where an example of consoleserver.toml(5) may stand.
+/// Text before an example of consoleserver.toml(5) that makes it a whole file.
 const CONTEXTS: [&str; 9] = [
     "",
     "[server]\n",
@@ -362,7 +362,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// By their TOML, as there is no other way to make them.
+    /// Steps are generated as TOML, since they have no other constructor.
     fn initial()(steps in vec(("[a-z]{1,8}[:$]", proptest::option::of(sequence()), of("[a-z]{1,8}"), 1u64..=600), 0..4)) -> Initial {
         let step = |(expect, send, credential, timeout): (String, Option<Sequence>, Option<String>, u64)| {
             let mut table = toml::Table::new();

@@ -1,5 +1,5 @@
 //! `consoleserver` as it is started from a terminal: the real program, with real sockets, users and ttys. What it starts
-//! is a witness here: a script in the place of `console-port` and `console-auth` that prints its descriptors.
+//! is a script here, "witness", in place of `console-port` and `console-auth` that prints its descriptors.
 //! (`make_run.rs` has the whole with the real ones.)
 
 use std::ffi::OsString;
@@ -76,7 +76,7 @@ impl Bench {
         self.install(&draft, name);
     }
 
-    /// By a program of its own: a file that this process has open for writing while another test forks cannot be run.
+    /// Runs install(1), since a file that this process has open for writing while another test forks cannot be executed.
     fn install(&self, from: &Path, name: &str) {
         let to = self.path("bin").join(name);
         assert!(Command::new("install").arg("-m755").arg(from).arg(to).status().unwrap().success());
@@ -88,7 +88,7 @@ impl Bench {
         path
     }
 
-    /// The program as an ordinary user, from a terminal of theirs.
+    /// The program, run by an ordinary user in a terminal.
     fn command(&self, config: &Path) -> Command {
         let mut command = Command::new(self.path("bin/consoleserver"));
         command.arg("--config").arg(config).current_dir(self.path("home"));
@@ -221,7 +221,7 @@ fn a_second_instance_with_the_same_sockets_fails_and_the_first_continues() {
     first.says("first: client connected: console-port started");
 }
 
-/// As root it has the directory of the package's units. systemd listens there, and holds no lock.
+/// As root the program uses the directory of the package's units. systemd listens there, and holds no lock.
 #[test]
 fn beside_the_units_of_the_package_it_fails_and_leaves_their_sockets() {
     let bench = Bench::new(WITNESS, "");
@@ -424,10 +424,10 @@ fn under_nohup_it_stays_and_its_programs_ignore_no_signal() {
     assert_eq!(u64::from_str_radix(mask, 16).unwrap() & ((1 << 31) - 1), 0, "{ignored}");
     instance.signal(Signal::SIGHUP);
     instance.signal(Signal::SIGQUIT);
-    // It replies, so it still runs.
+    // The process sleeps or runs, so it has not exited.
     let status = fs::read_to_string(format!("/proc/{}/status", instance.child.id())).unwrap();
     assert!(status.contains("State:\tS") || status.contains("State:\tR"), "{status}");
-    // As a script ends its background job.
+    // SIGINT ends it, as when a script stops its background job.
     instance.signal(Signal::SIGINT);
     instance.says("Ctrl-C: shutting down");
     assert_eq!(instance.ends().code(), Some(0));

@@ -42,7 +42,7 @@ fn nothing_is_lost_or_duplicated_if_space_is_freed_in_time() {
         rig.say(format!("line {number:03} while the disk is full or nearly so\r\n").as_bytes());
     }
     until("the port to have heard them", || (rig.bytes_received() > 200 * 40).then_some(()));
-    // Its note comes after the lines, and cannot be written either.
+    // The note about the unplug follows the lines, and cannot be written either.
     rig.unplug();
     rig.wait_for_status("cannot write the log");
     rig.plug();
@@ -107,12 +107,12 @@ fn lost_bytes_are_counted_and_noted() {
         (0..8000).map(|number| format!("line {number:04} beyond what the ring holds\r\n")).collect();
     rig.say(lines.as_bytes());
     rig.wait_for_status("cannot write the log");
-    // Also while nothing can be written: the disk may be full for a night.
+    // The loss is reported while nothing can be written: the disk may be full for a night.
     rig.wait_for_status("lost by the log");
     fs::remove_file(rig.path("log/ballast")).unwrap();
     rig.say(b"last\r\n");
     let log = rig.wait_for_log("< last");
-    // A note may fit on the full disk, and what is overwritten after it has a note of its own.
+    // A note may fit on the full disk; bytes that are overwritten after it get another note.
     let noted: u64 = log.lines().filter_map(lost_here).sum();
     assert!(noted > 0, "{log}");
     until("the journal to name what was lost", || {

@@ -36,7 +36,7 @@ fn every_kept_input_has_its_target() {
     for of in ["corpus", "regressions"] {
         for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(of)).unwrap() {
             let name = entry.unwrap().file_name();
-            assert!(targets::TARGETS.iter().any(|(target, _)| *target == name), "{name:?} is no target");
+            assert!(targets::TARGETS.iter().any(|(target, _)| *target == name), "{name:?} is not a target");
         }
     }
     let listed = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/Cargo.toml")).unwrap();

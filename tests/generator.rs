@@ -37,7 +37,7 @@ fn tree(top: &Path) -> BTreeMap<PathBuf, Entry> {
 }
 
 /// `tests/generator/CASE`: `root` has the machine's files, `units` the output, `complaints` the messages.
-/// With `BLESS=1` in the environment it takes what comes out for right: look at `git diff` then.
+/// With `BLESS=1` in the environment the results become the expected ones: review `git diff`.
 fn golden(case: &str) {
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/generator").join(case);
     let out = tempfile::tempdir().unwrap();
@@ -179,14 +179,14 @@ fn config() -> impl Strategy<Value = Config> {
     })
 }
 
-/// What may stand behind `ListenStream=`.
+/// A valid value of `ListenStream=`.
 fn listens(value: &str, tcp: Option<u16>, addresses: &[Address]) -> bool {
     let listed =
         |address: SocketAddr| Some(address.port()) == tcp && addresses.contains(&address.ip().into());
     value.parse().ok() == tcp && tcp.is_some() || value.parse().is_ok_and(listed)
 }
 
-/// Every line that may stand in a file for the port `name`, or for the admin CLI.
+/// Every line that may occur in a file for the port `name`, or for the admin CLI.
 fn allowed(config: &Config, name: Option<&PortName>, line: &str) -> bool {
     let fixed = [
         "",

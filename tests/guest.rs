@@ -18,7 +18,7 @@ use client::Client;
 use rig::{Rig, until};
 use tmux::Tmux;
 
-/// Where the guest's kernel and initrd are; made first if need be.
+/// The directory of the guest's kernel and initrd, which are built if they do not exist.
 fn image() -> PathBuf {
     let image = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/boot/guest"))
         .stderr(Stdio::inherit())

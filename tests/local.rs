@@ -271,7 +271,7 @@ fn a_uid_without_an_account_is_rejected_with_a_reason() {
     assert_eq!(refusal, Some(Reply::Rejected(wanted)));
 }
 
-/// Runs this in a thread that is that user; the kernel notes who a client is when it connects.
+/// Connects in a thread that runs as this user: the kernel records a client's user when it connects.
 fn as_uid(uid: u32, connect: impl FnOnce() -> Vec<UnixStream> + Send + 'static) -> Vec<UnixStream> {
     let thread = std::thread::spawn(move || {
         // SAFETY: three integers. The bare call changes this thread alone, where libc's would change them all.
@@ -481,7 +481,7 @@ fn the_log_of_a_former_port_requires_permission_on_its_files() {
     );
 }
 
-/// As on a machine: the way to the sockets and the program is open, and the port decides.
+/// Lets every user reach the sockets and the program, as on a real machine: the port decides about access.
 fn open_to_every_user(rig: &Rig) {
     fs::copy(env!("CARGO_BIN_EXE_consolectl"), rig.path("consolectl")).unwrap();
     for (path, mode) in [("", 0o755), ("run", 0o755), ("run/attach", 0o755), ("run/attach/demo", 0o666)] {
@@ -535,7 +535,7 @@ fn status_does_not_start_a_port_that_does_not_run() {
 #[test]
 fn a_port_that_does_not_answer_times_out() {
     let rig = Rig::new("");
-    // Its listener is the bench's, which never accepts.
+    // The listener is the test's, which never accepts.
     let (status, _, aside) = said(rig.consolectl(&["connect", "demo"]));
     assert_eq!((status, aside.as_str()), (Some(1), "consolectl: no response from demo within 10 s\n"));
 }

@@ -71,7 +71,7 @@ fn a_line_is_a_record_whatever_ends_it() {
         "< end",
     ];
     assert_eq!(records(&rig), wanted);
-    // A line whose end is late is one line all the same, and line ends that come in parts are one.
+    // A line whose end is late is still one line, and line ends that come in parts are one.
     rig.say(b"prompt");
     rig.wait_for_log("prompt\n");
     rig.say(b"\r");
@@ -194,7 +194,7 @@ fn played(rig: &Rig) -> Vec<u8> {
 fn a_recording_has_all_bytes_over_kills_and_rotations() {
     let mut rig = served("{ type = \"text\", record = true }");
     let mut sent = Vec::new();
-    // Line ends that the text log does not keep, and bytes that are no text.
+    // Line ends that the text log does not keep, and bytes that are not text.
     let noise: Vec<u8> = (0..=255).collect();
     for round in 0..12 {
         let text = format!("round {round}: 10%\r 20%\r\n\n\r\x1b[1m");
@@ -281,7 +281,7 @@ fn times_of_replay(rig: &Rig) -> Vec<f64> {
     times
 }
 
-/// Of each byte within 30 ms, as are those of a replay.
+/// Recorded and replayed times are within 30 ms of each byte.
 #[test]
 fn a_recording_has_the_times_at_which_bytes_came() {
     let rig = served("{ type = \"text\", record = true }");

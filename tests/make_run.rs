@@ -49,7 +49,7 @@ impl MakeRun {
         }
     }
 
-    /// What a terminal does on Ctrl-C.
+    /// Sends SIGINT to the process group, as a terminal does on Ctrl-C.
     fn interrupt(&self) {
         killpg(Pid::from_raw(self.0.id() as i32), Signal::SIGINT).unwrap();
     }

@@ -61,7 +61,7 @@ impl Drop for Seat {
     }
 }
 
-/// A device of its own, and the path of its tty.
+/// Another device, and the path of its tty.
 fn device() -> (File, std::path::PathBuf) {
     let pty = openpty(None, None).unwrap();
     let mut termios = tcgetattr(&pty.slave).unwrap();
@@ -204,7 +204,7 @@ fn a_link_that_is_missing_for_a_moment_has_no_effect() {
     rig.say(b"still here\r\n");
     let log = rig.wait_for_log("< still here");
     assert!(!log.contains("closed"), "{log}");
-    // One that stays unplugged keeps the tty, whose device no port could find again.
+    // A port whose device path is gone keeps the tty, since no port could find the device again.
     fs::remove_file(rig.path("dev/demo")).unwrap();
     rig.wait_for_status("unplugged since");
     assert_eq!(rig.stored(), ["intake", "ring"]);
@@ -219,5 +219,5 @@ fn a_port_that_was_removed_from_the_configuration_keeps_no_tty() {
     rig.configure("[ports.other]\ndevice = \"@DIR@/dev/demo\"\n");
     rig.start();
     rig.wait_for_status("demo is not configured");
-    until("the tty to be let go of", || (rig.stored() == ["intake", "ring"]).then_some(()));
+    until("the tty to be released", || (rig.stored() == ["intake", "ring"]).then_some(()));
 }

@@ -90,7 +90,7 @@ fn shell(rig: &Rig) -> Command {
     shell
 }
 
-/// The times are others each time, and two people need not have come in the same second.
+/// The times differ between runs, and two users may attach in different seconds.
 fn times_are_one(screen: &str) -> String {
     let mut pieces = screen.split("since ");
     let before = pieces.next().unwrap_or_default().to_owned();

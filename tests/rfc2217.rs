@@ -95,7 +95,7 @@ fn python_bytes(bytes: &[u8]) -> String {
     format!("bytes.fromhex('{hex}')")
 }
 
-/// Both directions, all bytes.
+/// Checks that all bytes pass in both directions.
 fn carries_everything(rig: &Rig, port: &mut Pyserial) {
     let all = every_byte();
     assert_eq!(port.does(&format!("port.write({})", python_bytes(&all))), all.len().to_string());
@@ -194,7 +194,7 @@ fn the_ssh_subsystem_is_a_serial_line_with_a_login() {
     rig.start_plugged();
     let ssh = rig.ssh(&["-s", "demo@127.0.0.1", "rfc2217"]);
     let words: Vec<_> = ssh.get_args().map(|word| word.to_str().unwrap()).collect();
-    // As the manual has it: a loopback port of the client's machine, by a script because socat has its own
+    // As in the manual: a loopback port of the client's machine, by a script because socat has its own
     // quoting.
     let script = rig.path("line");
     fs::write(&script, format!("#!/bin/sh\nexec ssh {}\n", words.join(" "))).unwrap();
@@ -351,7 +351,7 @@ fn a_hostile_client_costs_bounded_memory_and_delays_nobody() {
     let (rig, rfc2217, _) = plain("remote_settings = true");
     let mut hostile = TcpStream::connect(rfc2217).unwrap();
     rig.wait_for_status("1 attached");
-    // Not the program's own pages: those of one that has just been linked count as written to.
+    // Excludes the pages of the program file: those of one that was just linked count as written to.
     let heap = || {
         let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", rig.pid())).unwrap();
         let line = rollup.lines().find(|line| line.starts_with("Anonymous:")).unwrap();

@@ -27,7 +27,7 @@ fn modules() -> Vec<String> {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).filter_map(module).collect()
 }
 
-/// Every source file of a room. Tests stand in their own files or at the end of one, and may import anything.
+/// Every source file of a room. Tests are in their own files or at the end of one, and may import anything.
 fn sources(room: &str) -> Vec<PathBuf> {
     let src = Path::new(ROOT).join("src");
     let mut found = Vec::new();
@@ -110,7 +110,7 @@ fn a_room_imports_only_rooms_above_it() {
         assert!(!files.is_empty(), "{room} has no source file");
         for file in files {
             for import in imports(&fs::read_to_string(&file).unwrap()) {
-                // A macro or an item of the crate's root is no room.
+                // A macro or an item of the crate's root is not a room.
                 let Some(place) = table.iter().position(|name| *name == import) else { continue };
                 seen += 1;
                 if place > row {

@@ -1,4 +1,4 @@
-//! SECURITY.md is true where the files show it: the tests that it names exist, and nothing of ours starts a
+//! SECURITY.md is true where the files show it: the tests that it names exist, and none of our programs starts a
 //! program except at the places listed here.
 
 use std::fs;
@@ -111,7 +111,7 @@ fn programs_are_started_where_it_is_known_and_nowhere_else() {
             );
             if let Some(at) = line.find("Command::new(") {
                 let call = &line[at..];
-                // clap's commands are no programs.
+                // clap's commands are not programs.
                 if !call.starts_with("Command::new(row.name)") {
                     starts.push((name.clone(), call[..=call.find(')').unwrap()].to_owned()));
                 }

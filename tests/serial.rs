@@ -46,7 +46,7 @@ impl Adapter {
     }
 }
 
-/// As the hub reads: through a pipe.
+/// Reads as the hub does, through a pipe.
 fn try_read(contact: &Contact<'_>, buffer: &mut [u8]) -> ReadOutcome {
     let (from, to) = pipe().unwrap();
     let outcome = contact.try_splice(to.as_fd(), buffer.len()).unwrap();
@@ -324,7 +324,7 @@ async fn the_return_of_a_device_is_seen_through_directories_that_are_missing() {
     let path = dev.join("serial/by-path/pci-0:1.4-port0");
     let mut watch = DeviceWatch::new(std::slice::from_ref(&path)).unwrap();
 
-    // udev's order and its relative link; each step may or may not be an event of its own.
+    // The order of udev, with its relative link; each step may or may not be a separate event.
     let pty = openpty(None, None).unwrap();
     let slave = ttyname(&pty.slave).unwrap();
     drop(pty.slave);

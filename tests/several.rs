@@ -48,7 +48,7 @@ impl Racks {
             env!("CARGO_BIN_EXE_console-auth"),
             env!("CARGO_BIN_EXE_consolectl"),
         ];
-        // By a program of its own: a file that is open for writing while another test forks cannot be run.
+        // By install(1): a file that is open for writing while another test forks cannot be executed.
         let mut install = Command::new("install");
         assert!(install.arg("-m755").args(programs).arg(path("bin")).status().unwrap().success());
         let mut config = String::from("[server]\nlisten = [\"127.0.0.1\"]\n");
@@ -200,7 +200,7 @@ fn a_text_is_sent_to_many_ports_with_a_line_of_result_each() {
     assert!(lines[2].starts_with("rack1-02: unplugged since "), "{said}");
     racks.hears(0, "x");
     racks.hears(1, "x");
-    // One does not exist: nothing is sent to any.
+    // One of the ports does not exist: nothing is sent to any.
     let (code, said, aside) = racks.says(&["send", "edge,rakc1-01", "y"]);
     assert_eq!((code, said.as_str()), (1, ""));
     assert!(aside.starts_with("consolectl: there is no port rakc1-01: did you mean rack1-01"), "{aside}");
@@ -248,7 +248,7 @@ fn many_ports_are_watched_line_by_line_and_only_watched() {
     racks.say(1, b"ing\x1b[0m\r\n\x1b[?2004l\r\n");
     watch.sees("rack1-01: booting\n");
     racks.say(0, b"this is not watched\r\n");
-    // A prompt has no end, and is shown all the same; what is typed behind it continues the line.
+    // A prompt has no line end, but is printed; input typed after it continues the line.
     racks.say(2, b"login: ");
     watch.sees("rack1-02: login: \n");
     racks.say(2, b"root\r\n");
@@ -285,7 +285,7 @@ fn a_port_whose_process_ends_is_watched_again_but_not_by_whom_an_administrator_s
     watch.sees("edge# [re-attached]\n");
     racks.say(0, b"still here\r\n");
     watch.sees("edge: still here\n");
-    // As console-admin does it for `disconnect`.
+    // Disconnects as console-admin does for `disconnect`.
     let socket = racks.path("run/consoleserver");
     let away = |port: &str| {
         let port = port.parse().unwrap();
@@ -325,7 +325,7 @@ fn a_watch_that_is_not_read_holds_up_no_port_and_stays_small() {
     let peak = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     let kilobytes: u64 = peak.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(kilobytes < 64 * 1024, "{peak}");
-    // What was skipped is reported once it is read again.
+    // The number of skipped bytes is reported once output is read again.
     let mut stdout = child.stdout.take().unwrap();
     let (mut shown, mut piece) = (Vec::new(), [0; 64 * 1024]);
     while !shown.windows(13).any(|part| part == b"bytes skipped") {

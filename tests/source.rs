@@ -126,7 +126,7 @@ fn a_killed_port_finds_the_same_connection_and_every_byte() {
     assert!(rig.stop().success());
 }
 
-/// What the far end has sent before it closed, and while no process of the port was there.
+/// The far end sends and closes while no process of the port runs: the next process reads these bytes.
 #[test]
 fn the_last_bytes_of_a_far_end_that_closes_while_the_port_is_down_are_read() {
     let (mut rig, _dialers, listener, mut far) = tcp_bench("log = \"raw\"\n");
@@ -290,7 +290,7 @@ fn a_reload_moves_the_source() {
     let (mut rig, _dialers, _listener, mut far) = tcp_bench("");
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let source = format!("tcp:{}", other.local_addr().unwrap());
-    // As systemd does after a daemon-reload: the next dialer has the new command line.
+    // As after a daemon-reload, the next dialer has the new command line.
     rig.configure(&format!("[ports.demo]\ngroups = [\"*\"]\nsource = \"{source}\"\n"));
     rig.wait_for_status("connected to tcp");
     drop(_dialers);

@@ -24,7 +24,7 @@ const ROUNDS: u64 = 50;
 /// Instructions after a system call that are tried one by one, as far as there are kills for that.
 const DENSE: u64 = 4000;
 
-/// Share of all kills in fifths, or in the short form as many as take some seconds.
+/// The number of kills: these fifths of SWEEP_KILLS, or the default, which takes some seconds.
 fn kills(fifths: u64, short: u64) -> u64 {
     std::env::var("SWEEP_KILLS").map_or(short, |kills| kills.parse::<u64>().unwrap() * fifths / 5)
 }

@@ -84,7 +84,7 @@ fn a_storm_of_lines_fires_once_and_counts_suppressed_matches() {
 #[test]
 fn a_dead_or_silent_bus_delays_nothing() {
     let mut rig = Rig::with_config(&rules("a = { match = \"panic\" }\nb = { match = \"oom\" }"));
-    // It accepts connections and never replies.
+    // This bus accepts connections and never replies.
     let bus = UnixListener::bind(rig.path("bus")).unwrap();
     rig.environment("DBUS_SYSTEM_BUS_ADDRESS", &format!("unix:path={}", rig.path("bus").display()));
     rig.argument("--bus");

@@ -48,7 +48,7 @@ fn lacking(name: &str, unit: &str) -> Vec<String> {
     let explained = unit.split_once("# Left open, and why").map_or("", |(_, end)| end);
     let mut lacking = Vec::new();
     for (directive, value) in SANDBOX {
-        // Named in a comment, or set to another value below its reason.
+        // The directive is named in a comment, or set to another value below a comment with the reason.
         let is_explained = explained.contains(&format!("{directive}="));
         let is_stricter =
             STRICTER.iter().any(|(one, value)| *one == directive && set(&format!("{one}={value}")));

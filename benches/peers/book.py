@@ -37,7 +37,7 @@ class Book:
 
     @contextlib.contextmanager
     def at(self, system, what):
-        """What goes wrong here is that system's, and the others go on."""
+        """An error here fails this system only; the others continue."""
         try:
             yield
         except Failure as failure:

@@ -51,7 +51,7 @@ def judge(run):
     unwatched, watched = ours("paced", "unwatched % of a core"), ours("paced", "watched % of a core")
     rate = figures.exact_rate(OURS) if OURS in run["figures"].get("flood", {}) else None
     connect = ours("connect", "ms")
-    # Which, what, unit, ours, the limit, and whether ours is to be at least that.
+    # Kind, name, unit, our value, the limit, and whether the limit is a minimum.
     promises = [
         ("must", "32 ports idle", "MB", idle, 10, False),
         ("must", "32 ports, a client at each", "MB", attached, 14, False),

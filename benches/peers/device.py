@@ -20,7 +20,7 @@ far_end = importlib.util.module_from_spec(importlib.util.spec_from_loader("far_e
 _loader.exec_module(far_end)
 
 LINE_BYTES = far_end.LINE_BYTES
-# What a device answers to each byte: one that no banner, prompt or echo has.
+# The device's reply to each byte: a byte that no banner, prompt or echo contains.
 ANSWER = b"\x06"
 TICK_SECONDS = 0.005
 

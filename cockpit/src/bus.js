@@ -71,7 +71,7 @@ export function onPorts(callback) {
  * called. `failed` is called if systemd does not report changes.
  */
 export function watchUnits(callback, failed) {
-    // A connection of its own: systemd stops sending, and the bus passing on, when it is closed.
+    // A separate connection: when it is closed, systemd stops sending signals.
     const systemd = cockpit.dbus("org.freedesktop.systemd1", { bus: "system" });
     let watching = true;
     // systemd sends a signal for Unit with each one for Service, which alone has STATUS=.

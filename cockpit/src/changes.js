@@ -1,4 +1,4 @@
-// What is not committed: a banner on every page, and a page with the differences and what can be done about them.
+// Uncommitted changes: a banner on every page, and a page with the differences and the commands for them.
 import { MANAGER, TOP, manager, property } from "./bus.js";
 import { alert, dateTime, h, plain, sentence, setText } from "./dom.js";
 import { show } from "./keys.js";

@@ -2,7 +2,7 @@
 // daemon checks every value; `choices` only saves typing. cockpit/test compares this list with the keys that the daemon has.
 export const TCP_PORT = "tcp port";
 export const KEYS = [
-    { name: "enabled", type: "flag", label: "Enabled", help: "Open the port as soon as its device is there, and listen" },
+    { name: "enabled", type: "flag", label: "Enabled", help: "Open the port as soon as its device appears, and listen" },
     { name: "description", type: "text", label: "Description", help: "At most 80 characters" },
     { name: "device", type: "text", optional: true, label: "Device", help: "A stable path such as /dev/serial/by-id/…; empty: the entry of the port's name in the monitored directory" },
     { name: "source", type: "text", optional: true, label: "Source", help: "In place of a device: unix:/PATH, tcp:HOST:PORT, telnet:HOST:PORT, rfc2217:HOST:PORT or unit" },

@@ -17,7 +17,7 @@ export class Learn {
             "div",
             { class: "page" },
             h("h2", {}, "The next adapter"),
-            h("p", {}, "Enter the name of a port, press the button, and plug the adapter in. The port is bound to that USB socket, and made if there is none of that name."),
+            h("p", {}, "Enter the name of a port, press the button, and plug the adapter in. The port is bound to that USB socket, and created if it does not exist."),
             this.form,
             this.said,
             h("h2", {}, "Adapters without a port"),

@@ -1,4 +1,4 @@
-// What is known of the ports, kept up to date while the page is visible: systemd sends a signal when a port's state changes, signals of
+// The state of the ports, kept up to date while the page is visible: systemd sends a signal when a port's state changes, signals of
 // org.consoleserver1 when the configuration does; counters are polled.
 import { MANAGER, PORT, TOP, json, listPorts, manager, onManager, onPorts, portCall, properties, property, watchUnits } from "./bus.js";
 import { naturally, sentence } from "./dom.js";

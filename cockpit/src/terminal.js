@@ -182,7 +182,7 @@ export class Session {
     }
 
     copy(withShift) {
-        // By the event, which xterm.js answers with its selection: navigator.clipboard is only there if the page came over TLS.
+        // xterm.js handles the copy event with its selection; navigator.clipboard exists only if the page was loaded over TLS.
         const copied = document.execCommand("copy");
         this.terminal.clearSelection();
         if (!copied) this.notice("The browser did not copy the text.");
@@ -232,7 +232,7 @@ export class Session {
 
     /** Keys and pasted text. */
     typed(text) {
-        // As at `ttyd`: the keyboard alone leads back to the device.
+        // As in `ttyd`, Enter reconnects after the end of a session.
         if (this.ended && text === "\r") this.again();
         else this.type(encoder.encode(this.keypad.apply(text)));
     }
@@ -338,7 +338,7 @@ export class Session {
 
     silent(since) {
         this.silenceLine?.remove();
-        this.silenceLine = since && this.notice(`The server has not replied since ${new Date(since).toLocaleTimeString()}. What is typed now is sent to the device when the connection is back.`);
+        this.silenceLine = since && this.notice(`The server has not replied since ${new Date(since).toLocaleTimeString()}. Input is sent to the device when the connection is back.`);
     }
 
     showKeypad(shown) {
@@ -377,7 +377,7 @@ export class Session {
     update() {
         const port = this.port;
         if (!port) {
-            setText(this.roster, "This port does not exist any more.");
+            setText(this.roster, "This port no longer exists.");
             return;
         }
         const [symbol, word] = CONDITIONS[condition(port)];

@@ -7,7 +7,7 @@ function apply(style = localStorage.getItem("shell:style") || "auto") {
 
 export function followTheme() {
     apply();
-    // Another frame of the same origin, the shell, has written it; and the shell notifies the visible frame by an event.
+    // The shell, another frame of the same origin, writes the setting and notifies the visible frame by an event.
     window.addEventListener("storage", (event) => event.key === "shell:style" && apply());
     window.addEventListener("cockpit-style", (event) => event instanceof CustomEvent && apply(event.detail.style));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => apply());

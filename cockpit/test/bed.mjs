@@ -1,4 +1,4 @@
-// What the page holds in the container bed, with real logins: tests/boot/container.d/95-cockpit starts it with
+// Tests of the page in the container bed, with real logins: tests/boot/container.d/95-cockpit starts it with
 //   URL      of Cockpit
 //   MACHINE  the container's name
 //   SHOTS    where screenshots go

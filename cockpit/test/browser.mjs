@@ -19,7 +19,7 @@ export async function visitor(browser, url, options = {}) {
     await context.exposeBinding("reportViolation", (_source, report) => blocked.push(report));
     await context.addInitScript(() => {
         document.addEventListener("securitypolicyviolation", (event) => {
-            // Of our page alone: what Cockpit's shell does is not ours to judge.
+            // Only errors of our page: those of Cockpit's shell are ignored.
             if (location.pathname.includes("/consoleserver/")) {
                 window.reportViolation(`${event.violatedDirective} blocked ${event.blockedURI} at ${event.sourceFile}:${event.lineNumber}`);
             }

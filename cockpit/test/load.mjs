@@ -1,5 +1,5 @@
 // Figures of the page with 48 ports, and what must hold under load: tests/boot/container.d/96-cockpit-load starts it, as 95-cockpit starts
-// bed.mjs. The ports p01 to p48 send back what they get, but p48, which sends 10 MB of numbered lines when it gets "flood".
+// bed.mjs. The devices of p01 to p47 echo their input; that of p48 sends 10 MB of numbered lines when it receives "flood".
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { appendFileSync } from "node:fs";

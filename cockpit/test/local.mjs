@@ -216,7 +216,7 @@ async function settings() {
     await press("Commit, and roll back unless confirmed within");
     await shows("a count-down", () => /^[0-5]:\d\d$/.test(document.querySelector("[role=timer]")?.textContent));
     // It continues, and does not jump back to what is read in the meantime.
-    await shows("a count-down that goes on", () => document.querySelector("[role=timer]").textContent <= "4:57");
+    await shows("a count-down that continues", () => document.querySelector("[role=timer]").textContent <= "4:57");
     await page.evaluate(() => window.consoleserver.ports.poll(true));
     assert.ok((await page.locator("[role=timer]").innerText()) <= "4:57", "the count-down was set back");
     await press("Confirm");

@@ -33,7 +33,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What root may rely on, regardless of the sender.
+/// Checks what root relies on in each request, from any sender.
 fn right(request: &Request) {
     match request {
         Request::Begin { target: Target::Port(port), .. } | Request::Run { run: Run::Console(port), .. } => {
@@ -95,7 +95,7 @@ fn login(orders: u8, said: &[u8]) {
                 let (mut stream, _) = listener.accept().await?;
                 stream.write_all(said).await?;
                 stream.shutdown().await?;
-                // Closed with something unread it would be reset.
+                // Kept open: closing it with unread data would reset the connection.
                 streams.push(stream);
             }
             #[allow(unreachable_code)]
@@ -112,7 +112,7 @@ fn login(orders: u8, said: &[u8]) {
     });
 }
 
-/// A client that does one thing after another; who it was let in as.
+/// A client that sends a sequence of requests. Returns the users as which it was admitted.
 async fn visit(path: &std::path::Path, orders: u8) -> Vec<Identity> {
     let key = PublicKey::from_openssh(KEY).expect("a key");
     let mut let_in = Vec::new();

@@ -35,7 +35,7 @@ fn certificate() -> &'static UserCertificate {
     }
 }
 
-/// What is parsed is written as it was, and none is accepted by the line of another authority.
+/// A parsed key or certificate is written back unchanged, and no line of another authority accepts it.
 fn offer(text: &str) {
     let offered = match Offered::parse(text) {
         Ok(offered) => offered,

@@ -1,6 +1,6 @@
-//! Changes over a text, and the whole way of an administration to a commit. Input: a configuration, and below a line `%%`
-//! what is done to it, a line each: `KEY = VALUE`, `-KEY`, `+PORT`, `!PORT`, `reload`, `reload PORT`, `commit`; below another
-//! `%%` what a user writes into the file by hand in the meantime.
+//! Changes of a text, and all steps of an administration up to a commit. Input: a configuration, and below a line `%%`
+//! the actions, one per line: `KEY = VALUE`, `-KEY`, `+PORT`, `!PORT`, `reload`, `reload PORT`, `commit`; below another
+//! `%%` the file as a user edits it by hand in the meantime.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -115,7 +115,7 @@ fn laid_over(text: &str, orders: &str) {
 }
 
 fn comments_stay(text: &str, result: &str, changes: &Changes) {
-    // What stands in or at a value that goes, goes.
+    // A comment in or at a removed value is removed with it.
     let goes = |(path, change): (&KeyPath, &Change)| {
         change.new.is_none()
             || path.key.is_none()
@@ -203,7 +203,7 @@ fn committed(state: &State, merged: &str) {
     assert!(settled.pending().is_empty() && settled.candidate_config == config);
 }
 
-/// What is no conflict is in the file: the pending changes, and what was written by hand.
+/// The file contains every change without a conflict: the pending changes, and the edits made by hand.
 fn edited_in_between(state: &State) {
     if !state.conflicts().is_empty() {
         return;

@@ -10,9 +10,9 @@ use toml::{Table, Value};
 
 /// Lines of a sentence about a file.
 const LINES_MAX: usize = 200;
-/// Slips of the pen, on a line of their own.
+/// Syntax errors, each on its own line.
 const SLIPS: [&str; 8] = ["=", "x = \"", "x = [", "x = '", "[", "x = {", "a b = 1", "x = 08"];
-/// What a unit may contain.
+/// Directives that a unit may contain.
 const DIRECTIVES: [&str; 14] = [
     "ListenStream=",
     "SourcePath=/etc/consoleserver/config.toml",
@@ -44,7 +44,7 @@ pub fn run(data: &[u8]) {
         Ok(config) => {
             let written = config.to_toml();
             let again = Config::parse(&written, Path::new("w")).expect("ours");
-            // It states each key at the port.
+            // The written file states each key at the port.
             assert_eq!(Config { own: config.own.clone(), ..again }, config, "{written}");
             units(&config);
             let saved = without_broken_tables(text);
@@ -97,7 +97,7 @@ fn units(config: &Config) {
     }
 }
 
-/// What opens a port.
+/// Ports that are opened.
 fn listening<'c>(
     config: &'c Config,
     name: &PortName,

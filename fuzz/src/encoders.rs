@@ -29,7 +29,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// The log of these bytes, as the writer would have it: in pieces, with pauses, notes, and a new process now and then.
+/// The log of these bytes, as the log writer would write it: in pieces, with pauses, notes, and a new process now and then.
 fn written(kind: LogType, seed: u8, said: &[u8]) -> (Vec<u8>, usize) {
     let zone = TimeZone::fixed(jiff::tz::offset(1));
     let mut encoder = Encoder::new(kind, zone.clone());
@@ -105,7 +105,7 @@ fn lines(log: &[u8]) -> Vec<Vec<u8>> {
     for (mark, text) in records(log) {
         match (mark, lines.last_mut()) {
             (" <+", Some(line)) => line.extend(unescaped(text)),
-            (" <+", None) => panic!("nothing goes on at the beginning"),
+            (" <+", None) => panic!("a continuation at the beginning"),
             _ => lines.push(unescaped(text)),
         }
     }

@@ -12,7 +12,7 @@ use super::pieces::Pieces;
 
 /// Bytes of a line that is asked for, each of which may have become U+FFFD.
 const LINE_MAX: usize = 200 * 3;
-/// What may wait for a line (`session::typed`).
+/// Bytes of input that may wait for the line (`session::input_queue`).
 const WAITING_MAX: usize = 16 * 1024;
 
 /// See the module.
@@ -39,14 +39,14 @@ pub fn run(data: &[u8]) {
     gate(bytes);
 }
 
-/// One that the configuration takes.
+/// A prefix that the configuration accepts.
 fn prefix(first: u8, second: u8) -> EscapePrefix {
     let first = if first % 33 == 32 { 0x7f } else { first % 33 };
     let second = if second.is_ascii_graphic() || second.is_ascii_control() { second } else { b'c' };
     EscapePrefix([first, second])
 }
 
-/// What they mean; neighbouring bytes of one kind are one.
+/// The actions of the machine; adjacent actions of the same kind are merged.
 fn actions<'b>(prefix: EscapePrefix, pieces: impl Iterator<Item = &'b [u8]>) -> Vec<Action> {
     let mut machine = EscapeMachine::new(Some(prefix));
     let mut merged: Vec<Action> = Vec::new();
@@ -84,7 +84,7 @@ fn quoted(EscapePrefix([first, second]): EscapePrefix, bytes: &[u8]) -> Vec<u8> 
     bytes.iter().flat_map(quote).collect()
 }
 
-/// Nothing is dropped or doubled, and reading from the client pauses exactly while the queue is full.
+/// Nothing is dropped or duplicated, and reading from the client pauses exactly while the queue is full.
 fn gate(orders: &[u8]) {
     let (feeder, mut session) = input_queue();
     let mut context = Context::from_waker(Waker::noop());

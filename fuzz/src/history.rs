@@ -38,7 +38,7 @@ pub fn run(data: &[u8]) {
         let content = content.unwrap_or_default();
         let is_cut = age > 0 && !content.is_empty() && !content.ends_with(b"\n");
         log.extend(content);
-        // A record that was cut off does not go on in the next file.
+        // A record that was cut off is not continued in the next file.
         if is_cut {
             log.push(b'\n');
         }
@@ -47,7 +47,7 @@ pub fn run(data: &[u8]) {
     let since = (seed & 1 == 1).then(|| SINCE.parse::<Timestamp>().expect("a time"));
     let byte = *seed;
     let pattern = || (byte & 2 == 2).then(|| Box::new(move |line: &[u8]| line.contains(&byte)) as Matcher);
-    // As the file has them; what is shown of a record by default must only never fail.
+    // Lines as they are in the file; the default view of a record must only not panic.
     let wanted = |as_is| LineSelection { pattern: pattern(), range: TimeRange { since, until: None }, as_is };
     let mut read = History::new(&path, LogType::Text, wanted(false)).expect("a log");
     let shown = all(&mut read);
@@ -137,7 +137,7 @@ fn time_of(line: &[u8]) -> Option<Timestamp> {
     std::str::from_utf8(word).ok().filter(|word| word.len() <= 40)?.parse().ok()
 }
 
-/// The same however it is cut, and nothing of a time before.
+/// The result does not depend on how the log is split, and contains no line from before the given time.
 fn in_pieces(log: &[u8], seed: u8) {
     let since: Timestamp = SINCE.parse().expect("a time");
     let range = TimeRange { since: Some(since), until: None };

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use consoleserver::cli::import::{ImportError, Program, Source, plan};
 use consoleserver::config::{Config, Port, keys};
 
-/// What a file and all that it includes may have.
+/// Maximum size of a file with all that it includes.
 const INCLUDED_MAX: usize = 64 * 1024;
 
 /// See the module.

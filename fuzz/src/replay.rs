@@ -7,7 +7,7 @@ use super::pieces::Pieces;
 
 /// Characters that may come out of a filter, beside printable ones.
 const CONTROLS: &[char] = &['\x08', '\t', '\n', '\r', '\x0e', '\x0f'];
-/// What only moves, erases or colours.
+/// Final characters of sequences that only move the cursor, erase or colour.
 const HARMLESS: &str = "@ABCDEFGHJKLMPSTXZ`adefm";
 
 /// See the module.
@@ -16,7 +16,7 @@ pub fn run(data: &[u8]) {
     let (shown, rest) = split(said);
     harmless(&shown);
     assert!(shown.len() <= 3 * said.len() && rest.len() <= said.len(), "bounded");
-    assert_eq!(split(&rest), (Vec::new(), rest.clone()), "what goes on later has not come to its end");
+    assert_eq!(split(&rest), (Vec::new(), rest.clone()), "a continued sequence must be incomplete");
     assert_eq!(split(&shown), (shown.clone(), Vec::new()), "what is shown can be shown");
 
     let (before, after) = said.split_at(usize::from(*cut).min(said.len()));
@@ -36,7 +36,7 @@ pub fn run(data: &[u8]) {
     assert_eq!(stamped, stamped_lines(said));
 }
 
-/// Nothing that would make a terminal answer, change its modes or retitle it: by eye, not by a parser.
+/// Checks that no sequence would make a terminal reply, change its modes or its title. Does not use the parser under test.
 fn harmless(shown: &[u8]) {
     let text = std::str::from_utf8(shown).expect("text");
     let mut rest = text.chars();

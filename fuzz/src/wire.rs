@@ -9,7 +9,7 @@ use consoleserver::system::message::{MAX_MESSAGE_BYTES, MessageError, encode, re
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Messages are read until one is invalid; each can be sent again, whole only.
+/// Reads messages until one is invalid. Each is encoded again and read back; a truncated one is never accepted.
 pub fn messages<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8], seed: u8) -> Vec<T> {
     let mut found = Vec::new();
     let (mut blocking, mut waiting) = (bytes, bytes);

@@ -26,7 +26,7 @@ impl Core {
     pub(super) async fn report_edit(&self, altered: Vec<Altered>) {
         let Some(first) = altered.first() else { return };
         let is = |action| altered.iter().any(|one| one.action == action);
-        // Of several, the most significant one.
+        // If there were several actions, the most significant one is reported.
         let action = [Action::Create, Action::Remove, Action::Set].into_iter().find(|action| is(*action));
         let action = action.unwrap_or(first.action);
         let text = match altered.as_slice() {
@@ -143,7 +143,7 @@ fn summary(action: Action, caller: &Caller, text: &str) {
     );
 }
 
-/// One key, as an auditor needs it. Fields for values are there even if they are empty.
+/// Writes the audit record of one key. The fields for values are present even if they are empty.
 fn record(action: Action, caller: &Caller, one: &Altered) {
     let Caller { name, origin, .. } = caller;
     let Altered { path, old, new, who, .. } = one;
@@ -160,7 +160,7 @@ fn record(action: Action, caller: &Caller, one: &Altered) {
         Action::Commit if who == name => format!("{name} committed {key}: {now} (was {was})"),
         Action::Commit => format!("{name} committed {key}, changed by {who}: {now} (was {was})"),
         Action::Confirm => format!("{name} confirmed {key}: {now}"),
-        Action::Revert => format!("{name} dropped {key}, changed by {who}: {was}, restored {now}"),
+        Action::Revert => format!("{name} discarded {key}, changed by {who}: {was}, restored {now}"),
         Action::Rollback => format!("{key}, changed by {who}, was rolled back: {was}, restored {now}"),
     };
     tracing::info!(

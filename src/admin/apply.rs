@@ -153,7 +153,7 @@ impl Plan {
                 // Sockets first: a socket would start the service again.
                 self.stop(old_path.map(|_| path));
                 self.steps.extend([socket, attach, service].map(Step::Stop));
-                // Its service ends with the port.
+                // The service of the source ends with the port.
                 self.stop(has_source(now.units, unit).then_some(source_socket));
                 return;
             }

@@ -22,7 +22,7 @@ const POWER_ACTION: &str = "org.consoleserver1.power";
 /// The permission that a call requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
-    /// None: every user of this machine may read.
+    /// No action is required: every user of this machine may read.
     Nothing,
     Configure,
     /// Act on ports: start, stop, reload, break, disconnect.
@@ -159,7 +159,7 @@ pub struct Authorizer {
 }
 
 impl Authorizer {
-    /// For the calls of this connection.
+    /// Creates an authorizer for the calls of this connection.
     pub async fn new(connection: &Connection) -> zbus::Result<Self> {
         Ok(Self { bus: DBusProxy::new(connection).await?, connection: connection.clone() })
     }

@@ -9,7 +9,6 @@ use zbus::{ObjectPath, OwnedObjectPath, OwnedVariant, Variant};
 
 use crate::port::PortName;
 
-/// The name on the bus.
 pub const BUS_NAME: &str = "org.consoleserver1";
 /// The object with `org.consoleserver1.Manager`; there is no object above it.
 pub const OBJECT_PATH: &str = "/org/consoleserver1";
@@ -61,13 +60,13 @@ pub struct Session {
 pub struct ListedPort {
     pub path: OwnedObjectPath,
     pub name: String,
-    /// As the property `Unit`.
+    /// The property `Unit`.
     pub unit: String,
-    /// Those of [`LISTED_KEYS`] that have a value, as the port runs, or as it would.
+    /// The keys of [`LISTED_KEYS`] that have a value: the running ones or, for a port that was never reloaded, the candidate's.
     pub keys: Keys,
 }
 
-/// What a list of ports shows of each.
+/// The keys that a list of ports shows.
 pub const LISTED_KEYS: [&str; 7] =
     ["description", "source", "baud", "bytesize", "parity", "stopbits", "escape"];
 
@@ -75,9 +74,9 @@ pub const LISTED_KEYS: [&str; 7] =
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
 pub struct RunningPort {
     pub name: String,
-    /// As the property `State`.
+    /// The property `State`.
     pub state: String,
-    /// As the property `Counters`; empty if the port does not reply.
+    /// The property `Counters`; empty if the port does not reply.
     pub counters: HashMap<String, u64>,
     pub sessions: Vec<Session>,
 }
@@ -163,7 +162,7 @@ pub trait Manager {
     fn commit_mine(&self, revision: u64, seconds: u32) -> zbus::Result<Vec<String>>;
     /// Confirms the commit of `CommitConfirmed`.
     fn confirm(&self) -> zbus::Result<()>;
-    /// Drops all uncommitted changes, and reloads those that run. If a commit waits for `Confirm`, it is
+    /// Discards all uncommitted changes, and reloads those that run. If a commit waits for `Confirm`, it is
     /// rolled back instead, and its changes are uncommitted again. Returns remarks.
     fn revert(&self) -> zbus::Result<Vec<String>>;
     /// All uncommitted changes, including those that run.

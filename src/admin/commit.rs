@@ -140,7 +140,7 @@ impl Core {
         let waits = || state.candidate.iter().map(|(path, _)| path).filter(|path| chosen.get(path).is_some());
         let is_all = whose == Whose::All;
         let keys: Vec<String> = match is_all {
-            // A key that was set back is no change, but has to be reloaded too.
+            // A key that was set back is not a change, but must be reloaded too.
             true => state.candidate.iter().map(|(path, _)| path.to_string()).collect(),
             false => waits().map(ToString::to_string).collect(),
         };
@@ -191,7 +191,7 @@ impl Core {
         Ok(())
     }
 
-    /// Drops all uncommitted changes. A commit that waits is rolled back instead, and its changes are
+    /// Discards all uncommitted changes. A commit that waits is rolled back instead, and its changes are
     /// uncommitted again.
     pub async fn revert(&self) -> Result<Remarks, Error> {
         let _turn = self.turn.lock().await;
@@ -200,7 +200,10 @@ impl Core {
                 let count = waiting.changes.count();
                 let mut remarks = self.roll_back(waiting, Why::Reverted).await?;
                 if count > 0 && !self.state().candidate.is_empty() {
-                    remarks.push(format!("{}; `revert` again to drop them", uncommitted_again(count)));
+                    remarks.push(format!(
+                        "the last commit was rolled back: {}; `revert` again to discard them",
+                        uncommitted_again(count)
+                    ));
                 }
                 Ok(remarks)
             }
@@ -216,7 +219,7 @@ impl Core {
                 remarks.extend(refused);
                 let pending = state.pending();
                 let shares = shares(pending, &caller());
-                let mut printed = format!("dropped {}", counted(pending.count()));
+                let mut printed = format!("discarded {}", counted(pending.count()));
                 if let Some(shares) = &shares {
                     printed.push_str(&format!(": {shares}"));
                 }
@@ -241,7 +244,7 @@ impl Core {
     fn keep_edited(&self, waiting: &Waiting) -> Result<Option<String>, Error> {
         let now = match load_text(&self.files.root.join(COMMITTED_FILE)) {
             Ok(now) => now,
-            // Not a text file, or too large: the commit has to be rolled back all the same.
+            // The file is not text, or too large: the commit must be rolled back anyway.
             Err(error) => {
                 let kept = self.files.set_aside()?;
                 let printed = format!("{error}: moved to {}", kept.display());

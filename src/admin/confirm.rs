@@ -99,7 +99,7 @@ impl Waiting {
         Ok(Some(Self { deadline, boot, before, after, changes }))
     }
 
-    /// Removes the record: the commit does not wait any more.
+    /// Removes the record: the commit no longer waits.
     pub fn forget(files: &Files) -> Result<(), FileError> {
         files::remove(&path(files, CONFIRM_FILE))?;
         files::remove(&path(files, CHANGES_FILE))?;

@@ -126,14 +126,14 @@ impl Core {
         *held = (Arc::new(state), Stamp::new());
     }
 
-    /// Only for a valid text that cannot be rolled back any more.
+    /// Only for a valid text that can no longer be rolled back.
     pub(super) fn keep_last_good(&self, state: &State) {
         if state.fault.is_none()
             && self.waiting().is_none()
             && !state.committed.text.is_empty()
             && let Err(error) = self.files.save_last_good(&state.committed.text)
         {
-            tracing::error!("cannot write the copy of the last good configuration: {error}");
+            tracing::error!("cannot write the copy of the last valid configuration: {error}");
         }
     }
 

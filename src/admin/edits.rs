@@ -152,7 +152,7 @@ impl State {
             let renamed_from = candidate.get(&path).and_then(changes::Change::renamed_from);
             candidate.forget_table(&path.scope);
             last = Some(path.to_string());
-            // The author of the removal of a renamed port is the one who removes it, under both names.
+            // A renamed port is removed under both names, by the caller.
             if let Some(from) = renamed_from.map(KeyPath::table).filter(|from| {
                 // Unless the old name belongs to a new port.
                 candidate.get(from).is_some_and(|change| change.new.is_none())

@@ -72,7 +72,7 @@ impl Files {
         [COMMITTED_FILE, VENDOR_FILE].map(stamp).to_vec()
     }
 
-    /// The committed text; if it is invalid, the last good one and the error.
+    /// The committed text; if it is invalid, the last valid one and the error.
     pub fn committed(&self) -> (Text, Option<String>) {
         let wrong = match committed(&self.root)
             .and_then(|text| Config::parse(&text.text, &text.path).map(|_| text))

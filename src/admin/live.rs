@@ -16,7 +16,7 @@ use crate::port::PortName;
 
 /// Reading all properties of an object uses the same reply.
 const CACHE_LIFETIME: Duration = Duration::from_millis(250);
-/// For one port to reply. A port that hangs must not block the list of all.
+/// Time for one port to reply. A port that hangs must not block the list of all.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Ports that are queried concurrently: each query has a thread, and one port that hangs must not add up with the next one.

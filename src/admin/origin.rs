@@ -12,7 +12,7 @@ use zbus::{Connection, OwnedObjectPath};
 use crate::auth::status::address_of;
 use crate::system::systemd::bus::{ManagerProxy, ServiceProxy, UnitProxy};
 
-/// For systemd and logind together. Without a reply the change is made all the same.
+/// Time for systemd and logind together. Without a reply the change is made anyway.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Characters of an address or unit name that are kept; unit names have at most 255.
@@ -79,7 +79,7 @@ pub async fn origin(bus: &Connection, pid: u32, user: &str) -> Origin {
             Some(id) => login(bus, id).await?,
             None if origin.session.starts_with(ADMIN_SESSION) => {
                 let service = ServiceProxy::builder(bus).path(&path).cache_properties(CacheProperties::No);
-                // Of another user: the process id was reused.
+                // `None` if the address is another user's: the process id was reused.
                 address_of(&service.build().await?.status_text().await?, user).map(str::to_owned)
             }
             None => None,
@@ -90,7 +90,7 @@ pub async fn origin(bus: &Connection, pid: u32, user: &str) -> Origin {
         zbus::Result::Ok(())
     };
     match tokio::time::timeout(LOOKUP_TIMEOUT, requested).await {
-        // Without a reply the origin is unknown; the change is made all the same.
+        // Without a reply the origin is unknown; the change is made anyway.
         Ok(Ok(()) | Err(_)) | Err(_) => origin,
     }
 }

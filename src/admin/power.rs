@@ -24,7 +24,7 @@ use crate::session::plain;
 use crate::system::lock::Lock;
 use crate::system::persist;
 
-/// For the unit to end: longer than its own TimeoutStartSec=, so that systemd reports a hung power switch by itself.
+/// Time for the unit to end: longer than its own TimeoutStartSec=, so that systemd reports a hung power switch by itself.
 const POWER_TIMEOUT: Duration = Duration::from_secs(150);
 /// Where the units write their output, below the root. Owned by root: console-admin only reads there.
 const OUTPUT_DIRECTORY: &str = "run/consoleserver/power";

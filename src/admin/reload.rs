@@ -37,7 +37,7 @@ impl Core {
         let _turn = self.turn.lock().await;
         let taken = self.state().candidate.clone().take(&which);
         let done = self.apply(&which).await;
-        // If a port rejects its settings, the changes of the others take effect all the same.
+        // If a port rejects its settings, the changes of the others take effect anyway.
         if let Ok(_) | Err(Error::NotTaken(_)) = done {
             self.report_reload(which, &taken).await;
         }
@@ -243,7 +243,7 @@ impl Core {
                 back.steps.push(Step::Restart(unit));
             }
             self.execute(&back).await.map_err(|(_, error)| Error::from(error))?;
-            // Ports that have released or opened a device by then. Their remarks are the same as before.
+            // Only ports that have released or opened a device in the meantime. Their remarks are the same as before.
             self.apply_settings(&[back.release, back.apply].concat()).await;
             Ok(())
         };

@@ -31,11 +31,11 @@ use crate::system::systemd;
 const IDLE_EXIT_DELAY: Duration = Duration::from_secs(60);
 /// Interval of checks while a commit waits: timers do not include suspend.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Between two attempts at a rollback.
+/// Time between two attempts at a rollback.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
-/// For polkit, systemd or the bus to reply; jobs of systemd have their own timeout.
+/// Time for polkit, systemd or the bus to reply; jobs of systemd have their own timeout.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
-/// For calls in progress when the service is stopped: the restarts of a reload, bounded each, rarely take
+/// Time for calls in progress when the service is stopped: the restarts of a reload, bounded each, rarely take
 /// as long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 

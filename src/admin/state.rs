@@ -36,7 +36,7 @@ pub enum Rejected {
     Committed(String),
     #[error("{0}")]
     NoPort(String),
-    #[error("there already is a port {0}")]
+    #[error("port {0} already exists")]
     IsThere(PortName),
     #[error("there is no group {0}")]
     NoGroup(GroupName),
@@ -99,7 +99,7 @@ pub struct State {
     /// Incremented with each change.
     pub revision: u64,
     pub last: Option<Last>,
-    /// The error in the committed file; `committed` is then the last good one.
+    /// The error in the committed file; `committed` is then the last valid one.
     pub fault: Option<String>,
     pub committed_config: Config,
     pub running_config: Config,
@@ -186,7 +186,7 @@ impl State {
         self.with(committed, fault, running, candidate)
     }
 
-    /// The same changes on another committed text.
+    /// Applies the same changes to another committed text.
     pub fn over(&self, committed: Text, fault: Option<String>) -> Self {
         self.with(committed, fault, self.running.clone(), self.candidate.clone())
     }
@@ -369,7 +369,7 @@ pub(super) fn is_again(changes: &Changes, scope: &Scope) -> bool {
 }
 
 /// Moves the running changes of `from` to `to`. In the committed text the port is `from`, or the name that
-/// `from` was renamed from.
+/// from which `from` was renamed.
 fn rename(running: &mut Changes, from: &PortName, to: &PortName, taken: &Changes, committed: &str) {
     let (old, new) = (KeyPath::table(from.clone()), KeyPath::table(to.clone()));
     let Some(change) = taken.get(&new) else { return };

@@ -14,10 +14,10 @@ use super::apply::Step;
 use crate::port::PortName;
 use crate::system::systemd::bus::{ManagerProxy, UnitProxy};
 
-/// For one job: a port takes at most 15 s to stop, and as long again for its socket; a start waits for the
+/// Time for one job: a port takes at most 15 s to stop, and as long again for its socket; a start waits for the
 /// device's driver.
 const JOB_TIMEOUT: Duration = Duration::from_secs(60);
-/// For a reply, and for generators to run: systemd limits these to 90 s.
+/// Time for a reply, and for generators to run: systemd limits these to 90 s.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// A failed call to systemd.
@@ -88,7 +88,7 @@ impl Units {
         self.step_within(step, JOB_TIMEOUT).await
     }
 
-    /// The same with another limit, for a unit that takes its time.
+    /// Does the same with a longer limit, for a slow unit.
     pub async fn step_within(&self, step: &Step, limit: Duration) -> Result<(), UnitsError> {
         let what = step.to_string();
         bounded(&what, limit, self.job(&what, step)).await?
@@ -200,7 +200,7 @@ impl Units {
     }
 }
 
-/// Being subscribed already is no error.
+/// An existing subscription is not an error.
 fn already(error: zbus::Error) -> zbus::Result<()> {
     match &error {
         zbus::Error::MethodError(name, ..) if name.as_str().ends_with(".AlreadySubscribed") => Ok(()),

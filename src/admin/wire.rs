@@ -48,7 +48,7 @@ pub fn to_bus(value: &Value) -> Option<OwnedVariant> {
     OwnedVariant::try_from(variant).ok()
 }
 
-/// An element of a list; a table as TOML has it.
+/// An element of a list; a table is passed as TOML.
 fn element(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -86,7 +86,7 @@ pub fn counters(status: &Status) -> HashMap<String, u64> {
     ours.into_iter().chain(drivers).map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
-/// A port that runs, as the bus has it.
+/// A running port, as it is listed on the bus.
 pub fn running(name: &PortName, status: StatusResult) -> RunningPort {
     let name = name.to_string();
     match status {

@@ -35,7 +35,7 @@ pub enum Request {
     },
     /// Return the state of the port.
     Status,
-    /// Return figures of the port, for `console-metrics`. It is no client: it does not keep a port without a device from exiting.
+    /// Return figures of the port, for `console-metrics`. It does not count as a client, so a port without a device still exits.
     Metrics,
     /// Run a command. Its output and exit code are sent as frames.
     Run(exec::Command),

@@ -43,9 +43,9 @@ const ADMIN_ACCOUNT: &str = "_console-admin";
 #[derive(Debug, Clone, Copy)]
 enum Permission {
     User,
-    /// Access to the port, or console-admin.
+    /// Requires access to the port; console-admin has it too.
     Status,
-    /// Access to the port, console-admin or console-metrics.
+    /// Requires access to the port; console-admin and console-metrics have it too.
     Metrics,
     /// Root, or console-admin on behalf of users that it has authorized.
     Administrator,

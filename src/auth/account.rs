@@ -69,7 +69,7 @@ impl LoginName {
 
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// As the name service spells it.
+    /// The name as the name service spells it.
     pub name: LoginName,
     pub uid: Uid,
     pub gid: Gid,

@@ -72,7 +72,7 @@ pub enum InvalidKeyLine {
     #[error("cert-authority authorizes certificates of this key, and not the key itself")]
     Authority,
     /// A certificate was offered.
-    #[error("the line has the key of the certificate's authority, and no cert-authority")]
+    #[error("the line has the key of the certificate's authority, but not the option cert-authority")]
     NoAuthority,
     #[error("principals= requires cert-authority")]
     PrincipalsOfKey,
@@ -100,7 +100,7 @@ pub struct LoginContext {
 pub struct Search {
     /// Number of the line that authorizes the key, from 1.
     pub admitted: Option<usize>,
-    /// What that line requires of a security key. Later lines do not count, as with sshd.
+    /// The requirements of that line for a security key. Later lines do not count, as with sshd.
     pub required: Option<RequiredOfSecurityKey>,
     /// Lines before it that have this key and are ignored, with the reason.
     pub refused: Vec<(usize, InvalidKeyLine)>,
@@ -116,7 +116,7 @@ pub fn search_principals(file: &[u8], certificate: &UserCertificate, context: &L
     search_lines(file, |line| judge_principal(line, certificate, context))
 }
 
-/// What a line decides: `None` about something else.
+/// The decision of a line; `None` if the line is about another key.
 type Verdict = Option<Result<RequiredOfSecurityKey, InvalidKeyLine>>;
 
 fn search_lines(file: &[u8], judge: impl Fn(&str) -> Verdict) -> Search {
@@ -196,7 +196,7 @@ fn options_length(line: &str) -> usize {
     line.len()
 }
 
-/// What the options belong to.
+/// The kind of line that the options belong to.
 #[derive(Clone, Copy)]
 enum Subject<'a> {
     /// A line of authorized_keys about what was offered.

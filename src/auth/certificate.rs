@@ -81,7 +81,7 @@ pub enum Offered {
     Certificate(Box<UserCertificate>),
 }
 
-/// A user certificate that is right in itself: who has signed it, and whether that is trusted, is not decided.
+/// A user certificate that is valid by itself: whether its authority is trusted is not decided here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserCertificate {
     certificate: Certificate,
@@ -110,7 +110,7 @@ impl Offered {
         }
     }
 
-    /// What `authorized_keys_command` gets as the key, as sshd passes it: the type and the base64 of the whole.
+    /// The key as passed to `authorized_keys_command`, as by sshd: the type, and the base64 of the whole key or certificate.
     pub fn type_and_base64(&self) -> Result<(String, String), InvalidOffer> {
         let text = match self {
             Self::Key(key) => key.to_openssh(),
@@ -257,7 +257,7 @@ impl UserCertificate {
     }
 }
 
-/// What the signature of a security key (FIDO) must prove; of other keys nothing is required.
+/// What the signature of a security key (FIDO) must prove; other keys have no requirements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequiredOfSecurityKey {
     pub touch: bool,
@@ -266,7 +266,7 @@ pub struct RequiredOfSecurityKey {
 }
 
 impl RequiredOfSecurityKey {
-    /// The same, with what the certificate requires: the authority, too, must allow a signature without touch.
+    /// Adds the requirements of the certificate: the authority, too, must allow a signature without touch.
     pub fn with(self, certificate: &UserCertificate) -> Self {
         Self {
             touch: self.touch || !certificate.no_touch_required(),
@@ -299,7 +299,7 @@ impl RequiredOfSecurityKey {
 /// What separates words, as in sshd: a carriage return does not.
 pub(super) const BLANKS: [char; 2] = [' ', '\t'];
 
-/// Parses `ssh-ed25519 AAAA… comment`, a key or a certificate of any kind. As in sshd, a carriage return is no blank, but may follow the key
+/// Parses `ssh-ed25519 AAAA… comment`, a key or a certificate of any kind. As in sshd, a carriage return is not a blank, but may follow the key
 /// (sshkey_read in sshkey.c).
 pub(super) fn parse(text: &str) -> Result<KeyData, InvalidOffer> {
     let text = text.trim_end_matches(['\r', '\n']);

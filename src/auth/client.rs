@@ -45,7 +45,7 @@ const MAX_ABANDONED: u32 = 6;
 pub enum LoginError {
     #[error("the login helper is unreachable at {}: {source}", path.display())]
     Unreachable { path: PathBuf, source: io::Error },
-    /// It exited, or allows no more attempts.
+    /// The helper has exited, or allows no more attempts.
     #[error("the login helper closed the connection; for the reason see its messages")]
     Gone,
     #[error("the login helper did not answer within {} s", .0.as_secs())]
@@ -103,7 +103,7 @@ impl ClientKey<'_> {
     }
 }
 
-/// What PAM wants next.
+/// The next step that PAM requests.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// Ask the user, then call [`Login::answer`].

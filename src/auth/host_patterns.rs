@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use thiserror::Error;
 
+use crate::port::pattern;
+
 /// Why a list is invalid. A list with one invalid pattern matches no address.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FromError {
@@ -99,7 +101,7 @@ impl PatternKind {
     fn matches(&self, address: IpAddr) -> bool {
         match self {
             Self::Network(network) => network.contains(&address),
-            Self::Wildcard(pattern) => wildcard(pattern.as_bytes(), address.to_string().as_bytes()),
+            Self::Wildcard(pattern) => pattern::matches(pattern, &address.to_string()),
         }
     }
 }
@@ -113,33 +115,6 @@ fn is_address_pattern(pattern: &str) -> bool {
     let only =
         |allowed: fn(char) -> bool| pattern.chars().all(|c| allowed(c) || matches!(c, '.' | '*' | '?'));
     only(|c| c.is_ascii_digit()) || pattern.contains(':') && only(|c| c.is_ascii_hexdigit() || c == ':')
-}
-
-/// `*` is any run, `?` any one character. Takes time proportional to the product of the lengths for any pattern.
-fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(&c) if c == b'?' || c == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => match star {
-                Some((at, taken)) => {
-                    star = Some((at, taken + 1));
-                    p = at + 1;
-                    t = taken + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|c| *c == b'*')
 }
 
 #[cfg(test)]

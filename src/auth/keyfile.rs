@@ -134,7 +134,7 @@ fn up_to<'a>(path: &'a Path, home: &Path) -> impl Iterator<Item = &'a Path> {
     })
 }
 
-/// Whether a file that its group may write is writable by no other user all the same.
+/// Whether a file that its group may write is still writable by no other user.
 fn only_a_private_group_writes(metadata: &Metadata, user: Uid) -> bool {
     let (group, owner) = (Gid::from_raw(metadata.gid()), Uid::from_raw(metadata.uid()));
     metadata.mode() & WRITE_BY_ALL == 0 && is_private_group(group, owner, user)

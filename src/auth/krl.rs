@@ -166,7 +166,7 @@ fn certificates(mut section: Fields<'_>, certificate: Option<&UserCertificate>) 
     Ok(revoked)
 }
 
-/// What is left of a list or a section.
+/// The unread rest of a list or a section.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -246,7 +246,7 @@ impl<'a> Fields<'a> {
         Ok(serial.and_then(|serial| serial.checked_sub(first)).is_some_and(is_set))
     }
 
-    /// One that is not critical may be ignored.
+    /// Reads an extension. An unknown one may be ignored unless it is critical.
     fn extension(&mut self) -> Result<(), KrlError> {
         let name = String::from_utf8_lossy(self.string()?).into_owned();
         let critical = self.u8()? != 0;

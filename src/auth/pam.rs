@@ -131,7 +131,7 @@ impl<'a> Transaction<'a> {
         start().map_err(|error| refused("start", &error))
     }
 
-    /// The same transaction without questions: its modules keep their data.
+    /// Continues the transaction without a conversation, since PAM modules keep data in it.
     pub fn silenced(self) -> Result<Transaction<'static>, PamError> {
         let silent = self.context.replace_conversation(Conversation::default());
         let (context, _) = silent.map_err(|error| refused("conversation", &error.into_without_payload()))?;
@@ -222,7 +222,7 @@ struct Conversation<'a> {
     /// The modules' messages since the last question.
     messages: String,
     asked: usize,
-    /// Why the peer cannot be asked any more; PAM itself has only a code for it.
+    /// Why the peer can no longer be asked; PAM has only an error code for this.
     failure: Option<PeerError>,
 }
 

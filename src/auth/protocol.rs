@@ -71,7 +71,7 @@ pub enum Request {
     /// Runs `consolectl` as the user. On the cli socket only.
     Run {
         run: Run,
-        /// Its terminal; without one it gets three pipes.
+        /// The terminal of the program; without one it gets three pipes.
         terminal: Option<Terminal>,
     },
 }
@@ -255,7 +255,7 @@ pub enum Reply {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
-    /// It exited with this status.
+    /// The program exited with this status.
     Status(u8),
     Signal(i32),
 }

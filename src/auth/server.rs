@@ -25,7 +25,7 @@ use crate::event::Event;
 use crate::hostkeys::{self, HostKeys};
 use crate::port::PortName;
 
-/// From the connection to `Granted`: sshd's LoginGraceTime.
+/// Time from the connection to `Granted`: sshd's LoginGraceTime.
 pub const LOGIN_GRACE_TIME: Duration = Duration::from_secs(120);
 
 /// Conversations and signed keys in one login: sshd's MaxAuthTries.
@@ -97,7 +97,7 @@ pub enum ServeError {
 }
 
 impl ServeError {
-    /// Whether a client just went away or waited too long: the program has not failed, and its unit is not to.
+    /// Whether the client disconnected or timed out: this is not a failure of the program, so its unit must not fail.
     pub fn is_of_the_client(&self) -> bool {
         matches!(self, Self::Peer(error) if error.is_of_the_client())
     }
@@ -380,7 +380,7 @@ impl Candidate {
 /// What the network side knows about a key.
 #[derive(Clone, Copy)]
 enum Proof {
-    /// The client has it, perhaps.
+    /// The client offers the key and may own it: nothing is proved yet.
     None,
     /// The client has signed with it; the flags are those of a security key.
     Signature(Option<SecurityKeyFlags>),

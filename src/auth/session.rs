@@ -67,7 +67,7 @@ pub fn serve(
     log: impl Fn(&str),
 ) -> Result<(), SessionError> {
     let system = |what| move |error| SessionError::System(what, error);
-    // It was for the login. A connection without a session may last.
+    // The alarm was for the login only. A connection without a session may last.
     alarm::cancel();
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(system("no runtime"))?.block_on(async {

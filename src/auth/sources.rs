@@ -18,10 +18,10 @@ use crate::system::persist;
 /// A setting that only root may make, since by another one an administrator of consoles could become root: which program `console-auth`
 /// runs, or whose certificates it accepts for every user.
 struct Approval {
-    /// What is not done without it, and how it is called.
+    /// What is not done without the approval, and the name of the setting.
     what: &'static str,
     subject: &'static str,
-    /// What root has approved last, in a directory that only root can write.
+    /// The file with the last setting that root has approved, in a directory that only root can write.
     record: &'static str,
     /// The setting as it is recorded; `None`: there is none.
     text: fn(&Access) -> Option<String>,
@@ -64,7 +64,7 @@ pub struct Sources {
     /// The file with a user's principals, instead of the user's name.
     pub principals: Option<KeysFile>,
     pub revoked: Option<PathBuf>,
-    /// What is not used, because root has not approved it.
+    /// Settings that are not used, because root has not approved them.
     pub unconfirmed: Vec<Unconfirmed>,
 }
 
@@ -101,7 +101,7 @@ impl Configured {
         self.read(true)
     }
 
-    /// What is not used, because root has not approved it; only root can check that. Does not record an approval.
+    /// Settings that are not used, because root has not approved them; only root can check that. Does not record an approval.
     pub fn unconfirmed(&self) -> Vec<Unconfirmed> {
         self.read(false).map(|sources| sources.unconfirmed).unwrap_or_default()
     }

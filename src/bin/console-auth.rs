@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     journal::report_dropped_at_exit();
     match served {
         Ok(()) => ExitCode::SUCCESS,
-        // As sshd, for which Debian's unit has `ExecStart=-`: a client that presses Ctrl-C is no failed unit.
+        // As for sshd, whose unit has `ExecStart=-` in Debian: a client that presses Ctrl-C does not fail the unit.
         Err(error) if error.is_of_the_client() => ExitCode::SUCCESS,
         Err(_logged) => ExitCode::FAILURE,
     }

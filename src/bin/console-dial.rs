@@ -1,4 +1,4 @@
-//! Connects one serial port to a far end that is no tty. Made to be run by systemd as `console-source@PORT.service`.
+//! Connects one serial port to a far end that is not a tty. Run by systemd as `console-source@PORT.service`.
 //!
 //! Its arguments are read by lexopt, not by clap, as console-port's: there is one for each port that has a source.
 

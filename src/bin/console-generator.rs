@@ -95,7 +95,7 @@ fn list_logs(root: &Path, list: &Path) -> ExitCode {
     }
 }
 
-/// Copies a valid committed configuration as the last good one, unless it may still be rolled back.
+/// Copies a valid committed configuration as the last valid one, unless it may still be rolled back.
 fn keep_good(root: &Path) {
     let copy = root.join(LAST_GOOD);
     let text = match committed(root) {

@@ -58,7 +58,7 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As `sshd -t`.
+/// Checks the configuration, as `sshd -t` does.
 fn check(file: Option<&Path>) -> anyhow::Result<()> {
     let path = match file {
         Some(path) => path.to_owned(),

@@ -148,12 +148,12 @@ pub(super) struct BatchResult {
     /// Bytes that became records.
     pub(super) consumed: usize,
     pub(super) noted: bool,
-    /// Nothing else is written, because the log was opened first.
+    /// The log was only opened; nothing was written yet.
     pub(super) opened: bool,
     /// Position of the log afterwards.
     pub(super) position: u64,
     pub(super) failed_sync: Option<FailedSync>,
-    /// Nothing else is written, because the name led elsewhere and there is a new file.
+    /// A new file was opened, because the name led elsewhere; nothing was written yet.
     pub(super) displaced: Option<Displaced>,
 }
 
@@ -162,7 +162,7 @@ pub(super) struct BatchResult {
 pub(super) enum FailedSync {
     /// This many bytes of output are removed and written again.
     RolledBack(u64),
-    /// This many bytes are no longer in the ring: they may be missing.
+    /// This many bytes may be missing: they are no longer in the ring.
     Doubtful(u64),
 }
 

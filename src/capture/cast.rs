@@ -9,9 +9,9 @@ use crate::port::PortName;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// Of asciinema 2, which Debian 12 and 13 have: times since the beginning.
+    /// The format of asciinema 2, which Debian 12 and 13 have: times count from the beginning.
     V2,
-    /// Of asciinema 3: times since the previous event.
+    /// The format of asciinema 3: times count from the previous event.
     V3,
 }
 
@@ -31,7 +31,7 @@ pub struct Cast {
 }
 
 impl Cast {
-    /// Of this port.
+    /// Starts an asciicast of this port.
     pub fn new(version: Version, port: PortName) -> Self {
         Self { version, port, frames: Frames::default(), began: None, rest: Vec::new() }
     }

@@ -63,7 +63,7 @@ pub(super) struct Found {
 pub(super) enum Packing {
     None,
     Gzip,
-    /// By a program without a reader here: its name, and the command that decompresses.
+    /// Compressed in a format that is not supported here: the program's name, and the command that decompresses.
     Other(&'static str, &'static str),
 }
 
@@ -165,8 +165,8 @@ impl History {
         match found.open() {
             Ok(Some(source)) => self.source = Some((name, source)),
             Ok(None) => {
-                // It existed a moment ago, or is another file now: the rest would be duplicated or missing.
-                tracing::debug!("{name}: not {id:?} any more");
+                // The file was removed or replaced since it was listed: lines would be duplicated or missing.
+                tracing::debug!("{name}: no longer {id:?}");
                 return Err(io::Error::other("it is being rotated: try again"));
             }
             Err(error) if is_log => return Err(error),
@@ -290,7 +290,7 @@ fn turn_of(suffix: &str) -> Option<(Turn, Packing)> {
         return None;
     }
     let number = digits.parse::<u64>().ok().filter(|_| turn.starts_with('.'));
-    // By far fewer than there have been days.
+    // A larger number is a date, such as 20261124.
     let turn = match number.filter(|number| *number < 100_000) {
         Some(number) => Turn::Number(std::cmp::Reverse(number)),
         None => Turn::Date(digits.to_owned()),
@@ -349,7 +349,7 @@ mod tests {
 
     fn put(room: &Path, name: &str, bytes: &[u8]) {
         fs::write(room.join(name), bytes).unwrap();
-        // As on a machine whose clock starts at 1970: the times of files mean nothing.
+        // On a machine whose clock starts at 1970, the times of files mean nothing.
         let file = File::options().write(true).open(room.join(name)).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(9)).unwrap();
     }

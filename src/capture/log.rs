@@ -142,7 +142,7 @@ impl CaptureLog {
         self.write_ahead = WriteAhead(Some(hub));
     }
 
-    /// Removes the NULs that a power failure leaves at the end of a file, and notes that in it. Text has none of its own (they are escaped). In a
+    /// Removes the NULs that a power failure leaves at the end of a file, and notes that in it. A text log contains no other NULs (they are escaped). In a
     /// raw log the device may have sent them: they stay and are reported, unless the file is `known` to be undamaged.
     pub fn trim_nuls(&mut self, known: bool) -> Result<(), CaptureError> {
         let Some(file) = &self.file else { return Ok(()) };
@@ -159,7 +159,7 @@ impl CaptureLog {
             return Ok(());
         }
         if let Err(error) = self.cut_to(self.mark.size - nuls) {
-            // An append-only file (chattr +a): the next record begins on its own line all the same.
+            // An append-only file (chattr +a): the next record begins on its own line anyway.
             tracing::warn!("the {nuls} NUL bytes at the end of the log {path} cannot be removed: {error}");
             return Ok(());
         }
@@ -184,7 +184,7 @@ impl CaptureLog {
                 Some(Mark { file: identity(found), size: found.size(), left: self.encoder.left, check: 0 });
             return None;
         }
-        // ESTALE, ENOTCONN: it is no longer reachable, even if the name is.
+        // ESTALE, ENOTCONN: the open file is no longer reachable, even if its name is.
         let Ok(file) = file.metadata() else { return Some(Displaced::Renamed) };
         match named {
             Ok(found) if (found.dev(), found.ino()) == (file.dev(), file.ino()) => None,
@@ -267,8 +267,8 @@ impl CaptureLog {
         self.switch_to(fresh)
     }
 
-    /// As [`Self::reopen`], for a file that is not reachable any more: if its end cannot be written to the disk, that is reported and the
-    /// log continues in the new file all the same. Returns whether all of it is on the disk.
+    /// As [`Self::reopen`], for a file that is no longer reachable: if its end cannot be written to the disk, that is reported and the
+    /// log continues in the new file anyway. Returns whether all of it is on the disk.
     pub fn replace(&mut self) -> Result<bool, CaptureError> {
         let fresh = open_file(&self.directory, &self.name)?;
         let kept = self.undo_torn().and_then(|()| self.sync());
@@ -427,7 +427,7 @@ fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Opens a file of the log directory, or creates it. No link is followed. What is opened may be no regular file.
+/// Opens a file of the log directory, or creates it. No link is followed. The opened file may be of any type.
 pub(super) fn open_to_append(path: &Path) -> io::Result<File> {
     // O_NONBLOCK: a FIFO in place of the log must not block the open.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;

@@ -17,7 +17,7 @@ use super::view::{LineSelection, TimeRange};
 use crate::config::{Log, LogType};
 use crate::logdir::{Client, NoLogDirectory};
 
-/// For one chunk: most take milliseconds.
+/// Time for one chunk: most take milliseconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `console-logs` needs a few milliseconds.

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use super::log::open_to_append;
 use super::{history, tail};
 
-/// What the name of a log is followed by.
+/// The suffix of a recording's name, after that of the log.
 pub const SUFFIX: &str = ".rec";
 
 const MAGIC: [u8; 2] = [0xc5, 0x52];
@@ -79,7 +79,7 @@ fn checksum(body: &[u8]) -> u32 {
 #[derive(Debug, Default)]
 pub struct Frames {
     buffer: Vec<u8>,
-    /// Where the next frame begins in it.
+    /// Where the next frame begins in the buffer.
     at: usize,
 }
 
@@ -90,7 +90,7 @@ impl Frames {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next complete frame; `None` if more bytes are needed. What is no frame is skipped.
+    /// The next complete frame; `None` if more bytes are needed. Bytes that are not a frame are skipped.
     pub fn next_frame(&mut self) -> Option<Frame> {
         loop {
             let rest = &self.buffer[self.at..];
@@ -126,7 +126,7 @@ impl Frames {
         }
     }
 
-    /// Nothing follows: an incomplete frame may contain a complete one, which is searched behind its beginning.
+    /// At the end of the file: skips the first byte of an incomplete frame, which may contain a complete one.
     pub fn skip_incomplete(&mut self) -> bool {
         let more = self.at < self.buffer.len();
         self.at += usize::from(more);
@@ -134,13 +134,13 @@ impl Frames {
     }
 }
 
-/// What was read since the last batch.
+/// The output that was read since the last batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece {
     ring: u32,
     /// Ring offset of the first byte.
     offset: u64,
-    /// From this offset on they are new; a killed process may have logged and not recorded those before it.
+    /// The offset of the first new byte; a killed process may have logged earlier ones without recording them.
     new_from: u64,
     at: Timestamp,
     bytes: Vec<u8>,
@@ -158,7 +158,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// From this position of the log on, at which `before` ends.
+    /// Starts at this position of the log, at which `before` ends.
     pub(super) fn new(ring: u32, position: u64, before: Vec<u8>) -> Self {
         Self { ring, until: position, last: None, before }
     }
@@ -211,7 +211,7 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// For the log of this name.
+    /// Creates the recorder for the log of this name.
     pub(super) fn new(log: &str) -> Self {
         Self {
             name: PathBuf::from(format!("{log}{SUFFIX}")),
@@ -259,7 +259,7 @@ impl Recorder {
                 let mut file = open(&path)?;
                 let found = file.metadata()?;
                 self.id = (found.dev(), found.ino());
-                // Of another process; this one knows what it has written.
+                // The last frame is that of an earlier process; this process knows its own.
                 if self.until.is_none() {
                     let frame = match last(&mut file)? {
                         Some(frame) => Some(frame),
@@ -274,7 +274,7 @@ impl Recorder {
         let mut out = Vec::with_capacity(HEADER + piece.bytes.len());
         let until = match self.until {
             Some((ring, until)) if ring == piece.ring => until,
-            // What is older belongs to no recording.
+            // Older output belongs to no recording.
             _ => piece.new_from,
         };
         let skip = (until.saturating_sub(piece.offset) as usize).min(piece.bytes.len());
@@ -379,7 +379,7 @@ impl Recording {
                 self.last = Some((frame.ring, frame.end()));
                 encode(frame.ring, frame.offset, frame.at, &frame.bytes, &mut out);
             }
-            // Other readers wait, and a client can leave in between.
+            // Returns now and then, so that other readers get their turn and a client can disconnect.
             if !out.is_empty() || began.elapsed() >= YIELD_INTERVAL {
                 return Ok(Some(out));
             }

@@ -20,9 +20,9 @@ const NULS_MAX: u64 = 16 * 1024 * 1024;
 /// How much of a write, whose end was not recorded, is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recovered {
-    /// Nothing: it must be written again.
+    /// No byte is in the file: the write must be repeated.
     Nothing,
-    /// All of it.
+    /// The whole write is in the file.
     Whole,
     /// Unknown: its file is gone.
     Gone,
@@ -46,7 +46,7 @@ pub(super) fn renamed(dir: &Path, identity_sought: [u64; 3]) -> Option<File> {
     file.metadata().is_ok_and(|found| is_it(&found)).then_some(file)
 }
 
-/// Finds out how much of a write from `before` to `next` is in its file, and undoes a part.
+/// Finds out how much of a write from `before` to `next` is in its file, and undoes a partial write.
 pub(super) fn recover(file: &File, before: Mark, next: Mark) -> io::Result<Recovered> {
     let size = file.metadata()?.size();
     if size >= next.size && is_written(file, before, next)? {

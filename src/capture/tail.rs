@@ -19,7 +19,7 @@ const MAX_SEARCH_BYTES: u64 = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Tail {
     path: PathBuf,
-    /// `None`: there is no file yet.
+    /// `None` if the file does not exist yet.
     file: Option<File>,
     position: u64,
     /// Rotated files that come first: the newest first.
@@ -108,7 +108,7 @@ impl Tail {
         if let Some(file) = &self.file {
             let here = file.metadata()?;
             if (here.dev(), here.ino()) == (there.dev(), there.ino()) {
-                // What a killed process wrote beyond its mark is removed and written again.
+                // Bytes that a killed process wrote beyond its mark are removed and written again.
                 self.position = self.position.min(there.len());
                 return Ok(false);
             }
@@ -195,7 +195,7 @@ pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Where the last `lines` lines begin, and their number.
+/// Returns where the last `lines` lines begin, and their number.
 fn beginning(file: &File, lines: usize) -> io::Result<(u64, usize)> {
     let size = file.metadata()?.len();
     if lines == 0 || size == 0 {

@@ -123,12 +123,12 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// For a log of this type.
+    /// Creates a view of a log of this type.
     pub fn new(kind: LogType, wanted: LineSelection) -> Self {
         Self { view: View::new(kind, wanted), line: Vec::new() }
     }
 
-    /// What is shown of a chunk, and of the line that it ends.
+    /// Returns the visible part of a chunk, and of the line that it ends.
     pub fn pass(&mut self, piece: Vec<u8>) -> Vec<u8> {
         if self.view.shows_all() {
             return piece;
@@ -144,7 +144,7 @@ impl Lines {
         shown
     }
 
-    /// What is shown of an unfinished line at the end.
+    /// Returns the visible part of an unfinished line at the end.
     pub fn end(&mut self) -> Vec<u8> {
         let mut shown = Vec::new();
         let line = std::mem::take(&mut self.line);
@@ -155,7 +155,7 @@ impl Lines {
     }
 }
 
-/// The lines in bytes that end with LF: a device that ends its lines with CR has several.
+/// Splits a line of the file, which ends with LF, into lines of the device: one that ends lines with CR prints several.
 pub(super) fn lines_within(line: &[u8], kind: LogType) -> impl Iterator<Item = &[u8]> {
     let mut rest = line;
     std::iter::from_fn(move || {

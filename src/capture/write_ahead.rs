@@ -14,7 +14,7 @@ pub struct Mark {
     pub file: [u64; 3],
     /// Bytes of the file up to the end of the last complete append.
     pub size: u64,
-    /// How the last record left its line.
+    /// The state of the last line: whether the record ended it.
     pub left: Left,
     /// Checksum of a write, by [`check`].
     pub check: u64,

@@ -21,7 +21,7 @@ use crate::system::alarm::Alarm;
 
 /// Bytes of a batch.
 const WRITE_BATCH: usize = 64 * 1024;
-/// Between two batches while a device sends, so that a device that is read immediately costs at most 40 wake-ups of a thread a second.
+/// Time between two batches while a device sends, so that a device that is read immediately costs at most 40 wake-ups of a thread a second.
 /// A backlog is not paced, nor output that would soon fill the ring. Shorter than the coalescing window (`hub/coalesce.rs`): with it,
 /// each read is followed by its batch.
 const WRITE_INTERVAL: Duration = Duration::from_millis(25);
@@ -33,10 +33,10 @@ const HANG_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Before an attempt, `console-logs` looks the directory up, and changes the owner of its files: usually in a few milliseconds.
 const LOOKUP_LEAD: Duration = Duration::from_millis(500);
-/// Between two attempts while the disk is full: space can become free at any time, without a notification.
+/// Time between two attempts while the disk is full: space can become free at any time, without a notification.
 const DISK_FULL_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Between two messages about lost bytes: a disk that is slower than the line loses bytes all the time.
+/// Time between two messages about lost bytes: a disk that is slower than the line loses bytes all the time.
 const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Notes that can be written again after a failed sync. Messages of the port are also in the journal.
@@ -99,7 +99,7 @@ pub struct Writer {
     heard: bool,
     /// Before that, no batch is made that carries only output of the device.
     paced_until: Instant,
-    /// For everything that is due at some time.
+    /// One timer for everything that is due at some time.
     alarm: Alarm,
     /// Lost bytes that are not in the journal yet, and when it was last notified.
     unreported: u64,
@@ -321,7 +321,7 @@ impl Writer {
         done
     }
 
-    /// What was not synced is written again, or counted. Both are reported.
+    /// Writes data again that was not synced, or counts it as lost. Both are reported.
     fn handle_failed_sync(&mut self, failed: FailedSync) {
         let again = std::mem::replace(&mut self.must_sync, true);
         match failed {
@@ -416,7 +416,7 @@ impl Writer {
         }
         self.reopened = reopened;
         if finished {
-            // There is no later message.
+            // No later message will report it.
             self.told = None;
             self.report_loss();
             return None;

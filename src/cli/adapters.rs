@@ -51,7 +51,7 @@ impl Adapter {
         format!("{names} ({}), {serial}", self.id)
     }
 
-    /// For users: the adapter, and below it its path.
+    /// Two lines for users: the adapter, and below it its path.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!("{:<10}{}", self.tty, self.description())];
         if let Some(path) = &self.path {
@@ -70,7 +70,7 @@ fn usb_ttys() -> Vec<(PathBuf, UsbPortInfo)> {
     if !Path::new("/sys/class/tty").is_dir() {
         return Vec::new();
     }
-    // It fails only if a tty disappears from the directory while that is read.
+    // This fails only if a tty disappears while the directory is read.
     let ports = available_ports().unwrap_or_default();
     let usb = |port: tokio_serial::SerialPortInfo| match port.port_type {
         SerialPortType::UsbPort(usb) => Some((PathBuf::from(port.port_name), usb)),

@@ -21,7 +21,6 @@ pub fn split(word: &str) -> Option<(&str, &str)> {
     is_key.then_some((key, value))
 }
 
-/// The assignments of `set`.
 pub fn of_set(key: &str, words: &[String]) -> Result<Vec<Assignment>, ValueError> {
     match split(key) {
         None => Ok(vec![Assignment { key: key.to_owned(), words: words.to_vec() }]),

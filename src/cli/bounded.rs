@@ -67,7 +67,7 @@ impl RunningQuery {
                 Ok(Answer { status: self.child.wait()?, stdout: text(stdout), stderr: text(stderr) })
             }
             Err(_) => {
-                // Not reaped: it may be in uninterruptible sleep.
+                // The process is not reaped: it may be in uninterruptible sleep.
                 self.child.kill()?;
                 Err(NoAnswer::Timeout(limit))
             }

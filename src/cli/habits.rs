@@ -283,7 +283,7 @@ pub(super) fn translated(command: &str, rest: &[&str]) -> Option<Result<Vec<Stri
         ("grep", [option, _, ..]) if is_grep_option(option) => hint(&format!(
             "grep has no option {option}: its options are -i, --since, --until and --raw; a pattern that begins with a hyphen: grep -- {option}"
         )),
-        // tail(1)'s -100; 100 alone is no port.
+        // tail(1)'s -100.
         ("log", words) if words.iter().any(|word| lines(word).is_some()) => {
             let words = words.iter().flat_map(|word| match lines(word) {
                 Some(count) => vec!["-n".to_owned(), count.to_owned()],

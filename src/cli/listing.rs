@@ -32,7 +32,7 @@ impl Listed {
     pub fn new(port: PortName, view: &PortView, monitor: &std::path::Path) -> Self {
         let keys = value::port(view.effective());
         let device = keys.device.clone().unwrap_or_else(|| monitor.join(port.as_str()));
-        // Whether a far end is there, only the port knows.
+        // Only the port knows whether the far end is connected.
         let plugged = match &keys.source {
             Some(_) => view.state == "open",
             None => device.exists(),
@@ -242,7 +242,6 @@ pub fn who(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::Resu
     fitted(&rows, width_of_rows(), to)
 }
 
-/// A row of `who`.
 pub fn who_row(port: &PortName, session: &Session) -> [String; 5] {
     let since = formatted_time(&session.since, date_and_clock);
     [port.to_string(), session.user.clone(), session.from.clone(), since, role(session.writes).to_owned()]

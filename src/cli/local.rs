@@ -18,9 +18,9 @@ use crate::printable::one_line;
 
 /// One directory per port.
 pub const LOG_DIRECTORY: &str = "/var/log/consoleserver";
-/// For the disk to list them.
+/// Time for the disk to list the logs.
 const DISK_TIMEOUT: Duration = Duration::from_secs(2);
-/// For systemctl. If it does not answer, the control groups are read.
+/// Time for systemctl. If it does not answer, the control groups are read.
 const SYSTEMCTL_TIMEOUT: Duration = Duration::from_millis(500);
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup/system.slice/system-console.slice";
 /// Ports that are queried concurrently.

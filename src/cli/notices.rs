@@ -25,7 +25,7 @@ const MAX_SHOWN: usize = 10;
 const BURST_WINDOW: Duration = Duration::from_secs(5);
 /// How long the first prompt waits for the subscription.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between two attempts to reconnect to the bus.
+/// Time between two attempts to reconnect to the bus.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// Seconds before a rollback at which the remaining time is printed.
 const MARKS: [u64; 6] = [600, 300, 120, 60, 30, 10];

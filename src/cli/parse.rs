@@ -19,7 +19,7 @@ pub enum NoCommand {
     Wrong(String),
 }
 
-/// Options before the command whose value is a word of its own.
+/// Options before the command whose value is a separate word.
 const VALUE_OPTIONS: [&str; 6] = ["--runtime-dir", "--log-dir", "--line", "-H", "--hosts", "--host-timeout"];
 
 /// Parses the arguments of the program.
@@ -100,7 +100,7 @@ pub fn sentence(error: &clap::Error) -> String {
                 parts.push(format!("usage: {usage}"));
                 parts.extend(command.and_then(options_of));
             }
-            // The usage of the whole program does not help.
+            // The usage of the whole program would not help here.
             Some(_) if error.kind() == ErrorKind::InvalidSubcommand => parts.push("see help".to_owned()),
             Some(usage) => parts.push(format!("usage: {usage}")),
             None => parts.push(words.to_owned()),

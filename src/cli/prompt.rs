@@ -31,7 +31,7 @@ use crate::system::persist;
 const HISTORY_LINES: usize = 1000;
 /// Text before the remaining time of a `commit confirm`.
 const CONFIRM_WITHIN: &str = "confirm within ";
-/// For the queries of the prompt and of completion, while the user waits.
+/// Time for the queries of the prompt and of completion, while the user waits.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads and runs commands until `exit` or the end of the input. A failed command is reported, and the prompt continues.
@@ -109,7 +109,7 @@ fn new_editor<'a>() -> rustyline::Result<Editor<Words<'a>, FileHistory>> {
     Editor::with_config(config)
 }
 
-/// What follows a command.
+/// What the prompt does after a command.
 enum Next {
     Exit,
     SameEditor,

@@ -16,10 +16,10 @@ use crate::port::PortName;
 use crate::port::nearest::{either, instead, nearest, whole};
 use crate::session::plain;
 
-/// For a reply. A commit may have to restart the listener of every port, one after the other.
+/// Time for a reply. A commit may have to restart the listener of every port, one after the other.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// For connecting to the bus, which starts no service.
+/// Time for connecting to the bus, which starts no service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a call to console-admin failed.

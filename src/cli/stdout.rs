@@ -14,7 +14,7 @@ use crate::printable::{Visible, visible};
 /// the signal ended. (Rust programs ignore it, and they do because a socket's peer may go as well.)
 pub(super) const EXIT_CLOSED: u8 = 128 + 13;
 
-/// Ends the process without a message if its output has no reader any more: that is no failure.
+/// Ends the process without a message if the reader of its output has exited, which is not a failure.
 pub(super) fn end_if_closed(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::BrokenPipe {
         std::process::exit(EXIT_CLOSED.into());
@@ -22,7 +22,7 @@ pub(super) fn end_if_closed(error: io::Error) -> io::Error {
     error
 }
 
-/// Ends the process as soon as its output has no reader any more, as tail(1) does: a device may be silent for days.
+/// Ends the process as soon as the reader of its output has exited, as tail(1) does: a device may be silent for days.
 pub(super) fn end_when_closed() {
     if io::stdout().is_terminal() {
         return;

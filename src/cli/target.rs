@@ -9,13 +9,9 @@ use crate::port::{PatternError, PortError, PortName, PortPattern};
 /// The table or port that a key belongs to. A port with the name of a table is written `/dev/server`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// `[server]`
     Server,
-    /// `[access]`
     Access,
-    /// `[defaults]`
     Defaults,
-    /// `[groups]`
     Groups,
     /// All of `[templates]`
     Templates,

@@ -110,7 +110,7 @@ fn error_sentences() {
     assert_data_eq!(all, file!["../../tests/golden/cli/errors.txt"].raw());
 }
 
-/// What is shipped for users to read and to paste from.
+/// The shipped files from which users read and paste commands.
 fn pages() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let directories = ["", "docs", "man", "units", "units/power", "units/source", "tests/golden/cli"];
@@ -180,7 +180,7 @@ fn lines(name: &str, page: &str) -> Vec<(String, bool)> {
             shown = (shown || line.starts_with(".Bd")) && !line.starts_with(".Ed");
             let text = line.replace("\\&", "").replace("\\(aq", "'").replace("\\e", "\\").replace("\\-", "-");
             match text.strip_prefix(".Dl ").or(text.strip_prefix(".Ql ")) {
-                // An argument by name is no command of ours.
+                // A named argument is not a command.
                 Some(text) if text.contains(" Ar ") => {}
                 Some(code) => {
                     let code = code.trim_end_matches([' ', '.', ',', ';', ':', ')']);

@@ -143,7 +143,7 @@ fn parse_as<T: Default>(
     Err(ValueError::Rejected { key: key.to_owned(), value: text, reason })
 }
 
-/// What a boolean key expects.
+/// The values that a boolean key accepts.
 const FLAG_WORDS: &str = "on or off (or yes/no, true/false, 1/0)";
 
 fn is_flag<T: Default>(key: &Key<T>) -> bool {
@@ -407,7 +407,7 @@ mod tests {
                 "ttyUSB0",
                 "baud",
                 &["115200,8n1"],
-                "baud 115200,8n1: expected a number from 1 to 4294967295: each is a key of its own: baud = 115200, bytesize = 8, parity = \"N\", stopbits = 1",
+                "baud 115200,8n1: expected a number from 1 to 4294967295: these are separate keys: baud = 115200, bytesize = 8, parity = \"N\", stopbits = 1",
             ),
             ("ttyUSB0", "baud", &["115k"], "baud 115k: expected a number from 1 to 4294967295"),
             ("access", "root", &["true"], "root true: expected \"key\", \"yes\" or \"no\""),

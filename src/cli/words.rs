@@ -166,7 +166,7 @@ pub fn command(word: &str) -> Result<&'static str, String> {
             Err(format!("unknown command {}: {hint}", crate::session::plain(word)))
         }
         [] => {
-            // One character is near to any other one, such as ? to 3.
+            // Any two single characters are similar, such as ? and 3.
             let aliases =
                 ALIASES.iter().chain(EXACT).map(|(alias, _)| *alias).filter(|alias| alias.len() > 1);
             let mut near = nearest(word, visible.chain(aliases));

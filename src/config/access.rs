@@ -82,7 +82,7 @@ pub enum Right {
 }
 
 impl Rules {
-    /// What gives access, for a user who has none.
+    /// The groups or users that have access, for the message to a user who has none.
     pub fn requirement(&self) -> String {
         let named = [&self.groups, &self.read_only].into_iter().filter_map(|groups| match groups {
             Groups::Everyone => None,
@@ -110,7 +110,7 @@ impl Rules {
 /// `write = "one"`: how many sessions have write access at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Writers {
-    /// One; the others are read-only.
+    /// One session has write access; the others are read-only.
     #[default]
     One,
     /// Every session of a user with write access.

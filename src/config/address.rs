@@ -51,7 +51,7 @@ impl Address {
         self.ip.is_ipv4()
     }
 
-    /// For bind(2). Fails if the interface does not exist.
+    /// The address for bind(2). Fails if the interface does not exist.
     pub fn socket_addr(&self, port: u16) -> io::Result<SocketAddr> {
         match (self.ip, &self.interface) {
             (IpAddr::V6(ip), Some(name)) => {
@@ -69,7 +69,7 @@ impl Address {
     }
 }
 
-/// Not checked: for addresses that are in use already.
+/// Not checked, since only addresses that can be bound are converted.
 impl From<IpAddr> for Address {
     fn from(ip: IpAddr) -> Self {
         Self { ip: ip.to_canonical(), interface: None }

@@ -266,7 +266,7 @@ pub fn stated(text: &str, path: &KeyPath) -> Option<Value> {
         _ => whole,
     };
     match path.key.map(|key| key.split_once('.').unwrap_or((key, ""))) {
-        // Of the table of a port or template, only its existence matters.
+        // For the table of a port or template, only its existence matters.
         None => Some(Value::Table(toml::Table::new())),
         Some((key, "")) => table.get(key).cloned(),
         Some((outer, inner)) => match table.get(outer)? {

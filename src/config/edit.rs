@@ -57,7 +57,7 @@ fn rename_ports(document: &mut Table, changes: &Changes) -> Result<(), ChangesEr
 enum Header {
     /// Always.
     Own,
-    /// Only if it has keys of its own: [ports] and [templates] have headers in their children only.
+    /// Only if the table has keys: [ports] and [templates] have no header, only their children do.
     OfChildren,
 }
 

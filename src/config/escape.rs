@@ -18,7 +18,7 @@ impl Default for EscapePrefix {
     }
 }
 
-/// Not a control character followed by another character.
+/// The text is not a control character followed by another character.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("invalid escape prefix {0:?}: use a control character and one more, such as \"^Ec\"")]
 pub struct EscapeError(String);
@@ -35,7 +35,7 @@ impl FromStr for EscapePrefix {
     }
 }
 
-/// One character and the rest; a caret at the end stands for itself.
+/// Splits off one character; a caret at the end stands for itself.
 fn character(word: &[u8]) -> Option<(u8, &[u8])> {
     match word {
         [b'^', b'?', rest @ ..] => Some((0x7f, rest)),

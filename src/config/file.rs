@@ -20,7 +20,7 @@ pub struct Loaded {
     pub path: PathBuf,
     /// Why changes that were reloaded but not committed are ignored.
     pub left_out: Option<String>,
-    /// The error in the file that should have been read; `config` is then the last good one.
+    /// The error in the file that should have been read; `config` is then the last valid one.
     pub fault: Option<ConfigError>,
 }
 
@@ -31,7 +31,7 @@ impl Config {
         overlaid(committed(root)?, root)
     }
 
-    /// As [`Config::load`]; if the file is invalid, the last valid one. A missing file is no fault: a machine
+    /// As [`Config::load`]; if the file is invalid, the last valid one. A missing file is not a fault: a machine
     /// whose configuration was removed is not meant to keep running it.
     pub fn load_or_last_good(root: &Path) -> Result<Loaded, ConfigError> {
         let fault = match Self::load(root) {
@@ -165,7 +165,7 @@ pub fn text(path: &Path) -> Result<Option<String>, ConfigError> {
 /// The command that makes a file readable for every user: `umask 077; cp` restricts it to its owner, and a
 /// directory above may do so too.
 pub fn permit(path: &Path) -> String {
-    // Nothing is known beyond a directory without search permission.
+    // Below a directory without search permission the path cannot be resolved.
     let real = fs::canonicalize(path);
     let path = real.as_deref().unwrap_or(path);
     let mut above: Vec<&Path> = path.ancestors().skip(1).filter(|path| path.parent().is_some()).collect();

@@ -23,7 +23,7 @@ const TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duratio
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Initial(Vec<InitialStep>);
 
-/// One step. It waits, then it sends the credential, then the text.
+/// One step: it waits for output, then sends the credential, then the text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InitialStep {
     /// Wait until the output matches.
@@ -40,7 +40,7 @@ pub struct InitialStep {
 pub struct Expected(String);
 
 impl Expected {
-    /// As it was written.
+    /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -24,13 +24,13 @@ struct File {
 }
 
 impl Instances {
-    /// Those of the machine below `root`. Empty if the file cannot be read: `Changes::read` reports the
+    /// The instances of the machine below `root`. Empty if the file cannot be read: `Changes::read` reports the
     /// error.
     pub fn running(root: &Path) -> Self {
         Self::in_file(&root.join(RUNNING_FILE))
     }
 
-    /// Those of the machine with this runtime directory (`/run/consoleserver`).
+    /// The instances of the machine with this runtime directory (`/run/consoleserver`).
     pub fn of_runtime(directory: &Path) -> Self {
         Path::new(RUNNING_FILE)
             .strip_prefix("run/consoleserver")

@@ -16,11 +16,8 @@ use crate::port::{GroupName, PatternError, PortName};
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// `[server]`
     Server,
-    /// `[access]`
     Access,
-    /// `[defaults]`
     Defaults,
     /// A group of ports in `[groups]`. Its only key is written as the group itself.
     Group(GroupName),
@@ -35,7 +32,6 @@ pub enum Scope {
 /// A table that can have trigger rules.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Holder {
-    /// `[defaults]`
     Defaults,
     /// `[templates.NAME]`
     Template(TemplateName),

@@ -26,7 +26,7 @@ pub struct Key<T: 'static> {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{reason}")]
 pub struct RejectedValue {
-    /// What is wrong, and what would be valid.
+    /// The sentence about valid values.
     pub reason: String,
     /// Index of the invalid element of a list.
     pub element: Option<usize>,

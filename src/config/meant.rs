@@ -6,7 +6,7 @@ use super::Value;
 use super::fault::{clip, segment};
 use super::keys::{self, Key, TRIGGERS, is_inherited};
 
-/// What other programs, and the commands for a single key, call the keys.
+/// Names that other programs, and the commands for a single key, use for the keys.
 const SYNONYMS: &[(&str, &str)] = &[
     ("address", "listen"),
     ("allowed_users", "users"),
@@ -136,7 +136,7 @@ pub(super) fn unknown_in<T>(
     }
 }
 
-/// What is right for a key above all tables that belongs in one, and for a port's table without `ports.`.
+/// The hint for a key above all tables that belongs in one, and for a port's table without `ports.`.
 pub(super) fn misplaced(word: &str, value: &DeValue<'_>, tables: &[&str]) -> Option<String> {
     match value.as_table() {
         Some(table) => {
@@ -160,7 +160,7 @@ pub fn candidates(key: &str, text: &str, words: &[String]) -> Vec<Value> {
             candidates.extend(["off", "no", "none", "never"].map(Value::from));
             candidates.push(Value::Integer(0));
         }
-        // Whether root's password is meant too is the administrator's to say.
+        // "key" and "yes" are both possible: no suggestion.
         "1" | "on" | "true" | "enable" | "enabled" if key == "root" => {}
         "1" | "on" | "yes" | "true" | "enable" | "enabled" => {
             candidates.push(true.into());
@@ -201,7 +201,7 @@ fn rewritten(key: &str, text: &str) -> Option<Value> {
                 size.trim_end_matches('B').trim_end_matches('I').into()
             }
         },
-        // As systemd.time(7) reads a number without a unit.
+        // systemd.time(7) reads a number without a unit as seconds.
         "log.sync" | "keepalive.interval" | "silence" | "cooldown" => {
             format!("{}s", text.parse::<u64>().ok()?).into()
         }
@@ -259,13 +259,13 @@ pub fn instead<T: Default>(key: &Key<T>, value: &Value) -> Option<String> {
     };
     let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
     let meant = candidates(key.name, &text, &words).into_iter().find(|other| {
-        // An empty list is no list of the words.
+        // An empty list is not a list of the words.
         *other != *value && !words.is_empty() && key.put(&mut T::default(), other).is_ok()
     });
     meant.map(|meant| format!("did you mean {meant}?")).or_else(|| advice(key.name, &text))
 }
 
-/// What to write for a value that has more in it than the key takes.
+/// What to write for a value that contains several settings.
 pub fn advice(key: &str, text: &str) -> Option<String> {
     let text = text.trim();
     match key {
@@ -283,7 +283,7 @@ pub fn advice(key: &str, text: &str) -> Option<String> {
             let [bits, parity, stop] = [bits, parity, stop].map(|byte| char::from(*byte));
             let baud = if rate.is_empty() { String::new() } else { format!("baud = {rate}, ") };
             let keys = format!("{baud}bytesize = {bits}, parity = \"{parity}\", stopbits = {stop}");
-            "NEOMS".contains(parity).then(|| format!("each is a key of its own: {keys}"))
+            "NEOMS".contains(parity).then(|| format!("these are separate keys: {keys}"))
         }
         "listen" if text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => {
             Some("an address without a TCP port, which is the key ssh_port".to_owned())

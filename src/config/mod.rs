@@ -107,7 +107,7 @@ impl Config {
         ssh.into_iter().chain(plain)
     }
 
-    /// What a port's SSH listener offers; `None` is the admin CLI.
+    /// The algorithms and banner of a port's SSH listener; `None` is the admin CLI.
     pub fn ssh_offer(&self, port: Option<&Port>) -> SshOffer {
         let banner = port.and_then(|port| port.banner.as_ref()).unwrap_or(&self.server.banner);
         SshOffer { algorithms: self.server.ssh_algorithms, banner: banner.clone() }
@@ -195,7 +195,7 @@ pub struct Port {
     pub low_latency: bool,
     /// State of DTR and RTS after the device is opened.
     pub modem: ModemLevels,
-    /// Whether a client of RFC 2217 may set the line, DTR and RTS while it is there.
+    /// Whether a client of RFC 2217 may set the line, DTR and RTS while it is connected.
     pub remote_settings: bool,
     /// Where RFC 2217 is served without a login; `None` = nowhere.
     pub rfc2217: Option<Endpoint>,
@@ -277,7 +277,7 @@ impl Default for Port {
 pub struct Keepalive {
     /// Time without a byte in either direction after which it is sent; `None` = never.
     pub interval: Option<Duration>,
-    /// What is sent.
+    /// The text that is sent.
     pub text: Sequence,
 }
 

@@ -103,7 +103,7 @@ struct Reader<'a> {
     faults: Faults<'a>,
     /// Spans of the values of ports and server, for conflicts between them.
     spans: HashMap<String, Range<usize>>,
-    /// What is uncertain: keys with an invalid value (`ports.ttyUSB0.listen`), and whole tables that have an
+    /// Uncertain parts of the file: keys with an invalid value (`ports.ttyUSB0.listen`), and whole tables that have an
     /// unknown key which may be any misspelt one (`server`, `ports.ttyUSB0`; the empty name for the whole
     /// file).
     uncertain: HashSet<String>,
@@ -165,7 +165,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Groups of ports. A port that does not exist is no error: ports are added and removed independently
+    /// Groups of ports. A port that does not exist is not an error: ports are added and removed independently
     /// of groups.
     fn groups(&mut self, tables: &DeTable<'a>, config: &mut Config) {
         if tables.len() > MAX_GROUPS {

@@ -27,7 +27,7 @@ pub struct Salvaged {
 }
 
 impl Config {
-    /// As [`Config::load_or_last_good`]. Without a last good copy: the ports of the invalid file whose
+    /// As [`Config::load_or_last_good`]. Without a copy of a valid one: the ports of the invalid file whose
     /// listeners are certain; if the file is not valid TOML, only those tables of ports that are.
     pub fn load_salvaging(root: &Path) -> Salvaged {
         let fault = match Self::load_or_last_good(root) {
@@ -127,7 +127,7 @@ fn without_broken_ports(text: &str) -> Option<(String, BTreeSet<(String, String)
             (false, Some(name)) if name.0 == "templates" => drop(cut.insert(name)),
             // [groups] does not affect listeners.
             (false, None) if text[start..].starts_with("[groups]") => {}
-            // If a template's header is broken, its other table would pass for the whole.
+            // If a template's header is broken, its other table would be taken for the whole template.
             (false, _) => return None,
         }
         let blank: String = text[start..end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();

@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub enum SshAlgorithms {
     /// Curve25519, AES-GCM, ChaCha20 and encrypt-then-MAC only.
     Strict,
-    /// What sshd of Debian 12 offers and ssh-audit does not report as a failure; the rest for clients that have nothing of it.
+    /// What sshd of Debian 12 offers and ssh-audit does not report as a failure; clients without any of it are offered the rest.
     #[default]
     Default,
     /// Also the NIST curves, for key exchange and as a host key, and HMAC-SHA-1.

@@ -90,7 +90,6 @@ pub enum Origin<'c> {
     Port,
     /// `[templates.NAME]`
     Template(&'c TemplateName),
-    /// `[defaults]`
     Defaults,
     BuiltIn,
 }

@@ -31,7 +31,7 @@ impl Pattern {
         compile(text, Over::Line).map(|_| Self(text.to_owned()))
     }
 
-    /// As it was written.
+    /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }

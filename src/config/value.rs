@@ -18,7 +18,7 @@ pub type Value = toml::Value;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Rejected {
-    /// Not what the key expects.
+    /// The value is not what the key expects.
     Value,
     Element(usize),
     /// The text is appended to what the key expects.
@@ -251,7 +251,7 @@ pub(super) fn show_path(path: &Path) -> Value {
     path.to_string_lossy().into_owned().into()
 }
 
-/// As the argument of sshd's `Banner` (sshd_config(5)).
+/// Accepts what sshd accepts for `Banner` (sshd_config(5)).
 pub(super) fn banner(value: &Value) -> Parsed<Option<PathBuf>> {
     (text(value)? != "none").then(|| path(value)).transpose()
 }

@@ -9,7 +9,7 @@ use crate::port::{LineSettings, Source};
 use crate::source::{FromDialer, RemoteLine, RemoteModem, Request};
 use crate::telnet::{Command, Event, Role, Telnet, control, modem_state};
 
-/// For a server to reply to the request for the COM port option. pyserial waits 3 s.
+/// Time for a server to reply to the request for the COM port option. pyserial waits 3 s.
 const NEGOTIATION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A protocol to the far end.
@@ -36,9 +36,9 @@ pub struct Remote {
     suspended: bool,
     /// The server has refused the COM port option.
     refused: bool,
-    /// Its modem lines, once it has reported any.
+    /// The server's modem lines, once it has reported any.
     modem: Option<RemoteModem>,
-    /// What the port has asked to be reported.
+    /// The report that the port has requested.
     report: Option<Report>,
 }
 
@@ -307,7 +307,7 @@ impl Remote {
             return None;
         }
         let Report { number, set, .. } = self.report.take()?;
-        // It is not remarked on too.
+        // The report replaces a remark.
         self.asked = Some(set);
         Some(FromDialer::Line { report: number, line: Some(RemoteLine::from(&set)) })
     }

@@ -17,7 +17,7 @@ use crate::port::{Endpoint, Source};
 use crate::serial::{DeviceWatch, WatchError};
 use crate::system::byte_stream::ByteStream;
 
-/// For a name lookup and a TCP connection: shorter than the kernel's two minutes, longer than three lost
+/// Time for a name lookup and a TCP connection: shorter than the kernel's two minutes, longer than three lost
 /// SYNs.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// An address of a host that has not replied within this time does not hold up the next one. RFC 8305 has 250 ms, for clients that

@@ -20,7 +20,7 @@ const DIFFERENT_TIME: Duration = Duration::from_secs(1);
 pub(super) struct Failures {
     /// The last program has ended with an error.
     last_failed: bool,
-    /// What the last one has printed whose output was discarded.
+    /// The last output that was discarded.
     output: Option<Vec<u8>>,
 }
 
@@ -105,7 +105,7 @@ mod tests {
     const ERROR: &[u8] = b"Error: Unable to establish IPMI v2 / RMCP+ session\r\n";
     const SESSION: &[u8] = b"[SOL Session operational.  Use ~? for help]\r\n";
 
-    /// The times are those of ipmitool 1.8.19 at an address that does not reply.
+    /// The times were measured with ipmitool 1.8.19 and an address that does not reply.
     #[test]
     fn the_output_of_ipmitool_is_held_back_until_it_has_a_session() {
         let mut failures = Failures::default();

@@ -21,15 +21,15 @@ use super::far::FarEnd;
 use crate::printable::visible;
 use crate::system::byte_stream::ByteStream;
 
-/// For a program to exit after its terminal was closed.
+/// Time for a program to exit after its terminal was closed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of its last output that are searched for the reason.
 const MAX_TAIL_BYTES: usize = 512;
-/// Limit of characters of that reason.
+/// Maximum length of that reason, in characters.
 const MAX_REASON_CHARS: usize = 160;
 
-/// By which programs report that a login was refused: ssh(1); ipmitool's lanplus with `-v`, in the words of IPMI 2.0, table 13-15 (a full
-/// session table is no refusal); ipmiconsole(8) of FreeIPMI; libvirt's authentication errors. In lower case.
+/// Texts by which programs report that a login was refused: ssh(1); ipmitool's lanplus with `-v`, in the words of IPMI 2.0, table 13-15 (a full
+/// session table is not a refusal); ipmiconsole(8) of FreeIPMI; libvirt's authentication errors. In lower case.
 const REFUSALS: [&str; 11] = [
     "permission denied",
     "authentication failed",
@@ -120,7 +120,7 @@ impl Program {
         self.tail.drain(..excess);
     }
 
-    /// It has closed its terminal.
+    /// Waits until the program has exited. It has closed its terminal.
     pub(super) async fn ended(mut self) -> ProgramEnd {
         let name = self.name.rsplit('/').next().unwrap_or(&self.name).to_owned();
         let status = match timeout(EXIT_TIMEOUT, self.child.wait()).await {
@@ -132,7 +132,7 @@ impl Program {
         let text = String::from_utf8_lossy(&tail).into_owned();
         let refused = !status.success() && is_refusal(&text);
         let mut lines = text.lines().map(str::trim);
-        // ipmitool has a last line of its own after it.
+        // ipmitool prints another line after the reason.
         let reason = match refused {
             true => lines.rfind(|line| is_refusal(line)),
             false => lines.rfind(|line| !line.is_empty()),

@@ -42,7 +42,7 @@ pub(super) enum Ended {
         /// Closed after the port was notified, so that the reason is the next message that it reads.
         stream: Option<PortStream>,
     },
-    /// By the port, which has requested another one or none.
+    /// The port ended the connection: it has requested another one or none.
     Port,
 }
 
@@ -139,7 +139,7 @@ pub(super) async fn run(
             },
             written = far_out.write(to_far.left()), if !to_far.is_empty() && far_error.is_none() => match written {
                 Ok(count) => to_far.advance(count),
-                // Its earlier output must still be read.
+                // The earlier output of the far end must still be read.
                 Err(_) => to_far = Buffer::default(),
             },
             () = reached(holds_until) => if let Some(hold) = &mut hold {

@@ -28,7 +28,7 @@ const FILE_TRANSFERS: [&str; 4] = ["scp", "sftp", "sftp-server", "rsync"];
 /// ssh-copy-id sends `exec`, mosh sends `mosh-server`.
 const SHELLS: [&str; 7] = ["sh", "bash", "zsh", "ksh", "exec", "python3", "mosh-server"];
 
-/// By which scripts and monitors find out whether a login works. The admin CLI has a command `exit`.
+/// Commands by which scripts and monitors test a login. The admin CLI has a command `exit`.
 const PROBES: [&str; 9] = [":", "date", "echo", "exit", "hostname", "id", "true", "uname", "uptime"];
 
 /// Why a command line for a shell is rejected; `None` if it is not one.

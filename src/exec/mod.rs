@@ -41,7 +41,7 @@ pub const EXIT_DONE: u8 = 0;
 /// Failure, or no match.
 pub const EXIT_FAILED: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
-/// Control-C, as a shell has it: 128 + SIGINT.
+/// Exit status after Control-C, as in a shell: 128 + SIGINT.
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Options of `send` that override the port's settings.

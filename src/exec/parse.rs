@@ -278,7 +278,7 @@ fn expect(mut words: Words<'_>) -> Result<Command, ParseError> {
             Some(other) => return Err(words.unknown_option(other)),
         }
     }
-    // It may also follow the pattern.
+    // --timeout may also follow the pattern.
     if let Some((before, seconds)) = words.rest.rsplit_once(" --timeout ")
         && seconds.trim().starts_with(|first: char| first.is_ascii_digit())
         && !seconds.trim().contains(char::is_whitespace)

@@ -14,7 +14,7 @@ use crate::session::{Outlet, SessionGuard, plain};
 /// Bytes passed to the hub at once: few, because they cannot be taken back.
 const WRITE_CHUNK: usize = 512;
 const BREAK_TIMEOUT: Duration = Duration::from_secs(15);
-/// For a source that is connected on demand. The dialer reports a host that does not reply after 10 s.
+/// Time for a source to connect on demand. The dialer reports a host that does not reply after 10 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
 
 pub(super) async fn send<O: Outlet>(

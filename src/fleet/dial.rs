@@ -11,9 +11,9 @@ use tokio::time::timeout;
 use super::file::{FleetFile, FleetFileError};
 use super::resolve::{ResolvConf, ResolveError, Srv};
 
-/// What ssh_config(5) of the package has after the names of consoles.
+/// The suffix of console names in the package's file for ssh_config(5).
 const SUFFIX: &str = ".console";
-/// For one address.
+/// Timeout for one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a console cannot be connected to.

@@ -172,7 +172,7 @@ pub fn entries(config: &Config, identity: &Identity) -> (BTreeMap<String, Entry>
         let Some(name) = label(port.as_str()) else {
             remarks.push(Remark {
                 port: Some(port.clone()),
-                problem: "is not published in DNS: its name is no DNS name".to_owned(),
+                problem: "is not published in DNS: its name is not a DNS name".to_owned(),
                 fix: format!("consolectl rename {port} NAME"),
             });
             continue;
@@ -241,7 +241,7 @@ fn quoted(text: &str) -> String {
 pub struct Updates<'a> {
     pub settings: &'a Settings,
     pub identity: &'a Identity,
-    /// The digest of all that it publishes. A zone that is restored from a backup has another one.
+    /// The digest of everything that the server publishes. A zone that is restored from a backup has another one.
     pub digest: Option<&'a str>,
 }
 

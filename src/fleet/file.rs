@@ -77,7 +77,7 @@ impl FleetFile {
     }
 }
 
-/// A zone without the dot at its end, in lower case; `None` if it is no name of RFC 1035 with at least one label.
+/// A zone without the dot at its end, in lower case; `None` if it is not a name of RFC 1035 with at least one label.
 pub(super) fn valid_zone(zone: &str) -> Option<String> {
     let zone = zone.strip_suffix('.').unwrap_or(zone).to_ascii_lowercase();
     let label = |label: &str| {

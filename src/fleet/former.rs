@@ -24,7 +24,7 @@ const MAX_NAMES: usize = 4;
 /// Where names are published, and whose marker they have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Location {
-    /// The DNS server, as the settings have it.
+    /// The DNS server, as in the settings.
     pub server: String,
     pub zone: String,
     /// The name of this console server.
@@ -68,7 +68,7 @@ impl Former {
         Self { location, names, since, tried_at: None, problem: None }
     }
 
-    /// What is left, for `doctor` and the journal.
+    /// The names that are left, for `doctor` and the journal.
     fn left(&self) -> String {
         let Location { server, zone, .. } = &self.location;
         let mut names: Vec<&str> = self.names.iter().take(MAX_NAMES).map(String::as_str).collect();
@@ -108,7 +108,7 @@ impl Former {
         Remark { port: None, problem: format!("{}: {why}", self.left()), fix }
     }
 
-    /// The last report about names that are not removed any more.
+    /// The last report about names whose removal is no longer attempted.
     pub fn forget(&self) {
         tracing::warn!("{}, and console-directory gives up: delete them on that server", self.left());
     }

@@ -15,7 +15,7 @@ const MAX_HOST_LENGTH: usize = 253;
 /// useradd(8) permits 32; users of a directory may have longer ones.
 const MAX_USER_LENGTH: usize = 64;
 
-/// Why a word is no server, or selects none.
+/// Why a word is not a server, or selects none.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HostError {
     #[error("invalid host {0:?}: use HOST, HOST:PORT or USER@HOST, with letters, digits and . _ - in HOST")]
@@ -58,7 +58,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// As it was written.
+    /// The name as it was written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -216,7 +216,7 @@ impl Selection<'_> {
                             _ => None,
                         })
                         .collect();
-                    // As existing ports are.
+                    // Existing ports are matched the same way.
                     matching.sort_by(|one, other| natural_order(one.as_str(), other.as_str()));
                     if matching.is_empty() && path.is_empty() {
                         return Err(HostError::NoMatch(glob.clone()));

@@ -76,6 +76,6 @@ pub fn fingerprints(config: &Config) -> Result<Vec<String>, PublishError> {
     let mut data: Vec<String> = data.filter(|data| data.split(' ').nth(1) == Some("2")).collect();
     // (ssh-keyscan asks for all types at once.)
     data.sort_unstable();
-    // Without any, the records would be removed although the keys are the same as before.
+    // Without this check, a server that offers no key would remove the records of keys that have not changed.
     if data.is_empty() { Err(PublishError::NoHostKey { address, tcp_port }) } else { Ok(data) }
 }

@@ -21,7 +21,7 @@ const RELEASE_SECONDS: i64 = 300;
 /// How old a complete publication may be while nothing has changed: records that were deleted at the DNS server are published again then.
 const FULL_SECONDS: i64 = 3600;
 
-/// What console-directory.service passes as the key if there is none.
+/// The text that console-directory.service passes as the key if there is none.
 const NO_KEY: &[u8] = b"none";
 
 /// The response code if a name is not this server's.
@@ -42,7 +42,7 @@ pub enum PublishError {
         "no TSIG key: systemd passes it as the credential tsig (LoadCredential=tsig:/etc/consoleserver/directory.key)"
     )]
     NoKey,
-    #[error("the host name {0:?} is no DNS name: set name in /etc/consoleserver/directory.toml")]
+    #[error("the host name {0:?} is not a DNS name: set name in /etc/consoleserver/directory.toml")]
     HostName(String),
     #[error("cannot run {0} (package openssh-client): {1}")]
     Start(&'static str, io::Error),
@@ -81,7 +81,7 @@ impl PublishError {
 pub enum Extent {
     /// All names are sent to the DNS server.
     All,
-    /// They are sent if something has changed, here or in the zone, or if the last time is an hour ago.
+    /// They are sent if something has changed, here or in the zone, or if the last update was an hour ago.
     Changes,
 }
 
@@ -219,7 +219,7 @@ fn publish_text(
         .accepted(&removals, NOT_OURS)
         .and_then(|_| send_names(&dns, &updates, &renamed, &wanted, ours, new));
     if is_first && sent.as_ref().is_err_and(UpdateError::is_nothing_changed) {
-        // Nothing is to be removed there when the mistake in the settings is corrected.
+        // Nothing was published, so nothing must be removed there once the settings are corrected.
         state.names.clear();
         state.save(&directory)?;
     }
@@ -258,7 +258,7 @@ fn publish_text(
     state.save(&directory)
 }
 
-/// Whether the last publication was of these entries, and the zone still has it.
+/// Whether these entries were published last, and the zone still has them.
 fn is_published(dns: &DnsServer<'_>, updates: &Updates<'_>, wanted: &Entries<'_>, state: &State) -> bool {
     let digest = updates.digest(wanted);
     state.digest.as_ref() == Some(&digest)
@@ -266,7 +266,7 @@ fn is_published(dns: &DnsServer<'_>, updates: &Updates<'_>, wanted: &Entries<'_>
         && dns.txt_of(&updates.instance()).contains(&format!("\"published={digest}\""))
 }
 
-/// What the DNS server decided about names.
+/// The decisions of the DNS server about names.
 struct Decided<'a> {
     /// Names that were not this server's before.
     published: Vec<&'a str>,
@@ -295,9 +295,9 @@ fn send_names<'a>(
     let claimed: Vec<_> =
         new.iter().map(|name| NameUpdate { name, lines: updates.claim(name, wanted[name]) }).collect();
     let taken = dns.update_names(&claimed, EXISTS)?;
-    // Published by a process that was killed, or by another server.
+    // Names published by a process that was killed, or by another server.
     let mut others = dns.update_names(&refreshed(&taken), NOT_OURS)?;
-    // Published under a former name of this server.
+    // Names published under a former name of this server.
     for former in renamed {
         let updates: Vec<_> = others
             .iter()
@@ -352,7 +352,7 @@ fn relative(path: &Path) -> &Path {
     path.strip_prefix("/").unwrap_or(path)
 }
 
-/// Who has a name, by its marker.
+/// The server that owns a name, according to its marker.
 fn owner(dns: &DnsServer<'_>, marker: &str) -> String {
     let first = dns.txt_of(marker);
     match first.split('"').find_map(|part| part.strip_prefix("server=")) {

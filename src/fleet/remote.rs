@@ -25,13 +25,13 @@ const EXIT_CONNECTION: i32 = 255;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// From the start of ssh to its end.
+    /// Time from the start of ssh to its end.
     pub timeout: Duration,
     /// Bytes of standard output.
     pub output: usize,
 }
 
-/// What a server returned. The bytes are a stranger's.
+/// What a server returned. The bytes are untrusted.
 #[derive(Debug)]
 pub struct Reply {
     /// Standard output, up to the limit.
@@ -133,7 +133,7 @@ async fn read(child: &mut Child, reply: &mut Reply, most: usize) -> Result<ExitS
             status = child.wait() => break status?,
         }
     };
-    // What it wrote before it exited is in the pipes.
+    // The pipes contain what ssh wrote before it exited.
     while out_open && let Some(count) = read_now(&stdout, &mut out)? {
         keep(&mut reply.stdout, &out[..count], most)?;
     }
@@ -143,7 +143,7 @@ async fn read(child: &mut Child, reply: &mut Reply, most: usize) -> Result<ExitS
     Ok(status)
 }
 
-/// What a non-blocking pipe holds; `None` if it is empty or has ended.
+/// Reads what a non-blocking pipe holds; `None` if it is empty or has ended.
 fn read_now(pipe: impl AsFd, into: &mut [u8]) -> io::Result<Option<usize>> {
     match rustix::io::retry_on_intr(|| rustix::io::read(&pipe, &mut *into)) {
         Ok(0) | Err(rustix::io::Errno::AGAIN) => Ok(None),

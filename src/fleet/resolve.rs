@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket, lookup_host};
 use tokio::time::timeout;
 
-/// For an answer of one server. resolv.conf(5) has 5 s; a login waits for this.
+/// Time for an answer of one server. resolv.conf(5) has 5 s; a login waits for this.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often each server is asked: a datagram may be lost.
 const ROUNDS: usize = 2;
@@ -148,7 +148,7 @@ async fn ask(server: &str, query: &[u8]) -> io::Result<Vec<u8>> {
                 answer.truncate(length);
                 return Ok(answer);
             }
-            // Not an answer to this query: forged, or late.
+            // The answer is not for this query: it is forged or late.
             None => {}
         }
     }
@@ -230,6 +230,6 @@ mod tests {
         assert!(is(&answer("_ssh._TCP.core.console.example", id)));
         assert!(!is(&answer("_ssh._tcp.core.console.example", id.wrapping_add(1))));
         assert!(!is(&answer("_ssh._tcp.edge.console.example", id)));
-        assert!(!is(&asked), "a query is no answer");
+        assert!(!is(&asked), "a query is not an answer");
     }
 }

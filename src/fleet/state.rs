@@ -11,9 +11,9 @@ use super::former::{Former, Location, MAX_FORMER};
 use super::publish::PublishError;
 use crate::system::persist;
 
-/// Where `doctor` finds the remarks, below the directory of the state.
+/// File with the remarks for `doctor`, below the directory of the state.
 const REMARKS: &str = "remarks.json";
-/// What is published, below the directory of the state.
+/// File with the published names, below the directory of the state.
 const STATE: &str = "state.json";
 /// The directory of the state, below the root.
 pub const STATE_DIRECTORY: &str = "var/lib/consoleserver/directory";
@@ -88,7 +88,7 @@ impl State {
         Ok(())
     }
 
-    /// From now on, the names are published there, or nowhere; what is at the former location is to be removed.
+    /// From now on, the names are published there, or nowhere; the names at the former location must be removed.
     pub fn move_to(&mut self, location: Option<Location>, now: i64) {
         if self.location == location {
             return;
@@ -153,7 +153,7 @@ pub fn remarks(root: &Path) -> Vec<Remark> {
     if root.join(FILE).exists() {
         return remarks;
     }
-    // Nothing is published any more: what is to be removed?
+    // Publishing was disabled: the names in the state must be removed.
     let state = State::load_existing(&directory).ok().flatten().unwrap_or_default();
     match state.location {
         Some(location) if !state.names.is_empty() => {

@@ -49,7 +49,7 @@ impl UpdateError {
         matches!(self, Self::Start(..) | Self::Key { .. } | Self::Clock { .. })
     }
 
-    /// What an administrator does about it, in one sentence.
+    /// The remedy for an administrator, as one sentence.
     pub fn fix(&self, zone: &str) -> String {
         match self {
             Self::Start(..) => "apt install bind9-dnsutils".to_owned(),
@@ -66,7 +66,7 @@ impl UpdateError {
         }
     }
 
-    /// What nsupdate printed instead of an answer, or the response code of one.
+    /// Parses what nsupdate printed instead of an answer, or the response code of an answer.
     fn new(server: &str, answer: &str) -> Self {
         let (server, answer) = (server.to_owned(), plain(answer));
         let says = |words: &[&str]| words.iter().any(|word| answer.contains(word));
@@ -137,9 +137,9 @@ impl DnsServer<'_> {
         Err(failed(error))
     }
 
-    /// Of each message, whether its prerequisites held; `rejected` are the answers if they did not.
+    /// Returns for each message whether its prerequisites held; `rejected` are the answers if they did not.
     pub fn accepted(&self, messages: &[String], rejected: &[&str]) -> Result<Vec<bool>, UpdateError> {
-        // Of many, the first one by itself: a server that rejects the key would log each. Few in one
+        // Of many messages, the first one is sent alone: a server that rejects the key would log each. Few are sent by one
         // nsupdate, whose start takes longer than a publication.
         let alone = if messages.len() > MAX_UNTRIED { 1 } else { 0 };
         let (first, rest) = messages.split_at(alone);
@@ -215,7 +215,7 @@ impl DnsServer<'_> {
         text.unwrap_or_default().lines().find(|line| line.starts_with('"')).unwrap_or_default().to_owned()
     }
 
-    /// What dig(1) prints about these names; `None` if it cannot be started.
+    /// Returns what dig(1) prints about these names; `None` if it cannot be started.
     fn dig(&self, mut command: Command, words: &[&str]) -> Option<String> {
         command.arg(format!("@{}", self.settings.server)).args(["+tcp", "+time=5", "+tries=1"]).args(words);
         let output = command.stdin(Stdio::null()).output().ok()?;

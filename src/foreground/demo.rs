@@ -34,9 +34,9 @@ const SHELL_USER: Owner = Owner { uid: 65533, gid: 65533 };
 pub struct Demo {
     /// `demo`.
     pub name: PortName,
-    /// Its pty, as the port opens it.
+    /// The pty that the port opens.
     pub line: Line,
-    /// Its SSH listeners, on loopback only, because a shell is behind them.
+    /// The SSH listeners of the port, on loopback only, because a shell is behind them.
     pub ssh: Vec<TcpListener>,
     /// The public half of this run's key.
     pub public_key: PathBuf,
@@ -143,7 +143,7 @@ fn make_key(key: &Path, public_key: &Path, owner: Option<Owner>) -> Result<(), F
     persist::write(public_key, public_text.as_bytes(), 0o644, owner).map_err(in_file(public_key))
 }
 
-/// So that ssh does not ask about the host key.
+/// A known_hosts file, so that ssh does not ask about the host key.
 fn write_known_hosts(path: &Path, hostkey_directory: &Path, ssh_port: u16) -> Result<(), ForegroundError> {
     let mut lines = String::new();
     for key in hostkeys::load(hostkey_directory)?.keys {

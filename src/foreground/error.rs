@@ -37,7 +37,7 @@ pub enum ForegroundError {
     SocketInUse(PathBuf),
     #[error("{}: not a socket: move this file away", .0.display())]
     NotASocket(PathBuf),
-    #[error("{name} not found: it is neither beside {} nor in /usr/libexec/consoleserver or /usr/bin", own.display())]
+    #[error("{name} not found in {}, /usr/libexec/consoleserver or /usr/bin", own.display())]
     NoProgram { name: &'static str, own: PathBuf },
     #[error("no ports to serve: the configuration has no enabled port (try --demo)")]
     NothingToServe,
@@ -64,7 +64,7 @@ fn listen_reason(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::AddrInUse => "address in use (by another consoleserver?)".to_owned(),
         ErrorKind::AddrNotAvailable => "no interface of this machine has this address".to_owned(),
-        ErrorKind::PermissionDenied => "permission denied (ports below 1024 are root's)".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied (TCP ports below 1024 require root)".to_owned(),
         _ => error.to_string(),
     }
 }

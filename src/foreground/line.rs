@@ -43,7 +43,7 @@ pub struct Line {
 pub struct ShellUser {
     /// `None` = the caller.
     pub owner: Option<Owner>,
-    /// Its home and working directory.
+    /// The shell's home and working directory.
     pub home: PathBuf,
 }
 
@@ -65,7 +65,7 @@ impl Line {
 
     /// Clears TIOCEXCL of the last port: the kernel does so on the last close of a tty, which never happens here.
     pub fn release(&self) -> io::Result<()> {
-        // SAFETY: TIOCNXCL takes no argument and touches no memory of ours; the descriptor is open as long as self.
+        // SAFETY: TIOCNXCL takes no argument and touches no memory; the descriptor is open as long as self.
         unsafe { give_up_exclusive_use(self.tty.as_raw_fd()) }?;
         Ok(())
     }

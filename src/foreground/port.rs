@@ -44,7 +44,7 @@ pub struct ServedPort {
     pub name: PortName,
     pub sockets: PortSockets,
     pub device: PathBuf,
-    /// What it is connected to in place of a device: it is there at all times.
+    /// What the port is connected to in place of a device: it counts as present at all times.
     pub source: Option<Source>,
     pub claims: Claims,
     /// How `console-port` is started.

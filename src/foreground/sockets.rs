@@ -93,7 +93,7 @@ fn listen_tcp(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
-    // For an address that the machine gets later, as FreeBind= of the socket units.
+    // The machine may get the address later; the socket units have FreeBind= for this.
     setsockopt(&socket.as_fd(), sockopt::IpFreebind, &true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

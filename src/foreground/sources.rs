@@ -84,7 +84,7 @@ fn bind(path: &Path, user: Option<Owner>) -> io::Result<OwnedFd> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
-    // Of a run that was killed: only one program has this directory at a time (`Paths::claim`).
+    // The socket of a run that was killed: only one program uses this directory at a time (`Paths::claim`).
     persist::gone(fs::remove_file(path))?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;

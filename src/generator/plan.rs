@@ -35,9 +35,9 @@ pub enum Entry {
 /// The generated files by path below the generator's directory, and warnings.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// By relative path.
+    /// Files and links, by relative path.
     pub entries: BTreeMap<PathBuf, Entry>,
-    /// One sentence each.
+    /// Warnings, one sentence each.
     pub warnings: Vec<String>,
 }
 

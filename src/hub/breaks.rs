@@ -29,7 +29,7 @@ pub enum BreakEvent {
 /// What is to be sent as a break.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BreakRequest {
-    /// How long a serial break is that has no length of its own.
+    /// Length of a serial break for which the sequence gives none.
     pub length: Duration,
     /// What is sent; `None` = the port's own break.
     pub sequence: Option<Sequence>,
@@ -51,7 +51,7 @@ pub struct Awaited {
     all: watch::Sender<usize>,
     counted: bool,
     events: mpsc::Sender<BreakEvent>,
-    /// Not sent once its events are no longer received.
+    /// The break is dropped if the receiver of its events is gone.
     while_heard: bool,
     over: bool,
 }
@@ -102,7 +102,7 @@ impl Hub {
         Input::Break { what, user, awaited: Awaited::new(self.breaks.clone(), events, false) }
     }
 
-    /// The same, but only while its events are received.
+    /// Requests a break that is dropped if the receiver of its events is gone.
     pub fn break_while_heard(
         &self,
         what: impl Into<BreakRequest>,
@@ -153,7 +153,7 @@ pub(super) async fn send(sender: Sender<'_>, user: String, mut awaited: Awaited)
     Ok(discarded)
 }
 
-/// Sends a keepalive. A failure is reported, and the next one is tried all the same.
+/// Sends a keepalive. A failure is reported, and the next one is tried anyway.
 pub(super) async fn send_keepalive(sender: Sender<'_>) -> io::Result<usize> {
     let (discarded, sent) = sender.send(|| ()).await;
     if let Err(error) = sent {
@@ -167,7 +167,7 @@ pub(super) struct Sender<'tty> {
     pub(super) tty: &'tty Stream,
     pub(super) hub: Arc<Hub>,
     pub(super) sequence: Sequence,
-    /// Of a serial break that has no length of its own.
+    /// Length of a serial break for which the sequence gives none.
     pub(super) length: Duration,
     pub(super) log_input: bool,
 }
@@ -235,7 +235,7 @@ impl Sender<'_> {
 #[derive(Debug)]
 pub(super) struct BreakDeadline {
     awaited: watch::Receiver<usize>,
-    /// Since when nothing was written while a break waits.
+    /// Time of the last write while a break waits.
     since: Option<Instant>,
     /// Bytes discarded so far for the next break; `None` if none were.
     dropped: Option<usize>,

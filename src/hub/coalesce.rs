@@ -27,7 +27,7 @@ const MAX_BYTES_AHEAD: f64 = 1.5 * WINDOW_BYTES;
 /// A device that was further ahead is read immediately for this long.
 const FAST_TIME: Duration = Duration::from_secs(3600);
 
-/// What decides about the next window.
+/// The events that decide about the next window.
 #[derive(Debug, Default)]
 pub(super) struct Coalescing {
     /// Until when output is read immediately; `None`: not since the beginning.

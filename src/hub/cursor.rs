@@ -129,7 +129,7 @@ impl Cursor {
         }
     }
 
-    /// Its owner cannot read at present: the hub does not wait for it until it has caught up.
+    /// The reader cannot read at present: the hub does not wait for it until it has caught up.
     pub fn give_up(&self) {
         self.hub.state().cursors.give_up(self.slot);
         self.hub.room.notify_one();

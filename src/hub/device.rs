@@ -143,7 +143,7 @@ impl Device {
         let found = match self.identity.judge(path, claims, watched) {
             Verdict::Ours(found) => Some(found),
             Verdict::Absent => None,
-            // Not known yet.
+            // The owner of the tty is not known yet.
             Verdict::Pending => return None,
             Verdict::NotOurs(why) => {
                 self.not_ours(why);
@@ -363,7 +363,7 @@ impl Device {
             Ok(mut refused) => {
                 let asked = before.is_some_and(|before| before.low_latency != low_latency);
                 refused.extend(tty.set_low_latency(low_latency, asked));
-                // Also if the driver controlled RTS until now.
+                // DTR and RTS are also set if the driver controlled RTS until now.
                 let differ =
                     |before: &LineConfig| before.modem != modem || before.settings.rtscts != settings.rtscts;
                 if before.is_some_and(differ) {
@@ -410,7 +410,7 @@ impl Device {
         }
     }
 
-    /// What sends a sequence to the line; the input before it is logged first.
+    /// The sender of a sequence to the line; input before it is logged first.
     pub(super) fn sender<'tty>(
         &mut self,
         tty: &'tty Stream,

@@ -20,7 +20,7 @@ const NAMED: usize = 4;
 /// What may be done with the tty that the path leads to.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// It belongs to this port.
+    /// The tty belongs to this port.
     Ours(Found),
     /// The path leads to no tty. Opening it reports why.
     Absent,
@@ -28,7 +28,7 @@ pub(super) enum Verdict {
     Pending,
     /// It belongs to another port.
     NotOurs(String),
-    /// It may not be the intended device.
+    /// The tty may not be the intended device.
     Rejected(String),
 }
 
@@ -68,7 +68,7 @@ pub(super) struct Identity {
     served: Option<Served>,
     /// The tty for which the port waits for udev, and since when.
     pending: Option<(u64, Instant)>,
-    /// Another adapter waits for confirmation by a user; whether that has come.
+    /// Whether another adapter needs confirmation by a user, and whether a user has confirmed.
     asks: bool,
     confirmed: bool,
 }
@@ -96,7 +96,7 @@ impl Identity {
         self.pending.is_some()
     }
 
-    /// What may be done now; `watched`: a session is attached.
+    /// Decides what may be done with the tty now; `watched`: a session is attached.
     pub(super) fn judge(&mut self, path: &Path, claims: &Claims, watched: bool) -> Verdict {
         self.asks = false;
         let Some(tty) = leads(path) else {
@@ -164,7 +164,7 @@ impl Identity {
         Ok(())
     }
 
-    /// It is closed; `alive`: its device worked until then.
+    /// Notes that the tty was closed; `alive`: its device worked until then.
     pub(super) fn closed(&mut self, alive: bool) {
         if let Some(served) = &mut self.served {
             served.lost.get_or_insert((now(), alive));

@@ -19,10 +19,10 @@ const BURST: usize = 8;
 /// delivers as many within a coalescing window (`WINDOW_BYTES`).
 const FLOOD: usize = 2048;
 
-/// Bytes that are read from a tty that is closed: what the kernel buffers, with a limit, since the device may go on sending.
+/// Bytes that are read from a tty that is closed: what the kernel buffers, with a limit, since the device may continue to send.
 const DRAIN_LIMIT: usize = 64 * 1024;
 
-/// What reads the device into the ring of `hub`.
+/// Reads the device into the ring of `hub`.
 #[derive(Debug)]
 pub(super) struct Intake {
     hub: Arc<Hub>,
@@ -41,7 +41,7 @@ pub(super) enum ReadStatus {
 
 struct Taken {
     outcome: ReadOutcome,
-    /// Whether that was all output, as far as this is known without another read.
+    /// Whether no more output is known to be waiting; another read might still return some.
     all: bool,
 }
 

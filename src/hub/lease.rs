@@ -34,7 +34,7 @@ impl Levels {
         Ok(file.into())
     }
 
-    /// What an earlier process has stored.
+    /// The levels that an earlier process has stored.
     pub(super) fn read(stored: OwnedFd) -> io::Result<Self> {
         let mut file = File::from(stored);
         file.rewind()?;

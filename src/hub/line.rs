@@ -29,13 +29,13 @@ use crate::system::systemd::{self, StoredLine};
 /// reports when the device changes, but not when another program closes it.
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// For a removed link of an open tty to reappear, or for the tty to report a hang-up.
+/// Time for a removed link of an open tty to reappear, or for the tty to report a hang-up.
 const VANISHED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Between two checks of the links of an open tty if they cannot be watched.
+/// Time between two checks of the links of an open tty if they cannot be watched.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// For a device to accept the last output before its tty is closed.
+/// Time for a device to accept the last output before its tty is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Length of a serial break in a keepalive that states none.
@@ -104,7 +104,7 @@ impl Line {
                 self.discard_input(writing.take());
             }
             match &lost {
-                // Its output now belongs to another port.
+                // The tty's output now belongs to another port.
                 Lost::Displaced(_) => {}
                 _ => self.device.intake.read_last_words(&tty),
             }

@@ -1,4 +1,4 @@
-//! What a line is to be.
+//! The configuration of a line.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct LineConfig {
     pub modem: ModemLevels,
     pub log_input: bool,
     pub break_sequence: Sequence,
-    /// What is sent when no byte has come or gone for this time.
+    /// What is sent when no byte was received or sent for this time.
     pub keepalive: Option<(Duration, Sequence)>,
     /// What is connected to in place of a device.
     pub source: Option<SourceConfig>,

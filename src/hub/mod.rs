@@ -57,7 +57,7 @@ const INPUT_QUEUE: usize = 4;
 /// Bytes that are replayed: some pages of a terminal. A device that sends no line ends has no last line.
 const REPLAY_LIMIT: u64 = 64 * 1024;
 
-/// For a line to report its state.
+/// Time for a line to report its state.
 const EXAMINE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Default length of a break in milliseconds: all devices detect it, and few need a longer one.
@@ -77,7 +77,7 @@ pub enum Input {
         pacing: Pacing,
         /// Receives when the last byte is written; dropped if it never is.
         written: oneshot::Sender<()>,
-        /// They are not logged, even if input is.
+        /// Secret bytes are not logged, even if input is.
         is_secret: bool,
     },
     Break {
@@ -86,7 +86,7 @@ pub enum Input {
         /// Created by [`Hub::break_of`].
         awaited: Awaited,
     },
-    /// No input: receives once the line has accepted all input before it. Dropped if it has not, because its device is gone or that
+    /// Not input: notified once the line has accepted all input before it. Dropped if it has not, because the device is gone or that
     /// input was discarded for a break.
     Mark(oneshot::Sender<()>),
 }
@@ -244,7 +244,7 @@ impl Hub {
             // The next process adopts the later one of two, so that a complete one is stored at each moment.
             let (name, before) = resized.stored_as();
             if !systemd::store(name, resized.as_fd()) {
-                // It must not be stored later, when it is out of date.
+                // systemd must not store the new ring later, when it is out of date.
                 systemd::forget(name);
                 return Err(RingError::NotStored);
             }
@@ -405,7 +405,7 @@ impl Hub {
         self.state().ring.tail() <= position
     }
 
-    /// Up to `limit` bytes before this position, as far as the ring still has them.
+    /// Returns up to `limit` bytes before this position, as far as the ring still contains them.
     pub(crate) fn bytes_before(&self, position: u64, limit: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.state().ring.copy_range(position.saturating_sub(limit as u64), position, &mut bytes);

@@ -59,7 +59,7 @@ impl Notes {
         }
     }
 
-    /// Merges the third note into the second.
+    /// Merges the third note into the second one, so that the first stays as it is.
     fn make_room(&mut self) {
         let Some(third) = self.0.remove(2) else { return };
         let Some(second) = self.0.get_mut(1) else { return };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::serial::Counters;
 
-/// Between two reads of the counters while a device sends: each is a system call. A break is noted within this time.
+/// Time between two reads of the counters while a device sends: each is a system call. A break is noted within this time.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Without further errors for this long, a burst is over.
 const BURST_END_TIME: Duration = Duration::from_secs(10);

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Between two checks. Bytes that are on their way through the kernel at one have arrived at the next.
+/// Time between two checks. Bytes that the kernel is still passing on at one check have arrived by the next one.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// More bytes than counters are off by: breaks, SysRq, a UART's FIFO that was reset.
 const ENOUGH: u64 = 64;
@@ -25,7 +25,7 @@ pub(super) struct Sharing {
     before: Option<(Instant, Seen)>,
     /// Bytes received, less those lost and those that arrived here, since the first check.
     missing: i64,
-    /// As far as reported.
+    /// Missing bytes that were reported.
     told: i64,
     grown: Option<Instant>,
 }

@@ -31,7 +31,7 @@ const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duratio
 /// With `on_demand`, how long the connection is kept after the last session has ended, for a client that reconnects.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// For a far end to reply to the settings of a lease. Shorter than the 3 s that pyserial waits for the reply to its own command.
+/// Time for a far end to reply to the settings of a lease. Shorter than the 3 s that pyserial waits for the reply to its own command.
 const LEASE_TIMEOUT: Duration = Duration::from_millis(2500);
 
 #[derive(Debug, Clone, PartialEq)]
@@ -63,7 +63,7 @@ pub(super) struct SourceLink {
     leased: Option<LineSettings>,
     /// Number of the last report that was asked for, which is the current one during a lease.
     last_report: u32,
-    /// Who waits for it.
+    /// The request that waits for the report.
     asking: Option<Asking>,
 }
 
@@ -198,7 +198,7 @@ impl SourceLink {
                 None => std::future::pending().await,
             }
         };
-        // One that is past has had its event.
+        // A deadline that has passed has had its event.
         let lingered = reached(linger_until.filter(|until| Instant::now() < *until));
         tokio::select! {
             event = event => Some(event),

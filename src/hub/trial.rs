@@ -12,7 +12,7 @@ use crate::port::Source;
 const LASTING: Duration = Duration::from_secs(10);
 /// A silent connection counts after this time if the one before has lasted.
 const SILENCE: Duration = Duration::from_secs(1);
-/// For a program, which is silent while it connects. Longer than ssh with `ConnectTimeout=10` and two addresses, and than ipmitool with `-R 2`.
+/// Time for a program, which is silent while it connects. Longer than ssh with `ConnectTimeout=10` and two addresses, and than ipmitool with `-R 2`.
 const PROGRAM_SILENCE: Duration = Duration::from_secs(30);
 
 /// How the last connection has ended.
@@ -70,7 +70,7 @@ impl Trial {
         self.due = None;
     }
 
-    /// The connection has ended; `by_far_end`: not for a reason on this side. Returns whether it had counted.
+    /// The connection has ended; `by_far_end`: the reason is not on this side. Returns whether it had counted as connected.
     pub(super) fn end(&mut self, by_far_end: bool, received: u64, now: Instant) -> bool {
         let has_lasted = self.connected.is_none_or(|connected| now.duration_since(connected) >= LASTING);
         self.last = match received > self.received {

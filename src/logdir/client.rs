@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use super::{Current, DirectoryReply, Identity, LogDirectory, NoLogDirectory};
 use crate::system::message::{self, MessageError};
 
-/// Between two connections: an upgrade restarts `console-logs`.
+/// Time between two connections: an upgrade restarts `console-logs`.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 /// The same while it cannot be reached.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(30);
@@ -56,7 +56,7 @@ impl Client {
 
     /// Waits for the first reply. Cancel safe.
     pub async fn answered(&mut self) {
-        // Fails only once nothing changes any more: then the current value is the reply.
+        // Fails only if the value no longer changes: then the current one is the reply.
         let _ = self.current.wait_for(|current| !matches!(current, Err(NoLogDirectory::NotYet))).await;
     }
 

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use crate::port::PortName;
 use crate::system::message::{self, MessageError};
 
-/// For the reply of `console-logs`: a rename(2) of each directory, on a disk that may be busy.
+/// Time for the reply of `console-logs`: a rename(2) of each directory, on a disk that may be busy.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -37,7 +37,7 @@ const CONNECTIONS_MAX: usize = 2048;
 /// Connections of one port: its own, and those of previous processes that have just ended. All ports have one user id, and no port may take the
 /// connections of the others.
 const PORT_CONNECTIONS_MAX: usize = 4;
-/// Between two lookups that one connection requests.
+/// Time between two lookups that one connection requests.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 /// A disk that does not respond within this time is reported as the reason. The lookup continues: at most one for each port.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -362,7 +362,7 @@ fn open(
     let opened = directory(&proc_path(&above).join(port.as_str()), follow_in(&above_found))
         .map_err(failed("opened", &path))?;
 
-    // As LogsDirectory= of systemd.exec(5): the ports own a directory that was created by hand or mounted.
+    // LogsDirectory= of systemd.exec(5) does the same: the ports own a directory that was created by hand or mounted.
     let found = std::fs::metadata(proc_path(&opened)).map_err(failed("examined", &path))?;
     // Once: where it has no effect (a file system without owners), each attempt would be another change of the directory.
     let is_new = known.is_none_or(|(device, inode, _)| (device, inode) != (found.dev(), found.ino()));
@@ -391,7 +391,7 @@ fn directory(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     Ok(openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | flags, Mode::empty())?)
 }
 
-/// What leads to an open directory, for calls that take a path (proc(5)).
+/// A path to an open directory, for calls that take a path (proc(5)).
 pub(super) fn proc_path(opened: &impl AsRawFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()))
 }
@@ -399,7 +399,7 @@ pub(super) fn proc_path(opened: &impl AsRawFd) -> PathBuf {
 fn make(path: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        // It exists all the same, or opening it reports the error.
+        // It exists anyway, or opening it reports the error.
         Err(_) if path.is_dir() => Ok(()),
         made => made,
     }

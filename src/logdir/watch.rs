@@ -15,7 +15,7 @@ pub(super) struct PathWatch {
     base: PathBuf,
     mounts: Watched<File>,
     inotify: Watched<Notifier>,
-    /// Of the directory above it, where only one name matters.
+    /// The watch of the parent directory, in which only one name matters.
     above: Option<WatchDescriptor>,
 }
 

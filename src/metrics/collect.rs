@@ -63,7 +63,6 @@ pub struct PortFigures {
     pub state: PortState,
 }
 
-/// What is known of a port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PortState {
     /// Its process does not run.
@@ -119,7 +118,7 @@ async fn request(runtime_dir: PathBuf, port: PortName) -> (PortName, PortState) 
     (port, state)
 }
 
-/// What systemd reports, and the ports to ask.
+/// The state of the units, and the ports to query.
 struct Plan {
     snapshot: Snapshot,
     running: BTreeSet<PortName>,

@@ -13,9 +13,9 @@ use super::text::Format;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// Lines of a request header.
 const MAX_HEADER_LINES: usize = 64;
-/// To receive the request. A client sends it at once.
+/// Time to receive the request. A client sends it at once.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// To send the response. Prometheus waits 10 s for all of it.
+/// Time to send the response. Prometheus waits 10 s for all of it.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection that has ended early.

@@ -218,7 +218,7 @@ mod tests {
         assert!(text.contains("consoleserver_unresponsive_ports 1\n"), "{text}");
     }
 
-    /// By Prometheus' own linter, from the package of Debian.
+    /// Runs Prometheus' own linter, from Debian's package.
     #[test]
     fn promtool_accepts_the_text() {
         let text = render(&snapshot(), Format::Prometheus);

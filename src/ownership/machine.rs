@@ -35,7 +35,7 @@ pub struct Record {
     pub maker: Option<String>,
     /// The product (`ID_MODEL`).
     pub product: Option<String>,
-    /// Whether our udev rules allow ports to use it (`CONSOLE_TTY`): it is no modem, and `CONSOLE_IGNORE`
+    /// Whether our udev rules allow ports to use it (`CONSOLE_TTY`): it is not a modem, and `CONSOLE_IGNORE`
     /// is not set.
     pub for_consoles: bool,
     /// The port whose `device` led to another tty when this one appeared (`CONSOLE_CLASH`).
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(
             others,
             [5],
-            "what has gone, what was told apart, what has another name and what is no tty does not count"
+            "ttys that are gone, have their own link or another name, and devices that are not ttys do not count"
         );
     }
 }

@@ -33,12 +33,12 @@ use crate::system::byte_stream::ByteStream;
 const MAX_CLIENTS: usize = 8;
 /// Limit of rejected clients that are sent the reason. Further ones are closed without a message.
 const MAX_REFUSED: usize = 8;
-/// For a rejected client to read the reason and close. If the connection were closed with unread input, the
+/// Time for a rejected client to read the reason and close. If the connection were closed with unread input, the
 /// client would get a reset and might lose the message.
 const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of input that are read from such a client.
 const REFUSED_BYTES: u64 = 64 * 1024;
-/// For the device to accept the remaining input of a client that has closed its connection; then the rest is
+/// Time for the device to accept the remaining input of a client that has closed its connection; then the rest is
 /// discarded.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes read at once.
@@ -142,7 +142,7 @@ impl Server {
         // The data mark of telnet's Synch is urgent data (RFC 854), which the kernel would drop otherwise.
         socket.set_out_of_band_inline(true)?;
         let written = Arc::new(Notify::new());
-        // Not tokio's reader, which takes a read that ends at urgent data for the last one.
+        // tokio's reader cannot be used: it takes a read that ends at urgent data for the end.
         let reader = ByteStream::reader(std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?))?;
         let (_, writer) = stream.into_split();
         let client = AttachedUser {

@@ -325,7 +325,8 @@ pub fn no_such_port(port: &PortName, existing: &[PortName]) -> PatternError {
     }
 }
 
-/// Whether a name matches a glob. Both are short: the usual loop that backtracks to the last `*`.
+/// Whether a name matches a glob, in which `*` is any text and `?` any character. It backtracks to the last `*` only, so the time is at
+/// most proportional to the product of the lengths.
 pub fn matches(glob: &str, name: &str) -> bool {
     let (glob, name) = (glob.as_bytes(), name.as_bytes());
     let (mut g, mut n) = (0, 0);

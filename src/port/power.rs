@@ -1,4 +1,4 @@
-//! What can be done to the power of a port's device. Pure.
+//! Power commands for a port's device. Pure.
 
 use std::fmt;
 use std::str::FromStr;

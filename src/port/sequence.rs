@@ -16,7 +16,7 @@ const MAX_CHARACTERS: usize = 256;
 const DEFAULT_DELAY: Duration = Duration::from_millis(250);
 /// All delays and breaks of a sequence together: the port sends nothing else in that time.
 const MAX_DURATION: Duration = Duration::from_secs(10);
-/// What a `\z` without a time counts for here; its actual length is the caller's.
+/// The assumed length of a `\z` without a time; the caller determines the actual one.
 const USUAL_BREAK: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub enum Step {
 #[serde(try_from = "String", into = "String")]
 pub struct Sequence(Vec<Step>);
 
-/// Not a sequence. The Display is the sentence that the user reads.
+/// Why a text is not a sequence. The Display is the sentence that the user reads.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SequenceError {
     #[error("it is empty")]
@@ -285,7 +285,7 @@ impl FromStr for BreakArgument {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Breaks(Vec<(BreakName, Sequence)>);
 
-/// Not a break of the list. The Display is the sentence that the user reads.
+/// Why a text is not a break of the list. The Display is the sentence that the user reads.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BreaksError {
     #[error("{0:?} has no name: write NAME=SEQUENCE, such as 'sysrq=\\z\\dh'")]

@@ -34,7 +34,7 @@ pub enum Source {
 pub struct Endpoint {
     /// A name, an IPv4 or an IPv6 address (without brackets, with its zone).
     pub host: String,
-    /// Not 0.
+    /// The TCP port, which is not 0.
     pub port: u16,
 }
 
@@ -43,7 +43,7 @@ pub struct Endpoint {
 pub enum SourceError {
     #[error("it begins with neither unix: nor tcp: nor telnet: nor rfc2217:, and is not \"unit\"")]
     Kind,
-    /// Not absolute, leads upwards, or has a control character.
+    /// The path is not absolute, contains "..", or has a control character.
     #[error("unix: needs an absolute path without \"..\" and control characters")]
     Path,
     #[error("the path of a unix socket has at most {MAX_UNIX_PATH_BYTES} bytes")]

@@ -14,7 +14,7 @@ use crate::serial::{Counters, ModemLine, ModemLines};
 use crate::session::{Console, Event, Feeder, SessionId};
 use crate::telnet::{Command, control, line_state, modem_state};
 
-/// For the line to apply settings.
+/// Time for the line to apply settings.
 const LINE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The line from the view of one client.

@@ -25,7 +25,7 @@ use line::BorrowedLine;
 /// changes (TIOCMIWAIT) would need one thread per client.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// For the device to accept the remaining input of a client that has closed its connection; then the rest is
+/// Time for the device to accept the remaining input of a client that has closed its connection; then the rest is
 /// discarded.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 

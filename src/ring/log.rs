@@ -1,4 +1,4 @@
-//! What the log writer records in the ring's header, so that the next process knows what of its last write is in the file.
+//! The record of the log writer in the ring's header, from which the next process knows how much of the last write is in the file.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -165,7 +165,7 @@ impl Ring {
         let floor = self.header().floor.load(Ordering::Relaxed);
         let LogRecord { mark, next, synced } = self.log_record();
         let logged = next.map_or(mark.position, |next| next.position);
-        // What a batch of the log carries was published in the ring before.
+        // The bytes of a log batch were published in the ring before.
         floor <= head
             && synced.position <= mark.position
             && mark.position <= logged

@@ -11,7 +11,7 @@ fn say(ring: &mut Ring, mut bytes: &[u8]) {
     }
 }
 
-/// What the next process finds.
+/// Adopts the ring as the next process does.
 fn adopted(ring: Ring) -> Result<Ring, RingError> {
     let memfd = ring.as_fd().try_clone_to_owned().unwrap();
     let intake = ring.intake().try_clone_to_owned().unwrap();

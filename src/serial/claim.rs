@@ -23,7 +23,7 @@ pub(super) fn claim(tty: &File) -> io::Result<()> {
     if is_pty(tty)? {
         return Ok(());
     }
-    // open(2) by root succeeds all the same, and must not take a port from a program that did not flock it.
+    // open(2) by root succeeds anyway, and must not take a port from a program that did not flock it.
     if ioctl::is_exclusive(tty)? {
         return Err(Errno::EBUSY.into());
     }

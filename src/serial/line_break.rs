@@ -16,7 +16,7 @@ use super::line::is_unsupported;
 /// Output that has not moved for this long is held back by flow control.
 pub const STUCK_AFTER: Duration = Duration::from_millis(500);
 
-/// Between two checks of the output queue: the kernel does not report that it is empty.
+/// Time between two checks of the output queue: the kernel does not report that it is empty.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Why a break was not sent, or did not end. Its Display is the sentence that the user reads.
@@ -101,7 +101,7 @@ impl Held {
             Ok(()) => Ok(Self { tty, ended: false }),
             Err(errno) if is_unsupported(errno) => Err(BreakError::Unsupported(errno.into())),
             Err(errno) => {
-                // After a timeout the device may have begun it all the same. If this fails too, there is nothing to add.
+                // After a timeout the device may have begun it anyway. If this fails too, there is nothing to add.
                 let _ = ioctl::end_break(&tty);
                 Err(BreakError::Begin(errno.into()))
             }

@@ -74,7 +74,7 @@ impl Tty {
             Ok(true) | Err(_) => failed(errno.into()),
         })?;
         let tty = Self::ours(file).map_err(failed)?;
-        // Also if it is not requested: the driver keeps the flag of the program that had the port before.
+        // The flag is also cleared if low latency is not requested: the driver keeps the flag of the program that had the port before.
         refused.extend(tty.set_low_latency(low_latency, false));
         Ok((tty, refused))
     }

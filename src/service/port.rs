@@ -30,11 +30,11 @@ use crate::system::systemd::{StoredLine, Watchdog};
 use crate::trigger::{notifier, watcher};
 use crate::{attach, initial, ssh, system::systemd};
 
-/// For the sessions to report why they end.
+/// Time for the sessions to report why they end.
 const SESSIONS_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// For the line to read and report the rest.
+/// Time for the line to read and report the rest.
 const LINE_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// For the log to be flushed. A disk that takes longer loses nothing if the ring is in the FD store.
+/// Time for the log to be flushed. A disk that takes longer loses nothing if the ring is in the FD store.
 const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Without a device and without clients, the process exits after this time; a client that has just connected has been accepted
 /// by then.

@@ -1,4 +1,4 @@
-//! What a port needs before it can be served, and everything that can fail of it: configuration, log directory, ring.
+//! Prepares everything that a port needs before it can be served, and that can fail: configuration, log directory, ring.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -30,7 +30,7 @@ impl Prepared {
     }
 }
 
-/// By its path if one is given (in the foreground), otherwise from `console-logs`. Neither keeps a port from being served: an error
+/// Opens the log directory by its path if one is given (in the foreground), otherwise requests it from `console-logs`. Neither keeps a port from being served: an error
 /// of the directory is reported as one of the log.
 fn log_directory() -> Result<logdir::Client, ServiceError> {
     match std::env::var_os("LOGS_DIRECTORY") {

@@ -13,7 +13,7 @@ const CANCELLED: &[u8] = b" (cancelled)]\r\n";
 /// The meaning of input bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// For the device.
+    /// Input for the device.
     Input(Vec<u8>),
     /// `.`: detach.
     Detach,
@@ -54,7 +54,7 @@ pub enum Action {
     Complete(Prompt, String),
     /// Return or newline: cancel a command that was begun by mistake.
     Nothing,
-    /// Not a command: its characters.
+    /// The characters are not a command.
     Unknown(String),
 }
 
@@ -244,7 +244,7 @@ impl EscapeMachine {
             }
             0x03 | 0x1b => {
                 self.line.clear();
-                // What is typed next goes to the device.
+                // Further input is sent to the device.
                 actions.echo(CANCELLED);
                 return if byte == 0x1b { State::Key(0) } else { State::Typing };
             }

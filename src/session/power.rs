@@ -8,7 +8,7 @@ use crate::port::power::PowerVerb;
 use crate::system::clock::clock;
 use crate::trigger::notifier::{INTERFACE, NAME, PATH};
 
-/// For console-admin to start, and for the unit of the power command to end ([`crate::admin`] waits 150 s for it).
+/// Time for console-admin to start, and for the unit of the power command to end ([`crate::admin`] waits 150 s for it).
 const CALL_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A command that a user has entered.

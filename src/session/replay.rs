@@ -105,7 +105,7 @@ struct Line {
     style: Style,
 }
 
-/// What the parser made of a byte.
+/// The parser's classification of a byte.
 #[derive(Clone, Copy)]
 enum Parsed {
     /// A character, or the replacement for an incomplete one.

@@ -48,7 +48,7 @@ pub struct AttachedSession {
     disconnect: Option<oneshot::Sender<String>>,
 }
 
-/// What a session receives from others.
+/// Messages that a session receives from others.
 #[derive(Debug)]
 pub struct Notifications {
     pub notices: mpsc::Receiver<String>,

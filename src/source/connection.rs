@@ -118,7 +118,7 @@ impl Connection {
         *self.modem.locked()
     }
 
-    /// The far end has reported these.
+    /// Stores the modem lines that the far end has reported.
     pub fn set_modem(&self, modem: RemoteModem) {
         *self.modem.locked() = Some(modem);
     }

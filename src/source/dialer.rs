@@ -21,7 +21,7 @@ pub enum DialerError {
     )]
     NoSocket {
         unit: String,
-        /// As connect(2) returned it.
+        /// The error of connect(2).
         source: io::Error,
     },
     #[error(

@@ -122,7 +122,7 @@ pub enum FromDialer {
         /// The far end has rejected the login: not retried until the port requests it.
         refused: bool,
     },
-    /// The far end has not followed a request: a sentence.
+    /// A sentence about a request that the far end has not followed.
     Remark(String),
     /// Modem lines of the far end.
     Modem(RemoteModem),

@@ -21,7 +21,7 @@ use crate::system::lock::Lock;
 
 /// Unauthenticated connections of one port: where sshd refuses all (`MaxStartups`). The longest packets of so many are 25 MB.
 const MAX_UNAUTHENTICATED_PER_PORT: usize = 100;
-/// Of those, from one address (an IPv6 /64 is one): all users behind a bastion host, with room for others.
+/// Limit for one address (an IPv6 /64 is one): all users behind a bastion host, with room for others.
 const MAX_UNAUTHENTICATED_PER_SOURCE: usize = 80;
 /// Bytes of a version line (RFC 4253, section 4.2). A genuine client sends it at once; one that sends a byte a second does not.
 const VERSION_BYTES: usize = 16;
@@ -37,9 +37,9 @@ const LOGIN_PROTECTION_TIME: Duration = Duration::from_secs(20);
 /// Connections of one port that may use a login helper at once: there are 256 helpers for all ports
 /// (`console-auth-port.socket`).
 const MAX_LOGINS: usize = 32;
-/// Of those, from one address: twenty users behind a bastion host who all type a password.
+/// Limit for one address: twenty users behind a bastion host who all type a password.
 pub(super) const MAX_LOGINS_PER_SOURCE: usize = 24;
-/// Of those, from an address with too many failed logins ([`super::reputation`]). At 64 ports this leaves a quarter of all helpers
+/// Limit for an address with too many failed logins ([`super::reputation`]). At 64 ports this leaves a quarter of all helpers
 /// to other addresses.
 const MAX_LOGINS_PER_SUSPECT: usize = 3;
 /// Longest wait for a login helper: longer than [`LOGIN_PROTECTION_TIME`] of the connections ahead.
@@ -165,7 +165,7 @@ impl Slots {
             self.evict(&mut waiting, loser);
         } else if waiting.slots.len() >= MAX_UNAUTHENTICATED_PER_PORT {
             let loser = waiting.victim(now, |slot| !slot.is_at_login()).or_else(|| {
-                // One of an address that has more connections than the new one's.
+                // A connection of an address that has more connections than that of the new one.
                 waiting.victim(now, |slot| {
                     slot.may_be_evicted(now) && count(&waiting.slots, slot.source) > from_here + 1
                 })
@@ -343,7 +343,7 @@ mod tests {
         }
         let second = slots.take(near, now).unwrap();
         second.reached_login();
-        assert!(slots.take(near, now).is_none(), "all of its own are at the login");
+        assert!(slots.take(near, now).is_none(), "all connections of this address are at the login");
         assert!(slots.take(near, now + LOGIN_PROTECTION_TIME).is_some());
         assert!(is_lost(&taken[1]) && !is_lost(&taken[2]), "it has had time");
         assert!(!is_lost(&far));
@@ -469,7 +469,11 @@ mod tests {
         let strangers: Vec<_> = (0..MAX_UNAUTHENTICATED_PER_SOURCE).map(|_| come(0)).collect();
         let asking = strangers.iter().filter(|slot| slots.may_have_helper(slot, now) == Some(true));
         assert_eq!(asking.count(), MAX_LOGINS_PER_SOURCE);
-        assert_eq!(slots.may_have_helper(&strangers[0], now), Some(true), "once is for all its tries");
+        assert_eq!(
+            slots.may_have_helper(&strangers[0], now),
+            Some(true),
+            "a helper is for all attempts of a connection"
+        );
         assert_eq!(slots.may_have_helper(&strangers[MAX_LOGINS_PER_SOURCE], now), Some(false));
         for number in 1..=MAX_LOGINS - MAX_LOGINS_PER_SOURCE {
             assert_eq!(slots.may_have_helper(&come(number), now), Some(true));

@@ -2,7 +2,7 @@
 //!
 //! Measured by sshd of Debian 12 (`sshd -T`) and ssh-audit; `tests/ssh/algorithms.rs` compares the lists with both. What sshd offers
 //! and `default` offers only to clients that have nothing else: the NIST curves and SHA-1 as a MAC, which ssh-audit reports as failures.
-//! What we do not have: sntrup761x25519 and the UMACs, which russh lacks.
+//! Not supported: sntrup761x25519 and the UMACs, which russh lacks.
 
 use std::collections::BTreeSet;
 
@@ -87,7 +87,7 @@ pub(super) fn preferred(word: SshAlgorithms) -> Preferred {
     }
 }
 
-/// The same, without key exchanges that take more than a few milliseconds to compute.
+/// As [`preferred`], without key exchanges that take more than a few milliseconds to compute.
 pub(super) fn cheap(word: SshAlgorithms) -> Preferred {
     let mut preferred = preferred(word);
     preferred.kex = CURVES.into_iter().chain(EXTENSIONS).collect::<Vec<_>>().into();

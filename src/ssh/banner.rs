@@ -60,7 +60,7 @@ impl Banner {
 }
 
 fn read(path: &Path) -> Result<String, BannerError> {
-    // Not blocking: it may be a FIFO.
+    // O_NONBLOCK: the file may be a FIFO.
     let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(BannerError::NotAFile);

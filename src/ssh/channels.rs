@@ -37,7 +37,7 @@ pub struct Channels(Arc<Mutex<Open>>);
 struct Open {
     channels: HashMap<ChannelId, ChannelState>,
     ever: usize,
-    /// The seats of all but one: that one has the connection's.
+    /// Seats of all sessions but the first, which uses the seat of the connection.
     seats: Vec<Seat>,
 }
 

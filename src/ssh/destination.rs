@@ -14,7 +14,7 @@ use crate::auth::protocol::{Exit, Identity, Target, Term, WindowSize};
 use crate::config::{RootLogin, SshOffer};
 use crate::session::QueuedInput;
 
-/// What a listener serves.
+/// The service behind a listener.
 pub trait Destination: Send + Sync + 'static {
     /// Name in messages: `ttyUSB0`, `the admin CLI`.
     fn name(&self) -> String;

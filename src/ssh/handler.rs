@@ -44,7 +44,7 @@ pub struct Progress {
     pub(super) sessions: usize,
 }
 
-/// What a connection shares with the task that serves it.
+/// State that a connection shares with the task that serves it.
 #[derive(Clone)]
 pub struct Shared {
     /// Its socket, to be watched and shut down.

@@ -37,7 +37,7 @@ pub(super) struct KexInit {
     pub(super) lists: [Vec<String>; LISTS],
 }
 
-/// What a client has sent so far.
+/// The messages that a client has sent so far.
 #[derive(Debug, Default)]
 pub(super) struct Hello {
     pub(super) bytes: Vec<u8>,

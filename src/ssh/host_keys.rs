@@ -46,7 +46,7 @@ pub(super) struct Configs {
     pub(super) keys: Arc<HostKeys>,
     /// For a client whose key exchange may take long.
     pub(super) every: Arc<Config>,
-    /// The same, but later key exchanges take a few milliseconds at most; for a client whose first one does.
+    /// For a client whose first key exchange is fast: later ones take a few milliseconds at most, too.
     pub(super) cheap: Arc<Config>,
 }
 

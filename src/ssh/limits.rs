@@ -9,14 +9,14 @@ use super::admission::{Slot, Slots};
 use crate::seats::Seats;
 use crate::system::lock::Lock;
 
-/// From connection to login (`LoginGraceTime`, `man sshd_config`): long enough to fetch a second factor.
+/// Time from connection to login (`LoginGraceTime`, `man sshd_config`): long enough to fetch a second factor.
 const LOGIN_GRACE_TIME: Duration = Duration::from_secs(60);
 /// Interval between journal messages about closed connections, which unauthenticated clients could fill the journal with.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Limits {
-    /// From connection to login.
+    /// Time from connection to login.
     pub grace: Duration,
     slots: Slots,
     seats: Arc<Seats>,

@@ -256,7 +256,7 @@ impl<D: Destination> Authenticator<D> {
         Auth::Accept
     }
 
-    /// What PAM's next step means for the client.
+    /// Translates PAM's next step into the reply to the client.
     fn step(&mut self, step: Step) -> Auth {
         match step {
             // In the prompt, as sshd does: OpenSSH's client truncates an instruction at 1 KiB, and prints none with `-q`.

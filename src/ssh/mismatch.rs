@@ -64,7 +64,7 @@ pub(super) fn sentence(
     let theirs = category.offered(client).iter().find(|list| {
         category != Category::Cipher || !list.iter().any(|name| ours.split(',').any(|our| our == name))
     });
-    // Its extensions are no algorithms (RFC 8308; PROTOCOL of OpenSSH, section 1.10).
+    // Extensions are not algorithms (RFC 8308; PROTOCOL of OpenSSH, section 1.10).
     let is_extension = |name: &&String| name.starts_with("ext-info-") || name.starts_with("kex-strict-");
     let theirs =
         theirs.map(|list| list.iter().filter(|name| !is_extension(name)).cloned().collect::<Vec<_>>());

@@ -175,7 +175,7 @@ impl<D: Destination> Server<D> {
             () = slot.evicted() => self.log_rejected(peer),
             () = peer_dead(&plug, &written, peer) => debug!("{peer} no longer acknowledges data"),
         }
-        // So that it sees the end of its socket at once, without waiting for its turn.
+        // The connection then sees the end of its socket immediately, without waiting for its turn.
         slot.turn().leave();
         plug.shutdown(std::net::Shutdown::Both)?;
         connection.await
@@ -202,11 +202,11 @@ impl<D: Destination> Server<D> {
             }
             Err(HelloError::Io(error)) => return Err(error.into()),
         };
-        // What follows may wait, and others must not wait for it.
+        // The next steps may wait; other connections must not wait for them.
         slot.turn().end();
         if let Some(kexinit) = &hello.kexinit {
             if algorithms::unmatched(kexinit, word, &configs.keys) == Some(Category::HostKey) {
-                // Another kind may have been generated in the meantime.
+                // A key of another kind may have been generated in the meantime.
                 self.host_keys.load_for_another_kind().await;
                 configs = self.host_keys.configs(word).await.unwrap_or(configs);
             }
@@ -221,7 +221,7 @@ impl<D: Destination> Server<D> {
                 return russh::server::run_stream(configs.cheap, stream, handler).await?.await;
             }
         }
-        // The second thread has turns of its own.
+        // The second thread has its own turns.
         slot.turn().leave();
         let stream = ReplayStream::gated(stream, hello, self.slow_thread.turns(), peer.ip().to_canonical());
         let thread = self.slow_thread.thread()?;

@@ -25,7 +25,7 @@ const CLOSE_POLL_INTERVAL: Duration = Duration::from_millis(50);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Stack of the thread: russh's futures are large, and so are those of sessions.
 const STACK_BYTES: usize = 1024 * 1024;
-/// Its blocking threads, for searches of the log by sessions.
+/// Blocking threads of its runtime, for searches of the log by sessions.
 const BLOCKING_THREADS: usize = 2;
 /// The client's messages that start the computation (RFC 4253, section 8; RFC 4419, section 5).
 const KEXDH_INIT: u8 = 30;

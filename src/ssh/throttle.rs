@@ -38,7 +38,7 @@ enum State {
     Queued(Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>, Waker),
     /// With the thread's CPU time at its start.
     Active(OwnedSemaphorePermit, Duration),
-    /// It has logged in, or is being closed.
+    /// The client has logged in, or its connection is being closed.
     Exempt,
 }
 

@@ -21,7 +21,7 @@ pub struct Alarm {
 }
 
 impl Default for Alarm {
-    /// Not set.
+    /// The alarm is not set.
     fn default() -> Self {
         let timer = timer().inspect_err(|error| tracing::warn!("no timer: {error}")).ok();
         Self { timer, at: None }
@@ -86,7 +86,7 @@ mod tests {
             alarm.set(after(60_000));
             alarm.set(after(20));
             assert!(rings(&alarm).await >= Duration::from_millis(15));
-            // It keeps ringing: `rings` does not wait for the minute that was set first.
+            // The alarm keeps ringing: `rings` does not wait for the minute that was set first.
             rings(&alarm).await;
             alarm.set(after(1));
             std::thread::sleep(Duration::from_millis(5));

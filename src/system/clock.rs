@@ -21,7 +21,7 @@ pub fn date_and_clock(at: Timestamp) -> String {
 
 /// The machine's time zone (localtime(5)).
 const LOCALTIME: &str = "/etc/localtime";
-/// Between two checks of it.
+/// Time between two checks of it.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The machine's time zone for a process that runs for months: checked once a minute, and only while it is used.
@@ -100,11 +100,11 @@ mod tests {
         let path = at("localtime");
         let mut zone = SystemZone { seen: seen(&path), path, ..SystemZone::default() };
         assert!(!zone.update());
-        // As timedatectl does.
+        // timedatectl replaces the link like this.
         symlink("Tokyo", at("new")).unwrap();
         fs::rename(at("new"), at("localtime")).unwrap();
         assert!(zone.update() && !zone.update());
-        // As dpkg does.
+        // dpkg replaces the file like this.
         fs::write(at("newer"), "3").unwrap();
         fs::rename(at("newer"), at("Tokyo")).unwrap();
         assert!(zone.update() && !zone.update());

@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Both signals, from now on.
+/// Receives both signals once created.
 #[derive(Debug)]
 pub struct ExitSignals {
     terminate: Signal,

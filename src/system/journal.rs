@@ -43,13 +43,13 @@ pub fn init(program: &'static str, port: Option<&PortName>) {
     }
 }
 
-/// The same for a program at a terminal, which needs no name.
+/// As [`init`], for a program at a terminal, which needs no name.
 pub fn init_at_terminal() {
     start(Log::Stderr(Stderr::default(), String::new()));
 }
 
 fn start(log: Log) {
-    // It fails only if it is called twice.
+    // This fails only if it is called twice.
     let _ = tracing::subscriber::set_global_default(log);
     report_panics();
 }
@@ -82,7 +82,7 @@ fn report_panics() {
 /// The connection to the journal, if there is one.
 static JOURNAL: OnceLock<Journal> = OnceLock::new();
 
-/// For the journal to accept the count of dropped messages, when a program that runs for one login ends.
+/// Time for the journal to accept the count of dropped messages, when a program that runs for one login ends.
 const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Reports how many messages were dropped, as soon as the journal accepts messages again: called now and then by programs that may

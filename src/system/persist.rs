@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Symbolic links that are followed: the kernel's limit (path_resolution(7)).
 const LINK_LIMIT: usize = 40;
 
-/// Who owns a new file.
+/// The owner of a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
     pub uid: u32,

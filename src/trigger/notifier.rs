@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::TriggerName;
 use crate::port::PortName;
 
-/// For the bus, the start of console-admin and its reply together.
+/// Time for the bus, the start of console-admin and its reply together.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rules that have fired and are not sent yet: as many as a port may have. Further ones are in the journal only.
 const NOTICE_QUEUE: usize = crate::config::MAX_TRIGGERS;

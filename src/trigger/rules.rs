@@ -180,7 +180,7 @@ impl Watched {
         let start = match (self.met, piece.seen) {
             // The beginning of a line has fired it: the rest of that line is not checked.
             (true, 0) => return false,
-            // Nor is what the previous piece contained.
+            // A match in the overlap with the previous piece is not counted again.
             (true, seen) => seen,
             (false, 0) => 0,
             // The first character is context only, so that `^` does not match within a line.
@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(rules.due(), Some(end));
         assert!(rules.tick(end - Duration::from_millis(1)).is_empty());
         assert_eq!(fired(&rules.tick(end)), ["no output for 5 min"]);
-        assert_eq!(rules.due(), None, "no wake-up while it goes on");
+        assert_eq!(rules.due(), None, "no wake-up while output continues");
         let later = end + Duration::from_secs(3600);
         assert!(rules.feed(b"x", later).is_empty());
         assert_eq!(rules.due(), Some(later + Duration::from_secs(300)), "and no other one while it talks");

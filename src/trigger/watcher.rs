@@ -17,7 +17,7 @@ use crate::system::clock::reached;
 
 /// Bytes after which the watcher yields: with the costliest pattern, some milliseconds.
 const READ_CHUNK: usize = 512;
-/// Between two messages about bytes that were not checked.
+/// Time between two messages about bytes that were not checked.
 const MISSED_REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Watches until the sender of the rules is dropped. Without rules there is no cursor, and nothing wakes it.
@@ -65,7 +65,7 @@ struct Watch<'h> {
 }
 
 impl Watch<'_> {
-    /// Until there are no rules any more; an error if their sender is dropped.
+    /// Returns when there are no rules left; an error if their sender is dropped.
     async fn run(mut self, triggers: &mut watch::Receiver<Triggers>) -> Result<(), watch::error::RecvError> {
         loop {
             let awaits = self.rules.awaits_silence();

@@ -10,7 +10,7 @@ use consoleserver::admin::bus::{ManagerProxy, PortProxy, port_path};
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedObjectPath};
 
-/// What systemd was asked for, in order.
+/// The requests to systemd, in order.
 pub type Notes = Arc<Mutex<Vec<String>>>;
 
 /// Name and STATUS of the caller's unit; an empty name is none.
@@ -242,7 +242,7 @@ impl Bench {
         bench
     }
 
-    /// Another process of the same state.
+    /// Replaces console-admin by another process with the same state.
     pub async fn restart(&mut self) {
         self.admin = start(self.room.path(), &self.address);
         self.answers().await;

@@ -25,7 +25,7 @@ async fn a_change_is_set_reloaded_and_committed_and_only_its_line_changes() {
     manager.commit(0).await.unwrap();
     assert_eq!(bench.committed(), TEXT.replace("9600", "115200"));
     assert_eq!((bench.runs(), manager.uncommitted().await.unwrap()), (String::new(), 0));
-    assert_eq!(bench.requested(), [""; 0], "a line setting is no business of systemd");
+    assert_eq!(bench.requested(), [""; 0], "a line setting does not concern systemd");
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn an_unconfirmed_commit_is_rolled_back_even_after_a_kill() {
     let file = bench.room.path().join("etc/consoleserver/config.toml");
     until(|| std::fs::read_to_string(&file).unwrap() == TEXT.replace("9600", "300")).await;
     until(|| !bench.room.path().join("var/lib/consoleserver/admin/confirm.toml").exists()).await;
-    // It is the candidate again, and is not in effect.
+    // The change is in the candidate again, and not in effect.
     let manager = bench.manager().await;
     let changes = manager.changes().await.unwrap();
     assert_eq!((changes.len(), changes[0].new.as_str()), (1, "9600"));
@@ -166,7 +166,7 @@ async fn edits_after_a_commit_that_is_rolled_back_are_kept() {
         remarks,
         [
             format!("the file was edited after the commit: the edited version is in {kept}"),
-            "its change is uncommitted again, see `diff`; `revert` again to drop them".to_owned()
+            "the last commit was rolled back: its change is uncommitted again, see `diff`; `revert` again to discard them".to_owned()
         ]
     );
     assert_eq!(std::fs::read_to_string(bench.room.path().join(&kept[1..])).unwrap(), edited);
@@ -211,7 +211,7 @@ async fn an_interrupted_reload_is_continued() {
     bench.restart().await;
     assert_eq!(bench.requested(), ["daemon-reload", "restart console@a.socket"]);
     assert!(!under_way.exists());
-    // One that has ended leaves nothing behind.
+    // A reload that has ended leaves no record.
     let port = bench.port("a").await;
     port.set_ssh_port(21_006).await.unwrap();
     port.reload().await.unwrap();
@@ -281,8 +281,8 @@ async fn many_changes_are_made_all_or_none() {
             "there is no port e: did you mean a, b or c?",
         ),
         (&["d"], [("d", "ssh_port", &first), ("d", "baud", &first)], 0, "ports.b.ssh_port"),
-        (&["d", "a"], [("d", "baud", &first), ("a", "baud", &first)], 0, "there already is a port a"),
-        (&["d", "d"], [("d", "baud", &first), ("a", "baud", &first)], 0, "there already is a port d"),
+        (&["d", "a"], [("d", "baud", &first), ("a", "baud", &first)], 0, "port a already exists"),
+        (&["d", "d"], [("d", "baud", &first), ("a", "baud", &first)], 0, "port d already exists"),
         (&["d"], [("d", "baud", &first), ("d", "baud", &first)], 1, "in the meantime"),
     ] {
         let refused = printed(manager.set_many(ports, &values, revision).await.unwrap_err());

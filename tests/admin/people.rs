@@ -16,7 +16,7 @@ async fn next(signals: &mut ChangedStream) -> Changed {
     tokio::time::timeout(TIMEOUT, signals.next()).await.expect("a signal").unwrap()
 }
 
-/// What was done, by whom, from where and with what, as the sentence that prompts print.
+/// The action, the origin of its author, and the sentence that prompts print.
 async fn reported(signals: &mut ChangedStream) -> (String, String, String) {
     let signal = next(signals).await;
     let reported = signal.args().unwrap();
@@ -79,7 +79,7 @@ async fn each_step_is_signalled_with_author_origin_and_values() {
     manager.revert().await.unwrap();
     let (action, _, text) = reported(&mut signals).await;
     assert_eq!(action, "revert");
-    assert!(text.starts_with("root dropped "), "{text}");
+    assert!(text.starts_with("root discarded "), "{text}");
 
     // Thousands of keys are one signal of a bounded size.
     let names: Vec<String> = (0..300).map(|number| format!("p{number}")).collect();
@@ -191,7 +191,7 @@ async fn changes_made_while_a_commit_waited_survive_its_rollback_and_a_boot() {
     set(&manager, "b", "baud", 600).await;
     bench.port("b").await.reload().await.unwrap();
     let remarks = manager.revert().await.unwrap();
-    assert!(remarks.iter().any(|remark| remark.ends_with("`revert` again to drop them")), "{remarks:?}");
+    assert!(remarks.iter().any(|remark| remark.ends_with("`revert` again to discard them")), "{remarks:?}");
     assert_eq!((bench.committed(), bench.runs()), (TEXT.to_owned(), String::new()));
     assert_eq!(manager.uncommitted().await.unwrap(), 2);
     manager.revert().await.unwrap();

@@ -12,7 +12,7 @@ use crate::bench::{Bench, printed};
 
 const RULES: &str = "[ports.a.triggers]\npanic = { match = \"panic\", start = true, cooldown = \"5s\" }\nquiet = { silence = \"5m\" }\n";
 
-/// What programs that react to triggers subscribe to; none of ours does.
+/// The signal to which programs that react to triggers subscribe; none of ours does.
 #[zbus::proxy(
     interface = "org.consoleserver1.Manager",
     default_service = "org.consoleserver1",
@@ -139,7 +139,7 @@ async fn triggers_are_set_reloaded_committed_and_unset_like_other_keys() {
     assert_eq!(bench.committed(), text);
     port.reload().await.unwrap();
     assert!(shown(&port.running().await.unwrap()).contains("Kernel panic"));
-    assert_eq!(bench.requested(), [""; 0], "rules are no business of systemd");
+    assert_eq!(bench.requested(), [""; 0], "rules do not concern systemd");
     manager.commit(0).await.unwrap();
     assert_eq!(
         bench.committed(),

@@ -107,7 +107,7 @@ fn a_second_factor_is_asked_for_after_the_password() {
 #[test]
 fn an_unknown_user_is_asked_for_the_second_factor_as_well() {
     let _accounts = with_second_factor();
-    // pam_oath asks those whom its file knows; mallory has left the company and not the file.
+    // pam_oath asks users in its file; mallory is in the file but no longer has an account.
     let tokens = fs::read_to_string("/etc/users.oath").unwrap();
     fs::write("/etc/users.oath", format!("{tokens}{}", tokens.replace("alice", "mallory"))).unwrap();
     let mut helper = Helper::login("mallory");

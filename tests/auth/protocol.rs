@@ -54,7 +54,7 @@ fn a_peer_that_violates_the_protocol_of_a_conversation_is_disconnected() {
     helper.ends_saying("the client disconnected before it was logged in");
 }
 
-/// Ctrl-C at a question, or while a wrong password is being denied, is no failure of the unit: sshd@.service of Debian has
+/// Ctrl-C at a question, or while a wrong password is being denied, does not fail the unit: sshd@.service of Debian has
 /// `ExecStart=-/usr/sbin/sshd -i` for the same reason.
 #[test]
 fn a_client_that_leaves_is_no_failure() {

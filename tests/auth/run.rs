@@ -38,7 +38,7 @@ fn may_run(program: &str) -> (TempDir, Helper) {
 fn session(helper: &Helper) -> (UnixStream, Vec<OwnedFd>) {
     let mut handed = message::receive_descriptors(&helper.stream).unwrap();
     let session = UnixStream::from(handed.remove(0));
-    // It is the helper's runtime that does not block.
+    // Only the helper's runtime needs a non-blocking socket.
     session.set_nonblocking(false).unwrap();
     session.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     (session, handed)
@@ -53,7 +53,7 @@ fn on_the_socket_of_the_ports_nothing_is_run() {
 
     let mut helper = Helper::login("alice");
     granted(helper.key(KEY));
-    // It has closed, or is about to.
+    // The helper has closed the connection, or is about to.
     let _ = message::send(&mut helper.stream, &admin(None));
     assert_eq!(message::receive::<Reply>(&mut helper.stream).ok().flatten(), None);
 }

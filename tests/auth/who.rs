@@ -23,7 +23,7 @@ fn a_locked_account_is_refused_by_any_method() {
     helper.ends_saying("denied (key): the account is locked");
 }
 
-/// As a directory's or Kerberos' module would, which knows nothing of a lock here.
+/// A module that authenticates elsewhere, such as Kerberos, and does not know of a lock in /etc/shadow.
 const PROVES_ELSEWHERE: &str = "
 auth     optional  pam_unix.so
 auth     required  pam_permit.so
@@ -218,7 +218,7 @@ fn without_root_only_the_own_user_gets_in() {
     let accounts = alice();
     accounts.add("bob", Some("bobpw"));
     accounts.authorize("bob", KEY);
-    // Where the sources lie, alice may not be able to look.
+    // Alice may have no access to the directory of the sources.
     let program = &Path::new(HOMES).join("console-auth");
     fs::copy(PROGRAM, program).unwrap();
     let alice = User::from_name("alice").unwrap().unwrap();

@@ -32,7 +32,7 @@ log_of() { printf '/var/log/consoleserver/%s/console.log' "$1"; }
 log_size() { inside stat -c %s "$(log_of "$1")"; }
 log_has() { inside grep -q -- "$2" "$(log_of "$1")"; }
 
-# After an installation or a boot without a device: what is configured listens, and nothing of ours runs.
+# After an installation or a boot without a device: all configured listeners exist, and no process of consoleserver runs.
 nothing_but_listeners() {
     local listening running
     listening=$(inside ss -H -ltn | awk '{ sub(/.*:/, "", $4); if ($4 >= 8023 && $4 <= 8054) print $4 }' | sort -u | wc -l)
@@ -44,7 +44,7 @@ nothing_but_listeners() {
     bed_wait 60 "the host keys to be made" no_key_is_made
     running=$(inside ps -e -o comm= | grep -c '^console' || true)
     expect "our processes without a device" "$running" 0
-    row "$1: listeners / processes of ours" "$listening / $running"
+    row "$1: listeners / processes" "$listening / $running"
 }
 
 # accounts: alice may use consoles, carol may not. Both have a password, and the public key on stdin.

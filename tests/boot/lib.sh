@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034 # some of these are only for those who source it
-# What the beds and the tests that use them share. Source it; it turns on `set -euo pipefail`.
+# Shared by the beds and the tests that use them. Source it; it turns on `set -euo pipefail`.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -54,7 +54,7 @@ bed_cached() {
         bed_say "building $entry"
         rm -rf --one-file-system "$staging"
         mkdir "$staging"
-        # What a builder starts must not inherit the lock, or a daemon of its would hold it.
+        # A builder's children must not inherit the lock, or a daemon among them would hold it.
         # (A plain call, not a condition: inside a condition bash would ignore `set -e` in the builder.)
         ("$@" "$staging" {lock}>&- >&2)
         mv -T "$staging" "$entry"

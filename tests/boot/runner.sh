@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Runs behaviours, each in a machine of its own in which the package has just been installed, prints one table of figures
-# and names what does not hold. test-container and test-vm source it, and define for it:
+# Runs behaviours, each in its own machine in which the package has just been installed, prints one table of figures
+# and lists those that fail. test-container and test-vm source it, and define for it:
 #   machine_start NAME SUITE DEB BEHAVIOUR   a machine with the package
 #   machine_journal NAME                     what is worth reading when a behaviour does not hold
 #   machine_stop NAME

@@ -55,7 +55,7 @@ impl Talker {
         Self { ends, thread: Some(thread) }
     }
 
-    /// What the device received while it sent.
+    /// Ends the device; returns what it received while it sent.
     fn ends(&mut self) -> Vec<u8> {
         self.ends.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap()

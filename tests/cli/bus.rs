@@ -51,7 +51,7 @@ impl Bus {
         fs::create_dir_all(at("root/var/lib/consoleserver/admin")).unwrap();
         fs::create_dir_all(at("root/dev")).unwrap();
         fs::write(at("root/etc/consoleserver/config.toml"), CONFIG).unwrap();
-        // Other users may connect to the bus, as to the system's.
+        // Other users may connect to this bus, as to the system bus.
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         let policy = "<policy context=\"default\"><allow user=\"*\"/><allow own=\"*\"/>\
                       <allow send_destination=\"*\" eavesdrop=\"true\"/><allow eavesdrop=\"true\"/></policy>";
@@ -97,7 +97,7 @@ impl Bus {
         assert!(output.status.success(), "{output:?}");
     }
 
-    /// It has read the list of services when this returns.
+    /// Returns when the bus has read the list of services.
     fn reload(&self) {
         let mut command = Command::new("busctl");
         command.arg(format!("--address=unix:path={}", self.path("bus").display()));
@@ -152,7 +152,7 @@ impl Bus {
         aside
     }
 
-    /// What is committed.
+    /// The committed file.
     pub fn committed(&self) -> String {
         fs::read_to_string(self.path("root/etc/consoleserver/config.toml")).unwrap()
     }
@@ -166,7 +166,7 @@ impl Drop for Bus {
                 fs::read_to_string(self.path("journal")).unwrap()
             );
         }
-        // What it has started ends with it: it is cut off from the bus.
+        // console-admin, which the bus has started, exits when its connection closes.
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
     }

@@ -159,7 +159,7 @@ fn aliases_abbreviations_and_typing_errors_are_resolved() {
         let (code, _, aside) = bus.says(&[line]);
         assert_eq!((code, aside.as_str()), (2, wanted));
     }
-    // What changes a port wants its whole name.
+    // A command that changes a port requires its full name.
     assert!(bus.refused(&["remove", "core"]).contains("there is no port core: did you mean core-switch?"));
 }
 
@@ -207,7 +207,7 @@ fn an_error_is_one_clear_sentence() {
         (&["set", "defaults", "ssh_port", "8023"], "ssh_port applies to a single port: set it for a port"),
         (&["show", "ttyUSB"], "there is no port ttyUSB: did you mean ttyUSB0 or ttyUSB1?"),
         (&["break", "core"], "there is no port core: the ports are ttyUSB0, ttyUSB1"),
-        (&["create", "ttyUSB0"], "there already is a port ttyUSB0"),
+        (&["create", "ttyUSB0"], "port ttyUSB0 already exists"),
         (&["sshport", "ttyUSB0", "8024"], "8024"),
     ] {
         let said = bus.refused(words);

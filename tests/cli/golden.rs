@@ -1,4 +1,4 @@
-//! What users read without a machine: help, usage errors and the descriptions that shells show beside completions. The texts are in
+//! Texts that users read and that do not depend on the machine: help, usage errors and the descriptions that shells show beside completions. The texts are in
 //! tests/golden/cli; SNAPSHOTS=overwrite renews them, for a review of the difference.
 
 use std::process::Stdio;

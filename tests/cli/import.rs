@@ -87,7 +87,7 @@ type Expected =
 
 #[test]
 fn each_serial_console_of_real_files_is_a_port_with_its_line_settings() {
-    // Read off the files by hand, by conserver.cf(5), ser2net.yaml(5) and ser2net(8), and `conserver -S -S`.
+    // Taken from the files by hand, according to conserver.cf(5), ser2net.yaml(5) and ser2net(8), and `conserver -S -S`.
     let here = Some("127.0.0.1 ::1");
     let all = Some("*");
     let wanted: [(&str, &[Expected]); 14] = [
@@ -219,7 +219,7 @@ fn value<'p>(plan: &'p str, port: &str, key: &str) -> Option<&'p str> {
 
 #[test]
 fn consoles_of_conserver_equal_what_conserver_prints() {
-    // What `conserver -S -S -C input.cf` of 8.2.7 prints of each console: {NAME:MASTER:ALIASES:/:DEVICE,RATEp}
+    // The output of `conserver -S -S -C input.cf` (8.2.7) for each console: {NAME:MASTER:ALIASES:/:DEVICE,RATEp}
     let mut consoles = 0;
     for (directory, _) in cases() {
         let Ok(printed) = fs::read_to_string(directory.join("conserver.out")) else { continue };
@@ -268,7 +268,7 @@ fn no_listener_is_wider_than_in_the_file() {
         assert_eq!((code, aside.as_str()), (0, ""), "{case}");
         shown
     };
-    // As ser2net 4.3.11 listens (ss -lntpe), but for names and IPv6 alone, which cannot be had.
+    // The listeners of ser2net 4.3.11 (ss -lntpe), except names and IPv6 alone, which are not supported.
     let plan = numbered("ser2net-accepters", "input.yaml");
     // A listener on loopback only stays without a login, and SSH gets a free TCP port at the same addresses.
     for (port, plain) in [

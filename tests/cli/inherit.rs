@@ -37,7 +37,7 @@ fn a_template_is_set_and_shown_with_its_origin_in_one_line() {
     let bus = Bus::new();
     let text = format!("[templates.cisco]\nbaud = 115200\n{ports}");
     std::fs::write(bus.path("root/etc/consoleserver/config.toml"), text).unwrap();
-    // One change for all that do not override it, and one line about it.
+    // One change for all ports that do not override the key, and one line of output.
     let said = bus.done(&["set", "templates.cisco", "baud", "9600"]);
     assert!(said.contains("templates.cisco.baud: 115200 → 9600 at 47 ports (p01 … p48)"), "{said}");
     let diff = bus.done(&["diff"]);

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::bus::Bus;
 use crate::client::Client;
 
-/// What `/dev/serial` is for `consolectl`.
+/// The directory that `consolectl` uses in place of `/dev/serial`.
 fn serial(bus: &Bus) -> PathBuf {
     let serial = bus.path("serial");
     fs::create_dir_all(&serial).unwrap();
@@ -79,7 +79,7 @@ fn the_next_adapter_is_bound_by_its_usb_socket() {
     assert!(!String::from_utf8(client.shown()).unwrap().contains("it has no SSH port"));
     assert_eq!(device(&bus, "ttyUSB0"), "/dev/serial/by-path/pci-0000:00:14.0-usb-0:2:1.0-port0");
 
-    // It has been opened by the port of the kernel's name.
+    // The port of the kernel's name has opened the tty.
     let mut client = learning(&bus, &["lab"]);
     plug(&bus, "pci-0000:00:14.0-usb-0:3:1.0-port0", "ttyUSB1");
     client.ends_with(0);

@@ -64,7 +64,7 @@ fn forty_eight_ports_are_created_and_set_by_one_line_each() {
         refused,
         "consolectl: there is no port p[49-50]: 2 of the 50 ports of p[01-50] do not exist\n"
     );
-    assert!(bus.refused(&["create", "p[40-60]"]).contains("there already is a port p40"));
+    assert!(bus.refused(&["create", "p[40-60]"]).contains("port p40 already exists"));
     assert!(bus.refused(&["set", "p*", "baud=9600", "parity=X"]).contains("parity X: expected "));
     assert!(bus.refused(&["sshport", "p[01-48]", "9000"]).contains("48 ports cannot share one value"));
     assert!(bus.refused(&["sshport", "p[01-48]", "[8023-8070]"]).contains("8023"));
@@ -145,7 +145,7 @@ fn an_unknown_port_or_too_many_are_one_clear_sentence() {
     assert_eq!(bus.done(&["diff"]), "", "something was changed");
 }
 
-/// As long as a program that only starts, and a bit: 50 ms where that takes 3. (Here it reads the configuration of this machine, if there
+/// The time limit is relative to a program that only starts: 50 ms where that takes 3. (Here it reads the configuration of this machine, if there
 /// is one; the ports at the prompt come by one call.)
 #[test]
 fn completion_is_as_fast_as_a_start() {

@@ -170,7 +170,7 @@ fn the_loss_of_power_is_confirmed_before_anything_is_done() {
     );
 }
 
-/// As a shell does: what is pasted, with brackets or without, is run line by line, and what is typed ahead is not lost.
+/// As in a shell, pasted lines, with brackets or without, are run one by one, and lines that are typed ahead are not lost.
 #[test]
 fn pasted_lines_are_run_one_after_the_other() {
     let bus = Bus::new();

@@ -8,7 +8,7 @@ use crate::bus::{Bus, said};
 use crate::client::Client;
 use crate::rig::Rig;
 
-/// What ssh makes of a name: the values of these keywords.
+/// The values of these keywords that ssh uses for a name.
 fn understood(file: &Path, name: &str, keywords: [&str; 4]) -> [String; 4] {
     let (code, shown, aside) = said(Command::new("ssh").arg("-G").arg("-F").arg(file).arg(name));
     assert_eq!(code, 0, "{name}: {aside}");

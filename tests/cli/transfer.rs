@@ -16,7 +16,7 @@ const MIB: usize = 1 << 20;
 
 const SEED: u32 = 17;
 
-/// For a file that takes ten seconds: XMODEM and YMODEM wait for the other end after each block, and so for every process between them.
+/// Time for a file that takes ten seconds: XMODEM and YMODEM wait for the other end after each block, and so for every process between them.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(150);
 
 struct Bench {

@@ -64,7 +64,7 @@ fn each_prompt_prints_the_others_change_commit_and_rollback_above_the_edited_lin
         &["revert"],
         "root rolled back the last commit, which was not confirmed: its change is uncommitted again",
     );
-    // By its deadline, without any input.
+    // Rolled back by the deadline, without any input.
     on_trial("2");
     for terminal in [&alice, &bob] {
         terminal.shows("the last commit was rolled back, because it was not confirmed in time");
@@ -93,7 +93,7 @@ fn each_prompt_prints_the_others_change_commit_and_rollback_above_the_edited_lin
 fn notices_during_a_command_are_printed_before_the_next_prompt_and_not_in_scripts() {
     let bus = Bus::new();
     let alice = prompt(&bus);
-    // It waits for an adapter that does not come, until Control-C.
+    // learn waits for an adapter that is never plugged in, until Control-C.
     alice.types("learn rack\r");
     alice.shows("learn rack");
     let mut script = bus.consolectl(&[]);

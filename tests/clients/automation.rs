@@ -1,4 +1,4 @@
-//! What automates devices, at the console of a Cisco router: pexpect, netmiko, labgrid, Ansible.
+//! Automation tools at the console of a Cisco router: pexpect, netmiko, labgrid, Ansible.
 
 use std::path::Path;
 use std::process::Command;
@@ -98,9 +98,9 @@ fn labgrids_serial_driver_talks_to_the_device_by_rfc2217() {
     socat.wait().unwrap();
 }
 
-/// Ansible's program, with a home and settings of its own.
+/// A program of Ansible, with its own home and settings.
 fn ansible(bench: &Bench, program: &str) -> Command {
-    // It starts others by the same interpreter, which has what pip brought.
+    // Ansible starts others by the same interpreter, which has pip's packages.
     let mut command = Command::new(python());
     command.arg(Path::new("/usr/bin").join(program));
     let home = bench.accounts.home("root");
@@ -160,7 +160,7 @@ fn network_cli(library: &str) {
         shows_the_version(&shown);
         assert!(shown.contains("Current privilege level is 15"), "{shown}");
         assert!(shown.contains("failed=0"), "{shown}");
-        // Its connection process stays for a while, as ControlPersist does.
+        // Ansible's connection process stays for a while, as ControlPersist does.
         until("the end of its session", || {
             let socket = bench.accounts.home("root").join(".ansible/pc");
             let left = std::fs::read_dir(socket).map_or(0, |files| files.count());

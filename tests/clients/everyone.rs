@@ -1,4 +1,4 @@
-//! What every client must be able to do: a login by key and by password, commands, a paste, keepalives, a break.
+//! Every client must support: a login by key and by password, commands, a paste, keepalives, a break.
 
 use std::io::Write;
 use std::process::Command;
@@ -35,7 +35,7 @@ fn each_logs_in_by_key_and_by_password() {
     }
 }
 
-/// As with a user's agent or ~/.ssh: the server does not know that key, then follows the password.
+/// The client first offers a key that the server does not know, as from an agent or ~/.ssh, and then the password.
 #[test]
 fn paramiko_with_a_foreign_key_of_its_own_logs_in_by_password() {
     let bench = Bench::new("");
@@ -139,7 +139,7 @@ fn keepalives_are_answered_while_nothing_happens() {
         (tool, client)
     });
     bench.rig.wait_for_status("6 attached");
-    // Nothing happens for this long; this is no wait for an event.
+    // Nothing happens for this long; this does not wait for an event.
     thread::sleep(STALL);
     for (tool, client) in &mut clients {
         let words = format!("{tool:?} is here\r");
@@ -160,7 +160,7 @@ fn each_sends_a_break() {
             (bench.rig.journal().matches("sends a break of 300 ms").count() > before).then_some(())
         });
     }
-    // As RFC 4335 has it, whose length counts.
+    // A request of RFC 4335, with a length.
     let before = bench.rig.journal().matches("sends a break").count();
     let _client = Client::start(Tool::Asyncssh.library(&bench.rig, By::Key(&key), "break"));
     until("asyncssh's break", || {

@@ -63,12 +63,12 @@ fn ssh_copy_id_gets_the_place_for_keys() {
     );
 }
 
-/// As VS Code's Remote-SSH starts its server, and Ansible its modules.
+/// The commands by which VS Code's Remote-SSH starts its server, and Ansible its modules.
 #[test]
 fn commands_for_a_shell_are_rejected_with_the_reason() {
     let bench = Bench::new("");
     let key = bench.rig.path("key");
-    // OpenSSH takes no 0 for a port of its own here.
+    // OpenSSH does not accept port 0 here.
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     for (options, command) in [
         (&["-D", &proxy] as &[_], "bash"),
@@ -88,7 +88,7 @@ fn a_port_is_reached_through_a_bastion() {
     let configuration = bench.rig.path("sshd_config");
     std::fs::write(&configuration, format!("HostKey {}\nUsePAM no\n", host_key.display())).unwrap();
     let options = bench.ssh_options();
-    // Debian's sshd at the other end of a pipe, in place of a machine.
+    // Debian's sshd at the other end of a pipe, in place of a bastion host.
     let bastion = format!(
         "ssh {options} -o 'ProxyCommand=/usr/sbin/sshd -i -f {}' -W %h:%p {USER}@bastion",
         configuration.display()

@@ -64,10 +64,10 @@ impl Bench {
         Rig::with_config(&Self::config(&format!("baud = 115200\n{settings}")))
     }
 
-    /// One more port, for the same users.
+    /// Starts one more port, for the same users.
     fn another(&self, settings: &str) -> Rig {
         let mut rig = Self::port(settings);
-        // OpenSSH offers the key of the public half beside it.
+        // OpenSSH reads the public half beside the key.
         for half in ["key", "key.pub"] {
             std::fs::copy(self.rig.path(half), rig.path(half)).unwrap();
         }

@@ -21,7 +21,7 @@ impl Tool {
     pub const ALL: [Self; 6] =
         [Self::OpenSsh, Self::Plink, Self::Dbclient, Self::Paramiko, Self::Asyncssh, Self::Libssh2];
 
-    /// One command at the port.
+    /// The client's command line to run one command at the port.
     pub fn command(self, rig: &Rig, by: By<'_>, line: &str) -> Command {
         let mut command = match self {
             Self::Paramiko | Self::Asyncssh | Self::Libssh2 => self.library(rig, by, "run"),
@@ -39,7 +39,7 @@ impl Tool {
             Self::OpenSsh => {
                 self.program(rig, by, false, &["-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=3"])
             }
-            // It disconnects after three.
+            // dbclient disconnects after three unanswered keepalives.
             Self::Dbclient => self.program(rig, by, false, &["-K", "1"]),
             Self::Plink => self.program(rig, by, false, &[]),
             _ => self.library(rig, by, "pipe"),
@@ -110,7 +110,7 @@ impl Tool {
             Self::Plink => {
                 let hostkeys = rig.path("hostkeys");
                 let mut command = Command::new("plink");
-                // Its file of known hosts.
+                // The directory of PuTTY's known host keys.
                 command.env("PUTTYDIR", hostkeys.join("putty"));
                 command.args(["-ssh", "-batch", "-no-antispoof", "-noagent", "-P", &port]);
                 command.args(["-hostkey", &fingerprint(&hostkeys)]);
@@ -122,11 +122,11 @@ impl Tool {
                 command.args([if terminal { "-t" } else { "-T" }, &format!("{USER}@127.0.0.1")]);
                 command
             }
-            library => panic!("{library:?} is no program"),
+            library => panic!("{library:?} is not a program"),
         }
     }
 
-    /// Both ways in.
+    /// Both methods of login.
     pub fn logins(key: &std::path::Path) -> [By<'_>; 2] {
         [By::Key(key), By::Password(PASSWORD)]
     }

@@ -42,12 +42,12 @@ fn couple(bench: &Bench, local: &str, terminal: bool, directory: &Path) -> Clien
     Client::start(socat)
 }
 
-/// What a line at 115200 8N1 carries, in bytes a second.
+/// Rate of a line at 115200 8N1, in bytes a second.
 const LINE_RATE: f64 = 11_520.0;
 /// The least share of it that a transfer of a mebibyte achieves, handshakes included.
 const LEAST_SHARE: f64 = 0.9;
 
-/// One direction of a line: each byte takes its time. A late wake-up is made up for, as by a UART's FIFO.
+/// One direction of a line at its rate. A late wake-up is compensated, as by a UART's FIFO.
 fn carry(mut from: impl Read, mut to: impl Write) {
     let mut chunk = [0; 64];
     let mut free_at = Instant::now();
@@ -89,7 +89,7 @@ fn at_line_rate(local: &str, remote: &str) {
     let mut device = device.spawn().unwrap();
     let (to, from) = (device.stdin.take().unwrap(), device.stdout.take().unwrap());
     let (line_out, line_in) = (bench.rig.device(), bench.rig.device());
-    // They end with the test.
+    // The threads end with the test.
     std::thread::spawn(move || carry(line_out, to));
     std::thread::spawn(move || carry(from, line_in));
     coupled.ends_within(Duration::from_secs_f64(30.0 + 2.0 * size as f64 / LINE_RATE));
@@ -123,7 +123,7 @@ fn zmodem_comes_from_the_device_at_the_rate_of_the_line() {
     at_line_rate("rz -b", "sz -b image");
 }
 
-/// One file to the device, or from it.
+/// Transfers one file to the device, or from it.
 fn transferred(settings: &str, local: &str, remote: &str, terminal: bool) {
     let mut bench = Bench::new(settings);
     let (here, there) = (bench.rig.path("here"), bench.rig.path("there"));

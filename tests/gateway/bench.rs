@@ -79,7 +79,7 @@ impl Bench {
 
     fn serve_logins(&mut self) {
         let socket = self.path("run/auth-cli");
-        // Started with signals ignored, as nohup leaves them and systemd leaves SIGPIPE: what runs for a user must ignore none.
+        // Started with signals ignored, as nohup leaves them and systemd leaves SIGPIPE: programs that run for a user must ignore none of them.
         let mut command = Command::new("env");
         command
             .args(["--ignore-signal=HUP,QUIT,PIPE", "systemd-socket-activate"])
@@ -92,7 +92,7 @@ impl Bench {
         until("the login socket", || socket.exists().then_some(()));
     }
 
-    /// Its listener is there in any case.
+    /// Starts the program; its listener exists already.
     pub fn start(&mut self) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_console-cli"));
         command
@@ -198,7 +198,7 @@ impl Drop for Bench {
     }
 }
 
-/// Waits until there is no such process any more, be it as a zombie.
+/// Waits until there is no such process, not even a zombie.
 #[track_caller]
 pub fn is_gone(pid: &str) {
     until(&format!("process {pid} to end"), || (!PathBuf::from("/proc").join(pid).exists()).then_some(()));

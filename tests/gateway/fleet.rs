@@ -24,7 +24,7 @@ impl Fleet {
     fn new(count: usize) -> Self {
         let accounts = Rc::new(Accounts::enter());
         accounts.rehome_root();
-        // One that runs in the foreground on this machine, as root, has no user here.
+        // Hides a consoleserver that runs in the foreground on this machine, whose user does not exist among these accounts.
         if Path::new("/run/consoleserver").exists() {
             accounts.run(&["mount", "-t", "tmpfs", "test-run", "/run/consoleserver"]);
         }
@@ -36,7 +36,7 @@ impl Fleet {
                           IdentitiesOnly yes\n"
                 .to_owned();
         for (index, (bench, bus)) in servers.iter().enumerate() {
-            // Programs that console-auth starts inherit no variable of ours.
+            // Programs that console-auth starts inherit none of our variables.
             bench.install(&format!(
                 "#!/bin/sh\nDBUS_SYSTEM_BUS_ADDRESS=unix:path={} exec {} \"$@\"\n",
                 bus.path("bus").display(),
@@ -100,7 +100,7 @@ fn five_servers_answer_as_one() {
     let wanted =
         ["rack1", "rack2", "rack3", "rack4", "rack5"].map(|host| [(host, "ttyUSB0"), (host, "ttyUSB1")]);
     assert_eq!(rows, wanted.concat(), "{table}");
-    // A server without a row is not absent.
+    // A server without ports is in the output, too.
     let table = fleet.done(&["-H", "@core", "who"]);
     assert_eq!(
         table,
@@ -196,7 +196,7 @@ fn a_shared_connection_is_used_again() {
     ));
     fleet.done(&["-H", "rack1", "show", "ttyUSB0"]);
     assert!(socket.exists());
-    // No user can log in any more.
+    // No user can log in now.
     fleet.accounts.authorize("root", "");
     let shown = fleet.done(&["-H", "rack1", "list", "--json"]);
     assert_eq!(shown.lines().count(), 2, "{shown}");

@@ -16,7 +16,7 @@ use crate::rig::until;
 const PORTS: usize = 48;
 /// A Knot and a BIND.
 const SECONDARIES: [&str; 2] = ["192.0.2.8", "192.0.2.9"];
-/// Publishers at once: in the field each has a machine of its own.
+/// Publishers that run at once; in practice each runs on its own machine.
 const AT_ONCE: usize = 8;
 
 /// A primary with the zone console.example, and two secondaries.
@@ -212,7 +212,7 @@ fn many(program: Program) {
     assert!(servers[1].tick().status.success());
     assert_eq!(serial(ADDRESS), unchanged);
 
-    // A client of its own each time: it has nothing cached.
+    // A new client each time, which has nothing cached.
     let listener = TcpListener::bind((ADDRESS, 8147)).unwrap();
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(home.path().join(".config")).unwrap();

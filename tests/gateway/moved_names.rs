@@ -127,7 +127,7 @@ fn names_are_removed_from_the_zone_and_the_dns_server_that_the_settings_had() {
     assert_eq!(server.problems().len(), 1, "{:?}", server.problems());
     assert_eq!(srv(ADDRESS, "core", "console.example"), "0 0 8100 core.console.example.\n");
 
-    // Another zone. What is another server's there stays.
+    // Another zone. Names of other servers stay there.
     settings(&server, "other.example", ADDRESS, "rack1");
     server.publish();
     assert_eq!(server.problems(), [""; 0]);
@@ -143,7 +143,7 @@ fn names_are_removed_from_the_zone_and_the_dns_server_that_the_settings_had() {
         assert_eq!(srv(ADDRESS, name, "other.example"), format!("0 0 {tcp_port} {name}.other.example.\n"));
     }
 
-    // Another address of the same DNS server is no other location.
+    // Another address of the same DNS server is the same location.
     let served = query(ADDRESS, "core.other.example", "A");
     settings(&server, "other.example", ALIAS, "rack1");
     server.publish();
@@ -160,7 +160,7 @@ fn names_are_removed_from_the_zone_and_the_dns_server_that_the_settings_had() {
     assert!(server.problems()[0].starts_with(left), "{:?}", server.problems());
     assert_eq!(count(server.tick(), left), 0, "reported once");
     assert_eq!(server.problems().len(), 1, "and doctor still knows it");
-    // The key is no longer accepted there, and then an administrator removes the names.
+    // The former server no longer accepts the key; then an administrator removes the names.
     first.start(&[ADDRESS, ALIAS], ZONES, "rack2");
     assert_eq!(srv(ADDRESS, "core", "other.example"), "0 0 8100 core.other.example.\n");
     tick_later(&server);
@@ -199,7 +199,7 @@ fn without_settings_nothing_is_left_in_dns() {
     fs::remove_file(server.path("etc/consoleserver/directory.toml")).unwrap();
     let waiting = "names of this server may be left in the zone console.example of the DNS server 192.0.2.7 (2: core, rack1): ";
     assert_eq!(server.problems(), [format!("{waiting}not yet removed")]);
-    // As the unit passes a key that is missing.
+    // The unit passes this if the key is missing.
     server.write("credentials/tsig", "none");
     server.publish();
     assert_eq!(server.problems(), [format!("{waiting}no TSIG key")]);

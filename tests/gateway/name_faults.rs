@@ -158,7 +158,7 @@ fn no_name_leads_elsewhere(
     Ok(())
 }
 
-/// Checker: the zone has the consoles of all configurations, and no other one.
+/// Checks that the zone has the consoles of all configurations, and no others.
 fn is_union(zone: &[Record], places: &Places) -> Result<(), String> {
     let wanted: BTreeMap<String, [String; 4]> =
         places.iter().map(|(name, place)| (name.clone(), records_at(*place))).collect();
@@ -297,7 +297,7 @@ fn the_directory_is_right_again_after_each_fault() {
         let mut children = Vec::new();
         for server in victims {
             let mut command = server.program();
-            // A group of its own, which ends as a unit's control group does.
+            // A separate process group, which is killed as systemd kills a control group.
             command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
             children.push(command.spawn().unwrap());
         }

@@ -21,7 +21,7 @@ pub(crate) enum Program {
     Bind,
 }
 
-/// What a server has published, below its root.
+/// The state file of a server, below its root.
 pub(crate) const STATE: &str = "var/lib/consoleserver/directory/state.json";
 
 /// Bytes of the log of a DNS server that a failed test prints.
@@ -217,7 +217,7 @@ impl Server {
         self.program().output().unwrap()
     }
 
-    /// As console-directory.timer starts it: only changes are published.
+    /// Runs the program as console-directory.timer does: only changes are published.
     pub(crate) fn tick(&self) -> Output {
         self.program().env("TRIGGER_UNIT", "console-directory.timer").output().unwrap()
     }
@@ -332,7 +332,7 @@ fn a_name_belongs_to_its_first_server(program: Program) {
     assert_eq!(srv("edge"), "0 0 8100 edge.console.example.\n");
     first.write("credentials/tsig", &key("rack1"));
 
-    // A process that is killed after the DNS server has taken its names, and whose ports are then gone.
+    // A process is killed after the DNS server has accepted its names; then its ports are removed.
     first.configure("late", 8100, "");
     let before = fs::read_to_string(first.path(STATE)).unwrap();
     first.publish();
@@ -360,7 +360,7 @@ fn a_name_belongs_to_its_first_server(program: Program) {
     assert_eq!(dns.query("edge.console.example", "A"), "192.0.2.7\n");
     assert_eq!(dns.query("late.console.example", "ANY"), "", "a name that this server had given up");
 
-    // A DNS server that is dead.
+    // The DNS server is dead.
     drop(dns);
     let output = first.tick();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -389,7 +389,7 @@ fn ssh_reaches_a_console_by_its_name() {
     server.publish();
     resolve_by(ADDRESS);
     let ssh = |name: &str, line: &str| {
-        // As 20-console.conf has it.
+        // The settings of 20-console.conf.
         let dial = format!("ProxyCommand={} dial %h", env!("CARGO_BIN_EXE_consolectl"));
         let mut ssh = bench.ssh(&["-o", &dial, &format!("alice@{name}"), line]);
         ssh.env("HOME", bench.path(""));

@@ -1,4 +1,4 @@
-//! What the admin CLI is not: a way into the machine or its network.
+//! The admin CLI gives no access to the machine or its network.
 
 use std::net::TcpListener;
 use std::process::Command;

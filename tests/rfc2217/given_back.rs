@@ -41,7 +41,7 @@ fn dtr_and_rts_are_given_back_however_the_client_ends() {
         port
     };
     let mut port = open();
-    // As wired, and notified within a second.
+    // CTS and DSR follow RTS and DTR, as wired; the client is notified within a second.
     until("CTS and DSR off", || (port.does("(port.cts, port.dsr)") == "(False, False)").then_some(()));
     assert_eq!(port.does("port.close()"), "None");
     levels_are(&modem, (true, true));

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use crate::given_back::with_modem_lines;
 
-/// What pyserial's own tests (pyserial 3.5, test/) print of each, by their names; the device is its loopback adapter.
+/// The verdicts of pyserial's own tests (pyserial 3.5, test/), by name; the device is a loopback adapter.
 fn own_tests_of_pyserial(program: &str) -> Vec<(String, String)> {
     let (rig, rfc2217, _modem) = with_modem_lines();
     let (mut from, mut to) = (rig.device(), rig.device());
@@ -34,12 +34,12 @@ fn own_tests_of_pyserial(program: &str) -> Vec<(String, String)> {
         }
     }
     eprintln!("{shown}");
-    // An error of `tearDown` has a verdict of its own.
+    // An error of `tearDown` is reported separately.
     verdicts.dedup_by(|(next, _), (test, _)| next == test);
     verdicts
 }
 
-/// Those that its client cannot pass at any server (its own rfc2217_server.py with `loop://` fails the same three): a read without a timeout returns after the first byte
+/// Tests that pyserial's client cannot pass at any server (its own rfc2217_server.py with `loop://` fails the same three): a read without a timeout returns after the first byte
 /// (`read()` in rfc2217.py leaves its loop once `Timeout(0)` has expired), and `write_timeout` raises NotImplementedError before a
 /// byte is sent.
 const NOT_BY_ITS_CLIENT: [&str; 3] = [

@@ -18,7 +18,7 @@ fn announced(rig: &Rig, client: &Client) -> [(usize, usize); 3] {
     [rig.log_text(), rig.journal(), shown].map(|text| count(&text))
 }
 
-/// The user may see it first: the log is written by a thread of its own.
+/// A user may see the notice before it is in the log, which another thread writes.
 fn waits_for_one_disconnect_and_one_reconnect(rig: &Rig, client: &Client) {
     until("one disconnect and one reconnect in all three", || {
         (announced(rig, client) == [(1, 1); 3]).then_some(())
@@ -72,7 +72,7 @@ fn a_terminal_server_whose_line_is_in_use_is_one_disconnect_and_a_silent_far_end
         far = accept_tcp(&listener);
     }
     assert_eq!(announced(&rig, &client), [(1, 0); 3]);
-    // Its data is output, as any other.
+    // The data of the closed connections is output.
     assert_eq!(rig.log_text().matches("Port already in use").count(), 4);
     client.sees("reconnected");
     rig.wait_for_status("connected to tcp");
@@ -134,7 +134,7 @@ fn commands_connect_a_source_on_demand_and_autobaud_does_not() {
     assert_eq!(&typed, b"ping\r");
     far.write_all(b"pong\r\n").unwrap();
     sending.ends_with(0);
-    // It is kept for 10 s.
+    // The connection is kept for 10 s.
     far.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     assert_eq!(far.read(&mut typed).unwrap(), 0);
     let mut expecting = Client::start(rig.ssh(&["demo@127.0.0.1", "expect", "login:"]));

@@ -87,7 +87,7 @@ impl Bmc {
         self.child.wait().unwrap();
     }
 
-    /// It boots again, with this password of its user admin.
+    /// Starts the BMC again, with this password of the user admin.
     fn power_on(&mut self, password: &str) {
         (self.child, self.line) = Self::simulator(self.place.path(), self.port, &self.listener, password);
     }
@@ -109,7 +109,7 @@ impl Drop for Bmc {
     }
 }
 
-/// Without a terminal, whose client would have escapes of its own.
+/// Runs a command without a terminal, for which the client would have escapes.
 fn by_command(rig: &Rig, words: &[&str]) {
     let output = rig.ssh(&["demo@127.0.0.1"]).args(words).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{words:?}: {output:?}");

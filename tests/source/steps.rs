@@ -146,7 +146,7 @@ fn the_initial_steps_log_in_after_each_connect_and_not_after_a_restart() {
     asks(&mut far);
     far.write_all(b"\r\n# ").unwrap();
     let log = rig.wait_for_log("initial steps done");
-    assert!(log.contains("admin"), "what is no secret is logged as input: {log}");
+    assert!(log.contains("admin"), "a text that is not a secret is logged as input: {log}");
     // The connection survives a kill: nothing is typed into it.
     rig.kill();
     rig.start();
@@ -180,7 +180,7 @@ fn a_refused_login_of_the_initial_steps_is_one_sentence_and_is_tried_three_times
     assert_eq!(journal.matches(sentence).count(), 3, "{journal}");
     assert!(!journal.contains("horse"), "{journal}");
     rig.wait_for_log("the initial steps failed at step 4 of 4");
-    // The connection is made all the same, and nothing is sent.
+    // The source is still connected, and nothing is sent.
     let mut far = accept_tcp(&listener);
     let status = rig.wait_for_status("connected to tcp");
     assert!(status.contains("not tried again after 3 failures") || !status.contains("initial"), "{status}");

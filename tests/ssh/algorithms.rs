@@ -44,7 +44,7 @@ const COMPATIBLE: Lists = [
     ("MACs", &["hmac-sha1-etm@openssh.com", "hmac-sha1"]),
 ];
 
-/// Algorithms that sshd of Debian 12 offers and no setting of ours does, each with its reason.
+/// Algorithms that sshd of Debian 12 offers and none of our settings offers, each with its reason.
 const LEFT_OUT: [(&str, &str); 10] = [
     ("sntrup761x25519-sha512", "russh does not have it"),
     ("sntrup761x25519-sha512@openssh.com", "russh does not have it"),
@@ -79,7 +79,7 @@ fn ssh(rig: &Rig) -> Command {
     command
 }
 
-/// A login that asks for one command; a MAC needs a cipher without one of its own, which all words have.
+/// A login that runs one command. A MAC is offered with AES-CTR, since AEAD ciphers need none; every word has it.
 fn log_in(rig: &Rig, option: &str, name: &str) -> Output {
     let only = format!("{option}={name}");
     let mut options = vec!["-o", &only];
@@ -322,12 +322,12 @@ fn the_banner_is_sent_before_the_login_and_an_error_about_it_is_logged_once() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    // It is missing: the login continues, and the journal reports it once.
+    // The banner file is missing: the login continues, and the journal reports it once.
     shown(&rig);
     shown(&rig);
     let trouble = format!("banner {} not sent: No such file or directory", rig.path("issue").display());
     assert_eq!(rig.journal().matches(&trouble).count(), 1, "{}", rig.journal());
-    // What OpenSSH's sshd shows of the same file, compared with it: control characters are octal.
+    // The output is that of sshd for the same file: control characters are octal.
     fs::write(rig.path("issue"), "Authorized use only.\nF\u{fc}r Befugte \u{1b}[31m\n").unwrap();
     let text = shown(&rig);
     assert!(text.contains("Authorized use only.\r\n") || text.contains("Authorized use only.\n"), "{text:?}");

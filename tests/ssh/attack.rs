@@ -77,7 +77,7 @@ impl Strangers {
         let (leave, count) = (Arc::<AtomicBool>::default(), Arc::<Count>::default());
         let (until, counted) = (leave.clone(), count.clone());
         let crowd = std::thread::spawn(move || {
-            // Of this thread alone (setpriority(2)): a real crowd has its own processors.
+            // Lowers the priority of this thread alone (setpriority(2)): real attackers have their own processors.
             rustix::process::setpriority_process(None, 19).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
@@ -105,14 +105,14 @@ impl Strangers {
 
 async fn stranger(number: usize, port: u16, count: Arc<Count>) {
     let from = Ipv4Addr::new(127, 0, 1, (number % ADDRESSES) as u8 + 1);
-    // Not all at the same moment.
+    // The connections do not start at the same moment.
     tokio::time::sleep(AGAIN * number as u32 / STRANGERS as u32).await;
     loop {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((from, 0).into()).unwrap();
         if let Ok(mut stream) = socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await {
             count.connected.fetch_add(1, Ordering::Relaxed);
-            // It is closed however it ends.
+            // The connection counts as closed, whatever its result is.
             let _ = pester(&mut stream, KINDS[number % KINDS.len()], number).await;
             count.closed.fetch_add(1, Ordering::Relaxed);
         }
@@ -193,7 +193,7 @@ impl Typist {
         self.stop.store(true, Ordering::Relaxed);
         let took = self.typing.join().unwrap();
         self.device.join().unwrap();
-        // By itself it would wait for the device's last output.
+        // ssh would wait for the device's last output.
         self.ssh.kill().unwrap();
         self.ssh.wait().unwrap();
         took
@@ -210,7 +210,7 @@ fn descriptors(rig: &Rig) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", rig.pid())).unwrap().count()
 }
 
-/// The fewest descriptors for a while: the port of a session that has just begun still opens some, and those of one that has just ended
+/// The minimum number of descriptors over a while: the port of a new session still opens some, and those of a session that has just ended
 /// are about to be closed.
 fn descriptors_when_idle(rig: &Rig) -> usize {
     let samples = (0..SAMPLES).map(|_| {
@@ -284,7 +284,7 @@ fn storm(rig: &Rig) -> bool {
 #[test]
 fn a_thousand_unauthenticated_clients_affect_no_session_block_no_login_and_leak_nothing() {
     let rig = served("log = \"raw\"");
-    // Other load of this machine does not recur three times.
+    // A slow run by other load of this machine is repeated: three in a row are a failure.
     assert!(
         (0..ROUNDS).any(|_| storm(&rig)),
         "p99 of the echo is more than twice that of the calm, {ROUNDS} times"

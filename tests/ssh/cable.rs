@@ -26,7 +26,7 @@ struct Computer {
 }
 
 impl Computer {
-    /// It and we, this thread and what it starts, are a network of our own.
+    /// This thread, its children and the computer get a private network.
     fn at_a_cable() -> Self {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs CAP_SYS_ADMIN");
         ip("link set lo up");
@@ -88,7 +88,7 @@ fn how_long(between: impl Fn(&Rig) + Send + 'static) -> JoinHandle<Duration> {
         watcher.sees("[demo (10.99.0.2) has write access");
         rig.say(b"yours");
         writer.sees("yours");
-        // Its input acknowledges its output: nothing is in flight any more.
+        // Its input acknowledges its output, so nothing is in flight.
         writer.type_in("mine");
         rig.expect_at_device(b"mine");
 

@@ -35,7 +35,7 @@ impl Dice {
     }
 }
 
-/// One case: each value is words of ssh-keygen, or lines of a file.
+/// One case: each value is arguments of ssh-keygen, or lines of a file.
 #[derive(Debug, Clone)]
 pub struct Case {
     /// `user`, `host`, or `plain`: a key without a certificate.
@@ -47,12 +47,12 @@ pub struct Case {
     validity: &'static str,
     options: &'static [&'static str],
     serial: &'static str,
-    /// What is changed in the certificate before it is signed again; `` is nothing.
+    /// What is changed in the certificate before it is signed again; empty for no change.
     craft: &'static str,
     trusted: &'static str,
     /// authorized_keys, with `<ca>` for the authority's key and `<key>` for the user's.
     lines: &'static str,
-    /// The file of principals; `-` is none, and no such setting.
+    /// The file of principals; `-` means no file and no such setting.
     file: &'static str,
     revoked: &'static str,
 }
@@ -302,7 +302,7 @@ impl Case {
             (self.lines.starts_with("restrict, "), "the list of options is not complete"),
             (
                 self.lines.contains("127.1\"") || self.lines.contains(", !"),
-                "127.1 is no address here, and an exclusion behind a blank excludes",
+                "127.1 is not an address here, and an exclusion behind a blank excludes",
             ),
         ];
         reasons.into_iter().find_map(|(holds, why)| holds.then_some(why))

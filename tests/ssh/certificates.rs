@@ -29,7 +29,7 @@ struct Beside {
     sshd: Sshd,
 }
 
-/// Where the files are: below directories that only root writes to.
+/// The directory of the files, below directories that only root can write.
 pub const ROOM: &str = "/etc/certificates";
 
 /// Our configuration and sshd's. All files exist, so that neither changes but by their contents.
@@ -78,7 +78,7 @@ fn is_let_in(mut ssh: Command, key: &str) -> bool {
 }
 
 impl Beside {
-    /// The decisions of sshd and of ours.
+    /// The decisions of sshd and of console-port.
     fn both(&self, key: &str) -> (bool, bool) {
         let certificate = format!("CertificateFile={ROOM}/{key}-cert.pub");
         let options = ["-o", certificate.as_str()];
@@ -111,7 +111,7 @@ fn generated_certificates_are_never_judged_looser_than_by_sshd() {
     let mut wrong = Vec::new();
     let mut decided = [0, 0];
     let mut stricter = BTreeMap::<&str, u32>::new();
-    // By half of them without the setting and half with it, since only that needs a new sshd.
+    // First all cases without the setting, then all with it, since a change of it needs a new sshd.
     for half in [false, true] {
         beside.with_principals(half.then_some("/etc/certificates/principals/%u"));
         for _ in 0..cases.div_ceil(2) {

@@ -233,7 +233,7 @@ fn the_extensions_come_before_the_client_sends_its_new_keys() {
     client.ends_with(0);
 }
 
-/// As sshd replies to `window-change`. Its success for `signal` would be wrong here: a console has no process to signal.
+/// The replies to `window-change` are those of sshd. Its success for `signal` would be wrong here: a console has no process to signal.
 #[test]
 fn a_client_that_asks_for_a_reply_to_any_request_gets_it() {
     let rig = served("");

@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::rig::{Rig, TIMEOUT};
 use crate::{at_terminal, go_on, served, stop, with_bytes_only};
 
-/// A program of pexpect at an SSH client of its own, from where it has found the device's prompt at the end of what it has read.
+/// A pexpect script at its own SSH client, which begins when it has found the device's prompt at the end of its input.
 fn pexpect(rig: &Rig, then: &str) -> Client {
     let ssh = rig.ssh(&["-tt", "demo@127.0.0.1"]);
     let script = format!(
@@ -94,7 +94,7 @@ fn an_enquiry_alone_reaches_the_device() {
     client.type_in("\x05");
     rig.expect_at_device(b"\x05");
     assert!(typed.elapsed() > Duration::from_millis(900), "it might have begun a command");
-    // It is cancelled: the next byte begins no command.
+    // The command is cancelled: the next byte does not continue it.
     client.type_in("c.");
     rig.expect_at_device(b"c.");
     client.type_in("\x05c.");

@@ -159,7 +159,7 @@ fn something_is_sent_and_its_answer_awaited() {
     assert_eq!(answering.join().unwrap(), b"show version\r");
     let log = rig.wait_for_log("detached");
     assert!(log.contains("demo (127.0.0.1) attached, read-write"), "{log}");
-    // Without anything to wait for it ends once the line has it.
+    // Without --expect the command ends once the line has taken the text.
     assert_eq!(answer(&rig, &["send", r"\x03\e[A"], 0), "");
     rig.expect_at_device(b"\x03\x1b[A");
     assert!(complaint(&rig, &["send", r"a\q"], 2).contains(r#"invalid escape sequence "\\q""#));
@@ -195,13 +195,13 @@ fn a_costly_pattern_delays_no_other_session() {
     });
     rig.say(&[b'x'; 16 * 1024]);
     let mut client = at_terminal(&rig);
-    // Its processor time, and not the clock's: other tests run beside this one.
+    // Measures processor time, since other tests run beside this one.
     let spent = rig.processor();
     for key in 0..20 {
         rig.say(format!("key {key};").as_bytes());
         client.sees(&format!("key {key};"));
     }
-    // One search at each of them, before the key is shown, would be at least 4 s.
+    // A search at each key, before the key is echoed, would take at least 4 s.
     let spent = rig.processor() - spent;
     assert!(spent < Duration::from_secs(2), "{spent:?}");
     assert!(!waiting.has_ended());

@@ -46,7 +46,7 @@ fn good_keys_are_served_whatever_lies_beside_them() {
     }
     assert!(
         !rig.journal().contains("hostkey_ecdsa"),
-        "a key and its public half are no fault: {}",
+        "a key and its public half are not a fault: {}",
         rig.journal()
     );
 }
@@ -130,7 +130,7 @@ fn a_host_certificate_identifies_every_port_by_one_line() {
     rig.start_plugged();
     let known = rig.path("known_hosts");
     let ssh = |options: &[&str]| {
-        // Of two values ssh takes the first.
+        // ssh uses the first of two values.
         let (strict, file) = ("StrictHostKeyChecking=yes", format!("UserKnownHostsFile={}", known.display()));
         let mut command = Command::new("ssh");
         command.args(["-o", strict, "-o", &file]).args(rig.ssh(options).get_args());
@@ -139,7 +139,7 @@ fn a_host_certificate_identifies_every_port_by_one_line() {
     fs::write(&known, format!("@cert-authority 127.0.0.1,[127.0.0.1]:* {ca}")).unwrap();
     let output = ssh(&[]);
     assert!(output.status.success(), "{output:?}");
-    // By a name that is not in the certificate it is another machine.
+    // A name that is not in the certificate is another machine.
     let alias = ["-o", "HostKeyAlias=other", "-o", "HostKeyAlgorithms=ssh-ed25519-cert-v01@openssh.com"];
     fs::write(&known, format!("@cert-authority * {ca}")).unwrap();
     let output = ssh(&alias);

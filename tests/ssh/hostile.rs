@@ -65,7 +65,7 @@ fn everything() -> Vec<u8> {
         said.push([b"\x1b", question.as_bytes()].concat());
     }
     let lines = said.chunks(50).map(|line| [line.join(b" ".as_slice()), b"\r\n".to_vec()].concat());
-    // To the ground state: the last string is not finished.
+    // Return to the ground state, since the last string is not terminated.
     lines.flatten().chain(*b"\x18\x1b\\that was all").collect()
 }
 
@@ -105,7 +105,7 @@ fn read_back(log: &str) -> Vec<u8> {
     bytes
 }
 
-/// Nothing that a terminal obeys, but for the ends of lines.
+/// Checks that the text has no control characters except line endings.
 #[track_caller]
 fn is_printable(words: &str) {
     let hidden = |c: char| {
@@ -129,7 +129,7 @@ fn its_own_viewer_gets_the_devices_bytes_and_the_log_is_printable_and_reads_back
     is_printable(&String::from_utf8(shown.stdout).unwrap());
 }
 
-/// The same without what ends lines: CR, a NUL behind it, LF.
+/// Removes line endings: CR, a NUL after it, and LF.
 fn without_ends(bytes: &[u8]) -> Vec<u8> {
     let mut after_cr = false;
     let mut text = bytes.to_vec();
@@ -143,7 +143,7 @@ fn without_ends(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn a_log_of_the_bytes_is_shown_at_a_terminal_and_not_obeyed() {
     let rig = served("log = \"raw\"");
-    // What runs in the terminal once the command has ended: it shows what the terminal answers as if it were typed.
+    // After the command, a shell runs in the terminal: it shows replies of the terminal as typed input.
     let client = |commands: &str| {
         let mut shell = std::process::Command::new("sh");
         shell.arg("-c").arg(format!("stty -echoctl; {commands}; echo 'that is it'; exec cat -v"));
@@ -204,7 +204,7 @@ fn a_replay_does_not_change_the_terminal_or_make_it_answer() {
     rig.wait_for_log("that was all");
     let terminal = Tmux::start(&ssh());
     terminal.shows("that was all");
-    // On a row of its own: what was shown again has left colours on others.
+    // On a new row, since the replay has left colours on others.
     rig.say(&[b"\r\n".repeat(50), b"the next line".to_vec()].concat());
     terminal.shows("the next line");
     assert_eq!(terminal.state(), state);

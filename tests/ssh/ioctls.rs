@@ -45,7 +45,7 @@ fn a_break_that_the_driver_rejects_fails_with_the_reason_and_without_a_notice() 
         let rig = refusing(&[(libc::TIOCSBRK, errno)], "");
         let mut watcher = at_terminal(&rig);
         assert_eq!(break_by_ssh(&rig), (Some(1), format!("demo: {reason}\n")));
-        // What `consolectl break` asks, through console-admin.
+        // The request of `consolectl break`, through console-admin.
         let port = "demo".parse().unwrap();
         let asked = client::send_break(&rig.path("run"), &port, Duration::from_millis(500), "alice");
         assert_eq!(asked.unwrap_err().to_string(), format!("demo: {reason}"));
@@ -58,7 +58,7 @@ fn a_break_that_the_driver_rejects_fails_with_the_reason_and_without_a_notice() 
             let shown = String::from_utf8_lossy(&watcher.shown()).matches(reason).count();
             (shown == 2).then_some(())
         });
-        // What is typed afterwards still arrives, and nothing else is reported.
+        // Later input still arrives, and nothing else is reported.
         watcher.type_in("after");
         rig.expect_at_device(b"\rafter");
         let shown = String::from_utf8(watcher.shown()).unwrap();

@@ -15,7 +15,7 @@ struct Beside {
     key: String,
 }
 
-/// Alice, who has no key at home, and a program's directory that only root writes to.
+/// Creates alice, who has no key in her home directory, and a directory for programs that only root can write.
 fn beside() -> Beside {
     let accounts = Accounts::enter();
     accounts.add("alice", Some("sesame"));

@@ -18,14 +18,14 @@ use crate::{at_terminal, served};
 
 /// Limit of unauthenticated connections from one address (`ssh::admission`).
 const PER_SOURCE: usize = 80;
-/// Of those, how many may have a login helper (`ssh::admission`).
+/// How many of those may have a login helper (`ssh::admission`).
 const ASKING_PER_SOURCE: usize = 24;
 /// Limit of sessions of one user (`seats`).
 const OF_ONE_USER: usize = 64;
 /// Conversations that one connection may abandon (`auth::client`).
 const ABANDONED: usize = 6;
 
-/// A client of our own, for what no well-behaved client does. It accepts any host key.
+/// A russh client for tests of misbehaviour. It accepts any host key.
 pub struct AnyKey;
 
 impl client::Handler for AnyKey {
@@ -133,7 +133,7 @@ async fn sessions_of_one_user_are_limited_and_other_users_get_in() {
         session.request_shell(true).await.unwrap();
         inside.push((client, session));
     }
-    // One without a session would give way.
+    // A connection without a session would be evicted.
     holds("not all attached", || rig.journal().matches(" attached").count() >= OF_ONE_USER).await;
     let mut one_more = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
     let told = "demo: you have 64 sessions: the remaining ones are reserved for other users";
@@ -144,7 +144,7 @@ async fn sessions_of_one_user_are_limited_and_other_users_get_in() {
     alice.sees("for help]");
     let (leaves, _) = inside.pop().unwrap();
     leaves.disconnect(russh::Disconnect::ByApplication, "", "").await.unwrap();
-    // It has reported that when it has ended.
+    // The disconnect was sent when the task has ended.
     let _ = leaves.await;
     at_terminal(&rig);
 }

@@ -71,7 +71,7 @@ fn a_line_has_its_pause_whatever_ends_it_and_its_characters_have_none() {
     let rig = served("output_line_delay = \"700ms\"");
     let mut client = at_terminal(&rig);
     let device = arrivals(&rig);
-    // From before it is typed, so that a late reader makes no pause shorter.
+    // Measured from before the input, so that a late reader does not shorten a pause.
     let began = Instant::now();
     client.type_in("one\rtwo\nthree\r\nfour");
     let wanted = b"one\rtwo\nthree\r\nfour";
@@ -142,7 +142,7 @@ fn taking_over_does_not_wait_for_a_paste_with_delays() {
     });
     let before = heard.strip_suffix(b"mine\r").unwrap();
     assert!(before.iter().all(|byte| *byte == b'x'), "the two are mixed: {heard:?}");
-    assert!(before.len() < 2500, "the paste went on: {}", before.len());
+    assert!(before.len() < 2500, "the paste continued: {}", before.len());
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn detaching_during_a_paste_with_delays_sends_a_last_command() {
         heard.extend(device.recv_timeout(TIMEOUT).unwrap().1);
         heard.ends_with(b"mine").then_some(())
     });
-    assert!(heard.len() < 2500, "the paste went on: {}", heard.len());
+    assert!(heard.len() < 2500, "the paste continued: {}", heard.len());
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn flow_control_holds_a_paste_with_pauses() {
     stop(&rig, &mut client);
     let device = arrivals(&rig);
     client.type_in("held back");
-    // It is at the port: later requests are answered after it.
+    // The input has arrived at the port: later requests are answered after it.
     client.type_in("\x05cw");
     client.sees("users attached to demo");
     assert!(device.try_recv().is_err(), "the device had stopped the line");

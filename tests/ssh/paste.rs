@@ -40,7 +40,7 @@ fn a_paste_into_a_slow_device_is_complete_while_output_is_read() {
     let mut memory = 0;
     let mut buffer = [0; 1000];
     while heard.len() < PASTE {
-        // 20 kB/s, as a line of 200000 baud; this is no wait for anything.
+        // 20 kB/s, as a line of 200000 baud; this does not wait for an event.
         std::thread::sleep(Duration::from_millis(50));
         let before = heard.len();
         let count = device.read(&mut buffer).unwrap();

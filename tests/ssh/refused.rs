@@ -1,4 +1,4 @@
-//! What a console is not: a way into the machine or its network.
+//! A console gives no access to the machine or its network.
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};

@@ -110,7 +110,7 @@ async fn twenty_users_behind_one_address_get_their_prompts_at_once() {
 /// Scanners that exchange keys and disconnect, as fast as they can, from one address; returns their number.
 fn scan(port: u16, until: Arc<AtomicBool>, scans: Arc<AtomicUsize>) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
-        // Of this thread alone, and what it starts (setpriority(2)): scanners have their own processors.
+        // Lowers the priority of this thread and its children alone (setpriority(2)): real scanners have their own processors.
         rustix::process::setpriority_process(None, 19).unwrap();
         while !until.load(Ordering::Relaxed) {
             let mut scan = Command::new("ssh-keyscan");
@@ -124,7 +124,7 @@ fn scan(port: u16, until: Arc<AtomicBool>, scans: Arc<AtomicUsize>) -> std::thre
 #[test]
 fn sessions_are_not_affected_by_key_exchanges_of_unauthenticated_clients() {
     let rig = served("log = \"raw\"");
-    // Other load of this machine does not recur three times.
+    // A slow run by other load of this machine is repeated: three in a row are a failure.
     let in_peace = (0..3).any(|_| {
         let typist = Typist::sit_down(&rig);
         let (stop, scans) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());

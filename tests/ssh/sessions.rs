@@ -29,14 +29,14 @@ fn shared(rig: &Rig, options: &[&str]) -> Command {
     command
 }
 
-/// A connection that others share, without a session of its own.
+/// A connection without a session, which others share.
 fn master(rig: &Rig) -> Client {
     let master = Client::start(shared(rig, &["-o", "ControlMaster=yes", "-N", "demo@127.0.0.1"]));
     until("the control socket", || rig.path("control").exists().then_some(()));
     master
 }
 
-/// One that takes the shared connection, and has none to fall back to.
+/// A client that uses the shared connection, and cannot fall back to another one.
 fn slave(rig: &Rig, options: &[&str]) -> Command {
     let mut command = shared(rig, &["-o", "ProxyCommand=false"]);
     command.args(options).arg("demo@127.0.0.1");
@@ -88,7 +88,7 @@ fn sessions_of_one_connection_attach_separately() {
     rig.say(b"to both");
     first.sees("to both");
     second.sees("to both");
-    // What ends one does not end the other.
+    // The end of one session does not end the other.
     second.type_in("\r");
     rig.expect_at_device(b"\r");
     second.type_in("~.");

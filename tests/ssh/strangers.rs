@@ -91,7 +91,7 @@ fn a_client_that_does_not_speak_ssh_is_disconnected() {
         ("a login before any key", [VERSION, &packet(b"\x32\0\0\0\x04root")].concat()),
     ] {
         let mut stream = stranger(&rig, 0);
-        // It may be closed before it has sent all.
+        // The server may close the connection before all is sent.
         let _ = stream.write_all(&words);
         is_closed(stream, what);
     }

@@ -108,7 +108,7 @@ fn the_escape_for_leaving_ends_with_exit_status_0() {
     client.type_in("typed\x05c.");
     client.ends_with(0);
     rig.wait_for_status("0 attached");
-    // What was typed before it is sent, the escape never.
+    // Input typed before the escape is sent, the escape is not.
     let mut next = at_terminal(&rig);
     next.type_in("|next");
     rig.expect_at_device(b"typed|next");

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::rig::{Rig, until};
 
-/// Bytes that include everything special on the way: each byte value, escape keys of ours and of OpenSSH, XON, XOFF, CAN.
+/// Bytes that include everything special on the way: each byte value, the escape keys of sessions and of OpenSSH, XON, XOFF, CAN.
 pub fn contents(seed: u32, size: usize) -> Vec<u8> {
     let mut state = seed;
     let mut noise = || {

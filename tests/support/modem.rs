@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::unistd::Pid;
 
-/// Where the child keeps its end until this process has a copy of it. Above what a bench hands over.
+/// Descriptor at which the child keeps its end until this process has a copy. Above those that a test passes on.
 const LISTENER: c_int = 900;
 
 const HANDLED: [c_ulong; 4] = [libc::TIOCMGET, libc::TIOCMBIS, libc::TIOCMBIC, libc::TIOCMSET];
@@ -98,7 +98,7 @@ fn answer(listener: &OwnedFd, lines: &AtomicI32) -> bool {
         return true;
     }
     if !waited[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN)) {
-        // No process has the filter any more.
+        // No process has the filter now.
         return false;
     }
     // SAFETY: zeros are valid values of these structs of integers, and the kernel wants the first one zeroed.
@@ -113,12 +113,12 @@ fn answer(listener: &OwnedFd, lines: &AtomicI32) -> bool {
     if let Err(errno) = done {
         (reply.val, reply.error) = (-1, -(errno as i32));
     }
-    // SAFETY: the struct is as the kernel has it. It fails for a process that was killed in between.
+    // SAFETY: the struct has the layout of the kernel. It fails for a process that was killed in between.
     let _ = unsafe { respond(listener.as_raw_fd(), &mut reply) };
     true
 }
 
-/// What a driver does (drivers/tty/tty_io.c, `tty_tiocmget`, `tty_tiocmset`).
+/// As a driver does (drivers/tty/tty_io.c, `tty_tiocmget`, `tty_tiocmset`).
 fn ioctl(pid: Pid, arguments: [u64; 6], lines: &AtomicI32) -> Result<(), nix::errno::Errno> {
     let [_, request, address, ..] = arguments;
     let remote = [RemoteIoVec { base: address as usize, len: size_of::<c_int>() }];

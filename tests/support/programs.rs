@@ -16,7 +16,7 @@ pub enum Program {
 /// How a client logs in.
 #[derive(Debug, Clone, Copy)]
 pub enum By<'a> {
-    /// By the private key in this file, of OpenSSH's format.
+    /// A login by the private key in this file, in OpenSSH's format.
     Key(&'a Path),
     Password(&'a str),
 }

@@ -109,7 +109,7 @@ impl Rig {
         let mut listeners = vec![v4];
         listeners.extend(TcpListener::bind(("::1", tcp_port)));
         let attach = UnixListener::bind(dir.path().join("run/attach/demo")).unwrap();
-        // As `consoleserver` marks the ports that it runs.
+        // `consoleserver` marks the ports that it runs like this.
         fs::write(dir.path().join("run/running/demo"), "").unwrap();
         let manager = Arc::new(Mutex::new(Manager::default()));
         serve_notifications(UnixDatagram::bind(dir.path().join("notify")).unwrap(), manager.clone());
@@ -209,7 +209,7 @@ impl Rig {
 
     /// Plugs a device in: a new pty under the device's name, in raw mode at both ends.
     pub fn plug(&mut self) {
-        // Each end is ours alone from the beginning: a master that leaked into another test's child would hide the hang-up.
+        // Each end is close-on-exec from the beginning: a master that leaked into another test's child would hide the hang-up.
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let master = posix_openpt(flags).unwrap();
         grantpt(&master).unwrap();
@@ -412,7 +412,7 @@ impl Rig {
         until("the port to end", || child.try_wait().unwrap())
     }
 
-    /// It was killed and reaped elsewhere.
+    /// Forgets the process, which was killed and reaped elsewhere.
     pub fn is_reaped(&mut self) {
         self.child = None;
     }

@@ -13,7 +13,7 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// One with these lines in its sshd_config. It must be started inside the accounts of the test, whose /etc it uses.
+    /// Starts sshd with these lines in its sshd_config. It must run inside the accounts of the test, whose /etc it uses.
     pub fn start(rig: &Rig, lines: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         fs::create_dir_all("/run/sshd").unwrap();
@@ -53,7 +53,7 @@ impl Sshd {
 
     /// OpenSSH to it, with the options of `Rig::ssh`.
     pub fn ssh(&self, rig: &Rig, options: &[&str]) -> Command {
-        // Of two ports ssh takes the first.
+        // ssh uses the first of two ports.
         let (ours, port) = (rig.ssh(options), self.port.to_string());
         let mut command = Command::new("ssh");
         command.args(["-p", &port]).args(ours.get_args());

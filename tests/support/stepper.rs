@@ -1,6 +1,6 @@
 #![allow(unsafe_code)] // The union in which the kernel describes a system call.
 //! A debugger's view of a process: it runs to a system call, then instruction by instruction, and is killed at any of them.
-//! All of its threads are stepped, and the instructions of all count.
+//! All threads are stepped, and the instructions of all are counted.
 
 use std::collections::HashSet;
 use std::fs;
@@ -91,7 +91,7 @@ impl Stepper {
     }
 
     fn next(&mut self, timeout: Duration) -> Option<WaitStatus> {
-        // Of this thread's children and tracees only: others may have their own.
+        // Waits for this thread's children and tracees only: others may have their own.
         let flags = WaitPidFlag::__WALL | WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD;
         let began = Instant::now();
         let mut tries = 0;

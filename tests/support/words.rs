@@ -7,11 +7,11 @@ use regex_automata::meta::Regex;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Not read: this file, and tests of another project.
+/// Files that are not read: this one, and tests of another project.
 const EXCLUDED: [&str; 2] = ["tests/support/words.rs", "tests/support/pyserial"];
 
-/// What is read.
-const READ: [&str; 18] = [
+/// Files and directories that are read.
+const READ: [&str; 24] = [
     "src",
     "man",
     "units",
@@ -21,11 +21,17 @@ const READ: [&str; 18] = [
     "debian",
     "completions",
     "cockpit/src",
+    "cockpit/test",
     "tests",
     "fuzz/src",
+    "fuzz/README.md",
     "benches/peers",
+    "patches/README.md",
+    "prometheus",
+    "rsyslog",
     "docs",
     "Makefile",
+    "CHANGELOG.md",
     "README.md",
     "ARCHITECTURE.md",
     "SECURITY.md",
@@ -69,7 +75,7 @@ const NAMES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Where such a word is the right one: a part of the path or line, and the reason.
+/// Exceptions, where such a word is right: a part of the path or line, and the reason.
 const RIGHT: &[(&str, &str)] = &[
     (":forever", "the word of ssh-keygen(1) for a certificate that does not expire"),
     ("ser2net-plain/", "the name of a connection in a sample"),
@@ -116,7 +122,7 @@ fn words_that_the_style_replaces_are_gone() {
         files(&Path::new(ROOT).join(name), &mut found);
         found.sort();
         for file in found {
-            // Pictures are no text.
+            // Pictures are not text.
             let Ok(text) = fs::read_to_string(&file) else { continue };
             read += text.lines().count();
             let shown = file.strip_prefix(ROOT).unwrap().display().to_string();

@@ -85,7 +85,7 @@ def _watch(lines):
         for line in waiting:
             line.look()
         waiting = [line for line in waiting if line.back is None]
-        # One at a time: starting a program takes longer than all the looking, and would be counted as the others' being away.
+        # One at a time: starting a program takes longer than the checks, and would count as an absence of the other systems.
         for line in [line for line in waiting if line.is_alone()][:1]:
             line.come_again()
     # A session may hear it a moment after the log.

@@ -38,7 +38,7 @@ class Consoleserver(System):
         return f"/var/log/consoleserver/{self.port(port)}/console.log"
 
     def logged(self, text):
-        """Records `TIME < TEXT`, one a line of the device; `TIME <+TEXT` continues it; `#` is a note of ours."""
+        """Records `TIME < TEXT`, one per line of the device; `TIME <+TEXT` continues it; `#` is a note of the port."""
         said = []
         for record in text.splitlines():
             rest = record.partition(b" ")[2]

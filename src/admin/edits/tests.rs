@@ -123,7 +123,7 @@ fn a_created_port_can_be_renamed_before_it_is_committed() {
 #[test]
 fn an_invalid_new_name_is_rejected_with_the_reason() {
     let refused = |from: &str, to: &str| over(TEXT).renames_to(from, to).unwrap_err().to_string();
-    assert_eq!(refused("a", "b"), "there already is a port b");
+    assert_eq!(refused("a", "b"), "port b already exists");
     assert_eq!(refused("x", "y"), "there is no port x: did you mean a or b?");
     assert_eq!(refused("a", "a"), "the port is already named a");
     assert_eq!(
@@ -288,6 +288,6 @@ fn a_copy_has_all_keys_except_those_of_a_single_port() {
     }
     let refused =
         |from: &str, to: &str| over(&text).copy(&name(from), &name(to), &alice()).unwrap_err().to_string();
-    assert_eq!(refused("a", "b"), "there already is a port b");
+    assert_eq!(refused("a", "b"), "port b already exists");
     assert_eq!(refused("x", "y"), "there is no port x: did you mean a or b?");
 }

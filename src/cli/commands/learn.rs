@@ -211,7 +211,7 @@ pub(in crate::cli) async fn run(
     to: &mut impl Write,
 ) -> Done {
     let port = &port;
-    // Checked first: otherwise the user would wait in vain.
+    // Checked first: otherwise an unauthorized user would wait for nothing.
     if !client.may_administer().await? {
         let why = "you may not administer this console server".to_owned();
         return Err(CommandError::Service(ServiceError::Denied(why)));

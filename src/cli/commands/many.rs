@@ -53,7 +53,7 @@ pub(super) fn each<T: Send>(
 
 struct Answer {
     output: Bounded,
-    /// Its standard error.
+    /// The standard error of the command.
     words: Vec<u8>,
     came: Result<u8, AttachError>,
 }
@@ -183,7 +183,7 @@ mod tests {
         let error =
             each(&ports(1000), AT_ONCE, ask, |_, _| Err(io::ErrorKind::BrokenPipe.into())).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-        // Those in progress, and those whose result was queued.
+        // Requests in progress, and those whose result was queued.
         assert!(asked.into_inner() <= 3 * AT_ONCE + 1);
     }
 

@@ -17,7 +17,7 @@ pub struct PowerOptions {
     /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
-    /// The ports
+    /// Ports
     pub port: PortPattern,
     /// on, off, cycle or status
     #[arg(value_parser = |word: &str| word.parse::<PowerVerb>())]

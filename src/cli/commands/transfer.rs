@@ -35,7 +35,7 @@ const MAX_MESSAGE: u64 = 4096;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// Characters of the bar.
 const BAR_WIDTH: usize = 30;
-/// For the port to accept the cancel sequence.
+/// Time for the port to accept the cancel sequence.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Ends a transfer at the far end: CAN eight times, and backspaces for a shell that reads them (ZMODEM's
 /// specification, section 8.4).

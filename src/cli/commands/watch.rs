@@ -120,7 +120,7 @@ struct Follower {
     runtime: PathBuf,
     port: PortName,
     number: usize,
-    /// Where a denial is noted. Without it, it is printed: the user asked for this port.
+    /// Where a denial is noted. If `None`, a denial is printed: the user named this port.
     denials: Option<Arc<Mutex<Denials>>>,
     to_print: mpsc::Sender<Printed>,
     turns: Arc<Semaphore>,

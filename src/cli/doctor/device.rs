@@ -76,7 +76,7 @@ pub(super) fn stray_file(subject: &Subject<'_>) -> Finding {
     )
 }
 
-/// As QEMU has it for a guest's console.
+/// The device is a unix socket, such as QEMU's for a guest's console.
 pub(super) fn socket(subject: &Subject<'_>) -> Finding {
     let shown = subject.device.display();
     subject.finding(

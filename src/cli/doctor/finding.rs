@@ -29,7 +29,7 @@ pub(super) struct Subject<'a> {
     pub(super) unit: &'a PortName,
     pub(super) settings: &'a config::Port,
     pub(super) device: PathBuf,
-    /// Whether the user named it, rather than all ports.
+    /// Whether the user named this port, rather than asking about all ports.
     pub(super) named: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Checks the socket where Prometheus scrapes. It is off until an administrator enables it, which is no finding.
+//! Checks the socket where Prometheus scrapes. It is off until an administrator enables it, so a disabled socket is not a finding.
 
 use std::net::SocketAddr;
 

@@ -48,7 +48,7 @@ const LOG_LINES: u32 = 200;
 
 /// Ports that are queried concurrently.
 const AT_ONCE: usize = 64;
-/// For a disk to report its free space.
+/// Time for a disk to report its free space.
 const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -130,7 +130,7 @@ fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
     let observed = Observation::new(runtime, &config, &subjects);
     let taken = units::admin_listener(&observed, &config);
     let mut of_units = units::everywhere(&observed);
-    // Its failure has that reason.
+    // The TCP port that is in use explains the failure of the socket.
     of_units.retain(|found| taken.is_none() || !found.problem.starts_with("console-cli.socket has failed"));
     findings.extend(of_units.into_iter().chain(taken));
     findings.extend(units::unconfigured(&observed, &config));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cli::bounded;
 
-/// For systemctl to list all units.
+/// Time for systemctl to list all units.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Units that are not a port's.

@@ -42,7 +42,7 @@ const SOCKETS: [(&str, &str); 3] = [
     ("console-auth-port.socket", "auth-port"),
     ("console-logs.socket", "logs"),
 ];
-/// For a port to be ready; a slow machine needs seconds for its sandbox.
+/// Time for a port to be ready; a slow machine needs seconds for its sandbox.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 const CLI_SOCKET: &str = "console-cli.socket";
@@ -105,7 +105,7 @@ pub(super) fn unconfigured(observed: &Observation, config: &Config) -> Vec<Findi
     found.into_iter().map(finding).collect()
 }
 
-/// The SSH port of the admin CLI, if another program has it.
+/// The SSH port of the admin CLI, if another program uses it.
 pub(super) fn admin_listener(observed: &Observation, config: &Config) -> Option<Finding> {
     let tcp = config.server.ssh_port.filter(|_| observed.units.state(CLI_SOCKET) == Some("failed"))?;
     let user = listener_name(observed, tcp)?;

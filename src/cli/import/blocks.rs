@@ -27,7 +27,7 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// As in the file.
+    /// The value as in the file.
     pub fn original(&self) -> String {
         format!("{} {}", self.keyword, self.value)
     }

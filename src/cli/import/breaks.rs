@@ -21,7 +21,7 @@ struct Definition {
 pub(super) struct BreakSequences(BTreeMap<String, Definition>);
 
 impl Default for BreakSequences {
-    /// Those of conserver(8).
+    /// The built-in break sequences of conserver(8).
     fn default() -> Self {
         let built_in =
             [("1", "\\z", "250"), ("2", "\\r~^b", "250"), ("3", "#.", "250"), ("4", "\\r\\d~\\d^b", "600")];
@@ -109,7 +109,7 @@ impl Definition {
     }
 }
 
-/// `\d` with its milliseconds. A backslash before it is a pair of its own.
+/// `\d` with its milliseconds. A backslash before it escapes the backslash.
 fn with_delay(text: &str, delay: &str) -> String {
     let mut out = String::new();
     let mut rest = text.chars();

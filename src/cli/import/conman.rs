@@ -246,7 +246,7 @@ fn console(
     Ok(())
 }
 
-/// What a `dev` that is no tty means. A file cannot be asked whether it is executable: it may be of another machine.
+/// The source that a `dev` means if it is not a tty. A file cannot be asked whether it is executable: it may be of another machine.
 fn far_end(device: &str) -> FarEnd {
     if let Some(path) = device.strip_prefix("unix:") {
         return FarEnd::Unix(path.to_owned());

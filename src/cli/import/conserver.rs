@@ -38,7 +38,7 @@ struct Console {
 /// Definitions so far.
 #[derive(Default)]
 struct Known {
-    /// By name in lower case.
+    /// The defaults, by name in lower case.
     defaults: BTreeMap<String, Settings>,
     /// Users of a group, `@unixgroup` among them.
     groups: BTreeMap<String, Vec<UserEntry>>,
@@ -182,7 +182,7 @@ fn gather(plan: &mut Plan, block: &Block, known: &Known, into: &mut Settings) ->
                 }
                 bounded(into.options.len(), statement)?;
             }
-            // It unsets the keyword, and names no log of a console.
+            // An empty value unsets the keyword, except that an empty logfile of a console disables its log.
             _ if value.is_empty() && !(*keyword == "logfile" && block.kind == "console") => {
                 into.one.remove(keyword);
             }
@@ -270,13 +270,13 @@ fn port(
     Ok(())
 }
 
-/// What a substitution may put in.
+/// The values that a substitution may insert.
 fn values(console: &Console) -> Values<'_> {
     let setting = |keyword: &str| console.settings.one.get(keyword).map(|statement| statement.value.as_str());
     // conserver looks names up in services(5).
     let number = setting("port").and_then(|word| if word == "telnet" { Some(23) } else { word.parse().ok() });
     let unsigned = |keyword, default: u16| match setting(keyword) {
-        // As conserver counts, modulo 65536.
+        // conserver computes the port modulo 65536.
         Some("-1") => u16::MAX,
         Some(word) => word.parse().unwrap_or(default),
         None => default,
@@ -292,7 +292,7 @@ fn values(console: &Console) -> Values<'_> {
     }
 }
 
-/// A console that is no tty.
+/// A console that is not a tty.
 fn remote(
     plan: &mut Plan,
     console: &Console,
@@ -345,7 +345,7 @@ fn remote(
     Ok(())
 }
 
-/// What is the same of every type.
+/// Imports the settings that consoles of every type have.
 fn finish(plan: &mut Plan, mut draft: Draft, console: &Console, breaks: &BreakSequences, from: &Origins) {
     let Console { name, place, settings } = console;
     let title = format!("console {}", quoted(name));

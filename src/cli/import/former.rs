@@ -186,7 +186,7 @@ fn other(plan: &mut Plan, draft: &mut Draft, known: &Known, word: &str, place: &
         // Reported with its definition.
         return true;
     }
-    // With a colon as in ser2net 2.
+    // ser2net 2 has a colon here.
     if let Some(("tr" | "tw" | "tb", file)) = bare.split_once(['=', ':']) {
         plan.report(place, format_args!("port {}: trace {}", draft.name, quoted(file)), without("trace"));
         return true;

@@ -23,7 +23,7 @@ fn is_one_of(words: &str, name: &str) -> bool {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Part {
-    /// As in the file.
+    /// The text as in the file.
     original: String,
     /// The text before the parentheses, unquoted.
     name: String,
@@ -207,7 +207,7 @@ fn pause_of(layer: &str) -> Option<Pause> {
     pause.map(Pause)
 }
 
-/// A connector that is no serial port of this machine: `telnet(rfc2217),tcp,HOST,PORT`, `tcp,HOST,PORT`, `unix,PATH`. `None` if it is
+/// A connector that is not a serial port of this machine: `telnet(rfc2217),tcp,HOST,PORT`, `tcp,HOST,PORT`, `unix,PATH`. `None` if it is
 /// another one, or has layers that console-dial does not have.
 pub fn far_end(connector: &str) -> Option<FarEnd> {
     let mut parts = parts(connector, &[',']).into_iter().peekable();
@@ -262,8 +262,8 @@ impl Protocol {
     }
 }
 
-/// A listener without a login that only this machine reaches stays one, so that programs go on to work: `raw` or `rfc2217`.
-/// Others become SSH's.
+/// A listener without a login that only this machine reaches stays one (`raw` or `rfc2217`), so that programs continue to work.
+/// Others become SSH listeners.
 fn keep_plain(plan: &mut Plan, draft: &mut Draft, protocol: Protocol, text: &str, place: &SourceLine) {
     let key = match protocol {
         Protocol::Raw => "raw",
@@ -289,7 +289,7 @@ fn keep_plain(plan: &mut Plan, draft: &mut Draft, protocol: Protocol, text: &str
     }
 }
 
-/// Only a login identifies users: a listener without one becomes SSH's.
+/// Turns a listener without a login into an SSH listener, since the file restricts users, whom only a login identifies.
 pub fn require_login(draft: &mut Draft) {
     for key in PLAIN {
         let Some((value, place)) = draft.keys.remove(key) else { continue };
@@ -307,7 +307,7 @@ const PLAIN: [&str; 2] = ["raw", "rfc2217"];
 enum Listen {
     All,
     At(Vec<String>),
-    /// Not possible without accepting other addresses.
+    /// Not possible: the listener would accept other addresses too.
     Not(String),
 }
 
@@ -316,7 +316,7 @@ pub fn accepter(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLi
     accepter_of(plan, draft, text, Protocol::Raw, place);
 }
 
-/// The same; without layers it speaks `protocol`.
+/// Parses an accepter as above; without layers it speaks `protocol`.
 pub fn accepter_of(plan: &mut Plan, draft: &mut Draft, text: &str, protocol: Protocol, place: &SourceLine) {
     let mut rest = parts(text, &[',']);
     let count = rest.iter().take_while(|part| is_one_of(FILTERS, &part.name)).count();

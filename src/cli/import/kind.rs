@@ -10,7 +10,7 @@ use super::{conman, former};
 pub enum Program {
     /// conserver.cf
     Conserver,
-    /// ser2net.yaml, or ser2net.conf of before 4.0
+    /// ser2net.yaml, or ser2net.conf before 4.0
     Ser2net,
     /// conman.conf
     Conman,
@@ -63,7 +63,7 @@ fn by_line(first: &str) -> Option<Program> {
     }
 }
 
-/// Whether a file of ser2net has the format of before 4.0.
+/// Whether a file of ser2net has the format used before 4.0.
 pub fn is_former(text: &str) -> bool {
     let says = |line: &str| match line {
         line if line.starts_with(['%', '-']) => Some(false),

@@ -10,7 +10,7 @@ use super::source::Source;
 
 /// Nested includes, as in conserver.
 const MAX_DEPTH: usize = 10;
-/// Files of one import: each may include several, so that the depth is no bound.
+/// Files of one import: each may include several, so the depth does not bound them.
 const MAX_FILES: usize = 256;
 /// Bytes of one name or value; the longest are lists of users.
 const MAX_WORD: usize = 16 * 1024;

@@ -71,7 +71,7 @@ impl Plan {
         self.port_on(word, "device", device, place)
     }
 
-    /// The same of any far end: `key` is `device` or `source`. Several ports may have a unit of their own.
+    /// Adds a port on any far end: `key` is `device` or `source`. Several ports may have `source = "unit"`, since each has its own unit.
     pub(super) fn port_on(
         &mut self,
         word: &str,

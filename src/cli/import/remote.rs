@@ -1,10 +1,10 @@
-//! Consoles of other programs that are no tty: a host, a unix socket, a program, IPMI. They become ports with a `source`.
+//! Consoles of other programs that are not ttys: a host, a unix socket, a program, IPMI. They become ports with a `source`.
 
 use super::error::{ImportError, SourceLine};
 use super::plan::{Draft, Plan, quoted};
 use crate::config::Value;
 
-/// What a foreign console is connected to.
+/// The far end of another program's console.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FarEnd {
     /// A TCP port that speaks telnet.

@@ -111,7 +111,7 @@ impl Line {
         let mut rest = rest.chars();
         let (parity, bits, stop, more) = (rest.next(), rest.next(), rest.next(), rest.next());
         let is = |c: Option<char>, of: &str| c.is_none_or(|c| of.contains(c.to_ascii_uppercase()));
-        // `115200,8,n,1`: 8 and 1 are no speeds. The lowest one is 50 (termios(3)), and ser2net rejects others.
+        // `115200,8,n,1`: 8 and 1 are not speeds. The lowest one is 50 (termios(3)), and ser2net rejects others.
         let is_speed = baud.parse::<u32>().is_ok_and(|baud| baud >= 50);
         if !(is_speed && is(parity, "NEOMS") && is(bits, "5678") && is(stop, "12") && more.is_none()) {
             plan.report(place, quoted(word), "expected a speed such as 9600n81");

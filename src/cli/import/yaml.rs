@@ -30,7 +30,7 @@ pub struct Node {
 #[derive(Clone)]
 pub enum Kind {
     Text(String),
-    /// Its content is not used.
+    /// A list, whose content is not used.
     List,
     /// In the order of the file, with repeated keys.
     Map(Vec<(Node, Node)>),

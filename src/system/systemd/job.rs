@@ -7,7 +7,7 @@ use zbus::proxy::CacheProperties;
 
 use super::bus::{JobProxy, ManagerProxy, UnitProxy};
 
-/// For three queries to systemd. Sessions wait for the reply, and systemd kills the service 15 s after its SIGTERM.
+/// Time for three queries to systemd. Sessions wait for the reply, and systemd kills the service 15 s after its SIGTERM.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The sentence that ends the sessions of `service`. A service that systemd restarts is back immediately and its listeners never

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::system::lock::Lock;
 
-/// Between two attempts to send pending notifications.
+/// Time between two attempts to send pending notifications.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 static NOTIFIER: Mutex<Notifier> = Mutex::new(Notifier { socket: None, pending: Vec::new() });
@@ -42,9 +42,7 @@ struct Message {
 enum Kind {
     /// `READY=`, `RELOADING=`, `STOPPING=`
     State,
-    /// `STATUS=`
     Status,
-    /// `WATCHDOG=`
     Watchdog,
     /// `FDSTORE=` under this name
     Store(String),

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2016 # for those who source it; for shells inside
-# What the behaviours of the administration share: people, and calls over the bus as one of them.
+# Shared by the tests of the administration: user accounts, and calls over the bus as one of them.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 NAME=org.consoleserver1
 TOP=/org/consoleserver1

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2016 # for those who source it; for shells inside
-# What the behaviours of the Cockpit page share: the page, accounts, devices, and a Chromium on this machine.
+# Shared by the tests of the Cockpit page: the page, accounts, devices, and a Chromium on this machine.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 TOP=$BED_HERE/../..
 

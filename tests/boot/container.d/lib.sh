@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2016 # for those who source it; for shells inside
-# What the behaviours in a container share.
+# Shared by the tests in a container.
 . "$(dirname "${BASH_SOURCE[0]}")/../behaviour.sh"
 HERE=$BED_HERE/container.d
 
@@ -7,7 +7,7 @@ inside() { "$BED_HERE/container" exec "$BED_MACHINE" -- "$@"; }
 # push FILE DEST
 push() { "$BED_HERE/container" push "$BED_MACHINE" "$@"; }
 
-# far_start MODE PORT [RATE]: something hangs on PORT (ttyUSB0…) from now on, and is there.
+# far_start MODE PORT [RATE]: attaches a device to PORT (ttyUSB0…), and waits until it is present.
 far_start() {
     inside test -x /usr/local/bin/far-end || push "$BED_HERE/far-end" /usr/local/bin/far-end
     inside systemd-run --quiet --unit="far-$2" -p StandardOutput="file:/run/far-$2" far-end "$1" "pty:/dev/$2" "${@:3}"
@@ -37,7 +37,7 @@ people() {
     push "$BED_HERE/talk" /usr/local/bin/talk
 }
 SSH+=(-o UserKnownHostsFile=/root/known_hosts)
-# Of whom, on which TCP port: the words of an ssh command.
+# by_key USER TCP_PORT: sets SSH_WORDS to the ssh command.
 by_key() { SSH_WORDS=("${SSH[@]}" -i /root/key -o IdentitiesOnly=yes -o PreferredAuthentications=publickey -p "$2" "$1@127.0.0.1"); }
 by_password() {
     SSH_WORDS=(env SSH_ASKPASS="/root/ask-$1" SSH_ASKPASS_REQUIRE=force "${SSH[@]}" -o NumberOfPasswordPrompts=1
@@ -52,7 +52,7 @@ later_package() {
     sed -i 's/^Version: .*/&+later/' "$later/DEBIAN/control"
     dpkg-deb --root-owner-group -Zgzip -b "$later" "$BED_WORK/consoleserver_later.deb" >/dev/null
 }
-# From now on a start of console-logrotate.service rotates every log.
+# Makes every later start of console-logrotate.service rotate every log.
 rotation_is_forced() {
     inside sh -e -c 'mkdir -p /run/systemd/system/console-logrotate.service.d
         printf "[Service]\nExecStart=\nExecStart=/usr/sbin/logrotate --force --state /var/lib/consoleserver/logrotate/status /usr/lib/consoleserver/logrotate.conf\n" \
@@ -68,7 +68,7 @@ far_ends_start() {
 }
 count() { inside sh -c 'grep -c "^$1 " /run/far-ends || true' sh "$1"; }
 is_count() { local is; is=$(count "$1"); [[ $is = "$2" ]] || { echo "$1: $is instead of $2"; return 1; }; }
-# gaps PORT: gaps and doubles in the numbered lines of its log.
+# gaps PORT: gaps and duplicates in the numbered lines of its log.
 gaps() {
     push "$HERE/numbered-lines" /usr/local/bin/numbered-lines
     inside numbered-lines "$(log_of "$1")" | awk '{ print $3 }'

@@ -1,4 +1,4 @@
-"""Tries in a taken-over program's place what it must not do, and what it must: probe.py PLACE SIBLING. PLACE is one of those
+"""Tries, in place of a compromised program, what it must not and what it must be able to do: probe.py PLACE SIBLING. PLACE is one of those
 below, SIBLING the process of a port. Prints one JSON object: what → "" if it could be done, else the system's refusal."""
 import ctypes
 import json
@@ -23,7 +23,7 @@ def log_directory():
         return f"/proc/self/fd/{descriptors[0]}"
 
 
-# Where the place may write: its unit's directory, what it is handed, or a /tmp of its own.
+# Where the program may write: its unit's directory, a directory that it is handed, or a private /tmp.
 HANDED = False
 if PLACE == "port":
     try:
@@ -203,7 +203,7 @@ if PLACE == "source":
 if PLACE != "port":
     del ACTS["run a program from its own directory"]
     del ACTS["read a sibling's log by its own directory"], ACTS["list a sibling's directory by its own"]
-# What each place must permit; and which of the rest it permits, as SECURITY.md states.
+# What each sandbox must permit; and which of the rest it permits, as SECURITY.md states.
 MUST = {
     "port": ["write in its own directory", "open a serial tty", "ask the login helper of the ports", "call the bus"],
     "cli": ["ask the login helper of the admin CLI"],
@@ -217,7 +217,7 @@ MAY = {
     "port": [],
     "cli": ["call the bus", "write in its own directory"],
     "metrics": ["write in its own directory"],
-    # To connect is its trade, by a program if the administrator wants that; its /tmp is private.
+    # It connects to far ends, if configured by a program; its /tmp is private.
     "source": [
         "make an IPv6 socket", "make a UDP socket", "make a netlink socket", "see whether an address is free", "write in its own directory", "run a program",
     ],
@@ -231,7 +231,7 @@ MAY = {
         "read the host keys' directory", "read the journal", "read /root", "become root", "run a program",
     ],
 }
-# It hangs up the sessions that it has begun; and the ttys of this bed are ptys, which a session has.
+# It hangs up the sessions that it has started; and the ttys of this test are ptys, which a session needs.
 MAY["auth-cli"] = MAY["auth-port"] + ["signal a sibling", "queue a signal to a sibling", "signal a sibling by pidfd", "open a serial tty"]
 
 

@@ -20,7 +20,7 @@ from bed import CLI, COUNT, LOGS, SOAK, SPARED, Bed
 from faults import BLOWS, PLUGS, WEATHER, Lane
 from seats import SEATS, Client, Seat
 
-# What a port process may have kept in the end of all that it was asked: what the allocator does not give back. (240 sessions of watchers leave
+# KiB by which a port process may have grown in the end: memory that the allocator does not return. (240 sessions of watchers leave
 # nothing, 240 searches 1.2 MB, most of it by the first hundred: measured.) And descriptors: none.
 PSS_MOST = 1024
 # A device waits for its port, if that is killed, frozen or starved; else it must not have to.
@@ -79,11 +79,11 @@ def connections(port):
 
 
 def warm_up(bed):
-    """Every port has had visitors before it is weighed, several at once, so that what these leave is no leak."""
+    """Every port has had several clients at once before its memory is measured, so that what they leave does not count as a leak."""
     for port in bed.ports:
         bed.players[port.name].ask("talk")
     for port in bed.ports:
-        # As many as find room before they have logged in; more are there at the same time later, at the crowded port only.
+        # As many as the limit of unauthenticated clients admits; only the crowded port has more at once later.
         clients = [Client(bed.ssh(port.tcp)) for _ in range(9)]
         for client in clients:
             if not client.read(60, b"line" if port.kind != "raw" else b"\x00"):
@@ -104,7 +104,7 @@ def judge_logs(bed):
                 rows[port.name] = judge.judge(port.said, port.logs, port.kind == "raw")
                 break
             except judge.Mismatch as wrong:
-                # The last words may be on their way.
+                # The last output may not have arrived yet.
                 if wrong.where == "the end of the log" and time.monotonic() < deadline:
                     time.sleep(1)
                     continue

@@ -9,7 +9,7 @@ as long at which time, and NAME.seams where the device was pulled out, a line ea
 
 It is told, a word a line, and answers each by a line of JSON:
   plug     appear                  free     let go of the port's end of the pty: who closes it is seen from now on
-  talk     begin, or go on         hush     end the line, fall silent, and wait until the port has read all of it
+  talk     begin, continue         hush     end the line, fall silent, and wait until the port has read all of it
   unplug   hush, and disappear     yank     disappear in the middle of a word
   quit
 A UART does not wait, but this waits for the port: what it counts as said the port can have, however busy the machine is.
@@ -102,7 +102,7 @@ class Device:
         self.master = None
         self.typed = b""
 
-    # What it does.
+    # The commands.
 
     def unread(self):
         fd = os.open(self.slave_path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)

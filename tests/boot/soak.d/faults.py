@@ -14,9 +14,9 @@ import measure
 from bed import CLI, COUNT, CROWDED, LOGS, SPARED
 from seats import Client
 
-# For a port, or a service, to be back. It takes a second on an idle machine; this is a busy one.
+# Seconds for a port or a service to be back. It takes one on an idle machine; this one is busy.
 BACK = 45
-# For a log that could not be written: it is tried again after 30 s at most.
+# Seconds until a log that could not be written is written again: it is retried after at most 30 s.
 WRITTEN_AGAIN = 75
 FILLER = f"{LOGS}/filler"
 # logrotate.conf keeps 30.
@@ -112,12 +112,12 @@ class Lane(threading.Thread):
             before = self.bed.pid(port.unit)
             fault = self.begin("freeze-port", port.name)
             self.kill(before, signal.SIGSTOP)
-            time.sleep(2 + 8 * part)  # as long as it is frozen: the watchdog would wait a minute
+            time.sleep(2 + 8 * part)  # the duration of the freeze, below the minute of the watchdog
             self.kill(before, signal.SIGCONT)
             self.stays(fault, port, before)
         self.done(fault)
 
-    # The others of ours.
+    # Faults of the other programs of consoleserver.
 
     def kill_auth(self, port, part):
         fault = self.begin("kill-auth")
@@ -168,13 +168,13 @@ class Lane(threading.Thread):
         words = ["get-property", "org.consoleserver1", "/org/consoleserver1", "org.consoleserver1.Manager", "Version"]
         self.bed.wait(BACK, fault, "-", "console-admin on the bus", lambda: succeeds(self.bed.run("busctl", *words)))
 
-    # What we lean on.
+    # Faults of services that consoleserver depends on.
 
     def kill_journald(self, *_):
         fault = self.begin("kill-journald")
         began = f"@{time.time():.3f}"
         self.kill(self.bed.pid("systemd-journald.service"))
-        # An old process of ours reaches the new one.
+        # A process that was started before reaches the new journald.
         port = self.bed.ports[0]
 
         def look():
@@ -273,7 +273,7 @@ class Lane(threading.Thread):
         self.full(self.begin("disk-full-long"), 30 + 30 * part)
 
     def stopped_clients(self, port, part):
-        # Of the crowded one they would take the few descriptors, and others might find none.
+        # Not at the crowded port, where these clients would take the few descriptors.
         ports = [port for port in self.bed.ports[:SPARED] if port.name != CROWDED]
         port = ports[int(part * len(ports))]
         fault = self.begin("stopped-clients", port.name)
@@ -287,14 +287,14 @@ class Lane(threading.Thread):
         for client in clients:
             client.send(signal.SIGCONT)
             client.end(signal.SIGKILL)
-        self.done(fault, f"{before['pss']} kB before, {during['pss']} kB with 5 more who are stopped")
+        self.done(fault, f"{before['pss']} kB before, {during['pss']} kB with 5 more stopped clients")
 
     def crowd(self, *_):
         """More clients than the port has descriptors."""
         port = self.bed.by_name[CROWDED]
         before = self.bed.pid(port.unit)
         fault = self.begin("crowd", port.name)
-        # One after the other: those who have not logged in are bounded before the descriptors are.
+        # One after the other, since the limit of unauthenticated clients is lower than that of descriptors.
         clients = []
         for _ in range(24):
             clients.append(Client(self.bed.ssh(port.tcp)))
@@ -318,7 +318,7 @@ class Lane(threading.Thread):
             fault = self.begin("enomem", port.name)
             with open(f"/proc/{before}/statm", encoding="ascii") as statm:
                 size = int(statm.read().split()[0]) * 4096
-            # In half of the cases there is none but what the allocator has.
+            # In half of the cases the only free memory is that of the allocator.
             self.limit(before, size + int(max(0, part - 0.5) * (512 << 10)))
             clients = [Client(self.bed.ssh(port.tcp)) for _ in range(6)]
             for client in clients:
@@ -334,7 +334,7 @@ class Lane(threading.Thread):
         self.done(fault, "kept running" if survived else "started again")
 
     def limit(self, pid, size):
-        # As the port's own user: for root it takes a capability that a container may not have.
+        # Runs as the port's user: for root this requires a capability that a container may not have.
         as_port = ["setpriv", "--reuid=_console-port", "--regid=adm", "--clear-groups"]
         self.bed.must(*as_port, "prlimit", f"--pid={pid}", f"--as={size}:")
 

@@ -13,7 +13,7 @@ import re
 ESCAPE = re.compile(rb"\\(x[0-9a-f]{2}|u\{[0-9a-f]+\}|[\\nr])")
 LOST = re.compile(rb"(\d+) bytes lost here: ")
 NAMED = {b"\\": b"\\", b"n": b"\n", b"r": b"\r"}
-# What was on its way when the device was pulled out: the line discipline's 4 KiB, and as much before it.
+# Bytes that an unplug may lose: the line discipline's 4 KiB, and as much in the buffers before it.
 CUT_MOST = 8192
 # A raw log resumes somewhere behind a loss: the length that is searched for, and the largest distance.
 NEEDLE = 24
@@ -73,11 +73,11 @@ class Walk:
         self.pos = self.lost = self.cut = 0
 
     def to_cut(self, text):
-        """Skips what an unplugging has lost, if `text` continues behind it."""
+        """Skips the bytes that an unplug has lost, if `text` continues behind them."""
         for place, how in self.seams[bisect.bisect_left(self.places, self.pos) :]:
             if place - self.pos > CUT_MOST:
                 break
-            # A CR whose LF has not come is not written by a port that leaves.
+            # A port that exits does not write a CR whose LF has not arrived.
             most = CUT_MOST if how == "cut" else 0
             if place - self.pos <= most and self.said[place : place + len(text)] == text:
                 self.cut += place - self.pos
@@ -86,7 +86,7 @@ class Walk:
         return False
 
     def over_cut_in_gap(self, start, needles):
-        """Over what an unplugging has swallowed within what the log has lost since `start`: where that ends, only what follows shows."""
+        """Tries each length of an unplug's loss that lies within bytes lost by the log since `start`: only the text that follows shows where the loss ends."""
         if not any(how == "cut" and start <= place <= self.pos + CUT_MOST for place, how in self.seams):
             return
         found = [at for needle in needles if (at := self.said.find(needle, self.pos, self.pos + CUT_MOST + len(needle))) >= 0]
@@ -100,8 +100,8 @@ class Walk:
         if same == len(text):
             self.pos += same
             return
-        # Of a record that was cut, the next device's words go on with it, if the note between was lost with a killed process. And
-        # they may begin as those do that were swallowed: so equal bytes may belong to either.
+        # The next device's output continues a record that was cut, if the note between them was lost with a killed process. And
+        # it may begin like the lost output: so equal bytes may belong to either.
         for taken in range(same, -1, -1):
             self.pos = start + taken
             if self.to_cut(text[taken:]):
@@ -133,7 +133,7 @@ def walk_text(walk, directory):
             continue
         text = unescape(escaped)
         if before and mark == b"< ":
-            # Skips losses, too: whether the text continues here shows behind it.
+            # Skips losses, too: what follows shows whether the text continues here.
             walk.end_line(where, text, gap)
         start = walk.pos
         walk.pos += gap

@@ -1,11 +1,11 @@
 # shellcheck shell=bash disable=SC2034,SC2016 # for those who source it; for shells inside
-# What the behaviours in a VM share.
+# Shared by the tests in a VM.
 . "$(dirname "${BASH_SOURCE[0]}")/../behaviour.sh"
 
 vm() { "$BED_HERE/vm" "$1" "$BED_MACHINE" "${@:2}"; }
 inside() { vm exec -- "$@"; }
 
-# far_start MODE SERIAL…: devices hang on these adapters from now on, plugged in or not.
+# far_start MODE SERIAL…: attaches devices to these adapters, plugged in or not.
 far_start() {
     local mode=$1 lines=() serial
     shift
@@ -37,7 +37,7 @@ people() {
     accounts <"$BED_WORK/key.pub"
 }
 SSH+=(-o UserKnownHostsFile=/dev/null)
-# Of whom, on which TCP port: the words of an ssh command.
+# by_key USER TCP_PORT: sets SSH_WORDS to the ssh command.
 by_key() {
     SSH_WORDS=("${SSH[@]}" -i "$BED_WORK/key" -o IdentitiesOnly=yes -o PreferredAuthentications=publickey
         -p "$(vm forward "$2")" "$1@127.0.0.1")
