@@ -49,7 +49,7 @@ impl Reader {
 
     /// The position where the last `lines` lines begin.
     pub async fn last_lines(&self, log: &Log, lines: usize) -> Result<Tail, ReadError> {
-        let path = self.path(log)?;
+        let path = self.path(log).await?;
         self.on_a_thread(move || Tail::last_lines(&path, lines)).await
     }
 
@@ -64,7 +64,7 @@ impl Reader {
 
     /// All of the log, rotated files included.
     pub async fn history(&self, log: &Log, wanted: LineSelection) -> Result<History, ReadError> {
-        let (path, kind) = (self.path(log)?, log.kind);
+        let (path, kind) = (self.path(log).await?, log.kind);
         self.on_a_thread(move || History::new(&path, kind, wanted)).await
     }
 
@@ -78,7 +78,7 @@ impl Reader {
     }
 
     pub async fn recording(&self, log: &Log, range: TimeRange) -> Result<Recording, ReadError> {
-        let path = self.path(log)?;
+        let path = self.path(log).await?;
         self.on_a_thread(move || Recording::open(&path, range.since, range.until)).await
     }
 
@@ -93,15 +93,17 @@ impl Reader {
 
     /// The last `most` lines that contain these words.
     pub async fn search(&self, log: &Log, words: String, most: usize) -> Result<Found, ReadError> {
-        let (path, kind) = (self.path(log)?, log.kind);
+        let (path, kind) = (self.path(log).await?, log.kind);
         self.on_a_thread(move || search(&path, kind, &words, most)).await
     }
 
-    fn path(&self, log: &Log) -> Result<PathBuf, ReadError> {
-        match log.kind {
-            LogType::None => Err(ReadError::None),
-            _ => Ok(self.directory.current()?.path().join(&log.file)),
+    async fn path(&self, log: &Log) -> Result<PathBuf, ReadError> {
+        if log.kind == LogType::None {
+            return Err(ReadError::None);
         }
+        // A port that was started for this command may not have the directory yet. (After the timeout the error says so.)
+        let _ = tokio::time::timeout(READ_TIMEOUT, self.directory.clone().answered()).await;
+        Ok(self.directory.current()?.path().join(&log.file))
     }
 
     /// The position is lost with the call, which cannot be cancelled.
@@ -119,5 +121,33 @@ impl Reader {
             Ok(done.await??)
         };
         tokio::time::timeout(READ_TIMEOUT, done).await.unwrap_or(Err(ReadError::Hangs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::logdir::DirectoryReply;
+    use crate::system::message;
+
+    // A port that `grep` starts is asked for its log before console-logs has replied.
+    #[tokio::test]
+    async fn a_read_waits_for_the_directory_of_a_port_that_has_just_started() {
+        let room = tempfile::tempdir().unwrap();
+        let socket = room.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let reader = Reader::new(Client::begin(socket).unwrap());
+        let late = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            std::thread::sleep(Duration::from_millis(200));
+            let none = DirectoryReply::Unavailable { why: "no disk".to_owned() };
+            message::send(&mut stream, &none).unwrap();
+            stream
+        });
+        let why = reader.last_lines(&Log::default(), 1).await.unwrap_err().to_string();
+        assert_eq!(why, "the log cannot be read: no disk");
+        drop(late.join().unwrap());
     }
 }
