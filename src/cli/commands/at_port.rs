@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use jiff::Timestamp;
-use thiserror::Error;
 
 use super::denials::Denials;
 use super::many;
@@ -20,7 +19,7 @@ use crate::cli::former::{Former, FormerError};
 use crate::cli::local;
 use crate::cli::stdout::{Stdout, end_when_closed, print_error};
 use crate::exec::{self, DEFAULT_TIMEOUT, EXIT_DONE, EXIT_FAILED, Lines, Pattern, TIMEOUT_RANGE};
-use crate::port::{PatternError, Pause, PortName, PortPattern};
+use crate::port::{Pause, PortName, PortPattern};
 use crate::system::lock::Lock;
 
 const DEFAULT_TIMEOUT_SECONDS: u32 = DEFAULT_TIMEOUT.as_secs() as u32;
@@ -287,20 +286,6 @@ impl Write for Labelled<'_> {
     }
 }
 
-/// `grep kernel panic`: the error for a word that is no port.
-#[derive(Debug, Error)]
-#[error("{0}; a pattern of several words must be quoted")]
-struct NoPort(PatternError);
-
-fn about_words(error: CommandError) -> CommandError {
-    match error {
-        CommandError::Ports(error @ PatternError::NoSuchPort { .. }) => {
-            CommandError::of_command(NoPort(error))
-        }
-        error => error,
-    }
-}
-
 /// Searches the logs of the given ports, or of all ports with a log. A port that does not run is started, one at a time, reads its log and
 /// exits. The logs of ports that are not served are read by this process.
 fn grep(endpoint: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -> Result<u8, CommandError> {
@@ -309,7 +294,7 @@ fn grep(endpoint: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -
     let ports = match all {
         true => local::logged(&endpoint.runtime)?,
         // A port that is not served may have a log.
-        false => endpoint.all_with_log(patterns).map_err(about_words)?,
+        false => endpoint.all_with_log(patterns)?,
     };
     let stdout = Mutex::new(Stdout::new());
     let (mut found, mut whole) = (false, true);
