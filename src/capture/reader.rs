@@ -103,7 +103,7 @@ impl Reader {
     /// The path of the log. If another user owns the file, `console-logs` is asked to change that: a port whose device is silent does not
     /// open it, and finds out only by the next output.
     async fn readable(&self, log: &Log) -> Result<PathBuf, ReadError> {
-        let path = self.path(log)?;
+        let path = self.path(log).await?;
         let opened = path.clone();
         match self.on_a_thread(move || tail::open(&opened).map(drop)).await {
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -116,11 +116,13 @@ impl Reader {
         }
     }
 
-    fn path(&self, log: &Log) -> Result<PathBuf, ReadError> {
-        match log.kind {
-            LogType::None => Err(ReadError::None),
-            _ => Ok(self.directory.current()?.path().join(&log.file)),
+    async fn path(&self, log: &Log) -> Result<PathBuf, ReadError> {
+        if log.kind == LogType::None {
+            return Err(ReadError::None);
         }
+        // A port that was started for this command may not have the directory yet. (After the timeout the error says so.)
+        let _ = tokio::time::timeout(READ_TIMEOUT, self.directory.clone().answered()).await;
+        Ok(self.directory.current()?.path().join(&log.file))
     }
 
     /// The position is lost with the call, which cannot be cancelled.
@@ -138,5 +140,33 @@ impl Reader {
             Ok(done.await??)
         };
         tokio::time::timeout(READ_TIMEOUT, done).await.unwrap_or(Err(ReadError::Hangs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::logdir::DirectoryReply;
+    use crate::system::message;
+
+    // A port that `grep` starts is asked for its log before console-logs has replied.
+    #[tokio::test]
+    async fn a_read_waits_for_the_directory_of_a_port_that_has_just_started() {
+        let room = tempfile::tempdir().unwrap();
+        let socket = room.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let reader = Reader::new(Client::begin(socket).unwrap());
+        let late = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            std::thread::sleep(Duration::from_millis(200));
+            let none = DirectoryReply::Unavailable { why: "no disk".to_owned() };
+            message::send(&mut stream, &none).unwrap();
+            stream
+        });
+        let why = reader.last_lines(&Log::default(), 1).await.unwrap_err().to_string();
+        assert_eq!(why, "the log cannot be read: no disk");
+        drop(late.join().unwrap());
     }
 }

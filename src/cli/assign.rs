@@ -22,6 +22,11 @@ pub fn split(word: &str) -> Option<(&str, &str)> {
 }
 
 pub fn of_set(key: &str, words: &[String]) -> Result<Vec<Assignment>, ValueError> {
+    // `baud = 9600`, as in the file
+    let words = match words {
+        [equals, value @ ..] if equals == "=" && !value.is_empty() => value,
+        words => words,
+    };
     match split(key) {
         None => Ok(vec![Assignment { key: key.to_owned(), words: words.to_vec() }]),
         Some(_) => of_words(std::iter::once(key).chain(words.iter().map(String::as_str))),
@@ -101,6 +106,9 @@ mod tests {
         for (words, wanted) in [
             (&["baud", "115200"][..], "baud: 115200"),
             (&["description", "a=b", "c"], "description: a=b|c"),
+            (&["baud", "=", "9600"], "baud: 9600"),
+            (&["description", "=", "a b"], "description: a b"),
+            (&["description", "= a"], "description: = a"),
             (&["baud=115200", "parity=E"], "baud: 115200; parity: E"),
             (&["groups=adm", "sudo", "baud=9600"], "groups: adm|sudo; baud: 9600"),
             (&["description="], "description: "),

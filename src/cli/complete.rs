@@ -23,18 +23,48 @@ use crate::port::{PortName, PortPattern};
 const PROGRAM: &str = "consolectl";
 /// The variable that clap_complete's shell scripts set.
 const VARIABLE: &str = "COMPLETE";
+/// In which some of them pass the index of the word to complete.
+const INDEX: &str = "_CLAP_COMPLETE_INDEX";
 const TABLES: [&str; 5] = ["server", "access", "defaults", "groups", "templates"];
 
 /// Answers a completion request of a shell and exits; otherwise returns. Ports are read from the configuration file.
 pub fn answer_shell() {
-    CompleteEnv::with_factory(|| {
-        let words: Vec<String> = std::env::args().skip_while(|word| word != "--").skip(2).collect();
-        tree(Arguments::command(), &words, &configured())
+    if std::env::var_os(VARIABLE).is_none() {
+        return;
+    }
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    // The program's name follows the `--`; the word to complete is the last one, or that of the script's index.
+    let first = words.iter().position(|word| word == "--").map_or(words.len(), |at| at + 2);
+    let index = std::env::var(INDEX).ok().and_then(|index| index.parse::<usize>().ok());
+    let index = index.map_or(words.len() - 1, |index| (first + index).saturating_sub(1));
+    // `ls tty` is completed as `list tty`.
+    if first < index
+        && let Some(word) = words.get_mut(first)
+        && let Some(Ok(name)) = word.to_str().filter(|word| !word.starts_with('-')).map(command)
+    {
+        *word = name.into();
+    }
+    let is_option = words.get(index).and_then(|word| word.to_str()).is_some_and(|word| word.starts_with('-'));
+    let typed: Vec<String> =
+        words.iter().skip(first).map(|word| word.to_string_lossy().into_owned()).collect();
+    let completed = CompleteEnv::with_factory(|| {
+        let tree = tree(Arguments::command(), &typed, &configured());
+        // Options only after a hyphen, as at the prompt.
+        if is_option { tree } else { without_options(tree).disable_version_flag(true) }
     })
     .var(VARIABLE)
     .bin(PROGRAM)
     .completer(PROGRAM)
-    .complete();
+    .try_complete(words, None);
+    if completed.unwrap_or_else(|error| error.exit()) {
+        std::process::exit(0);
+    }
+}
+
+/// A command tree that completes no options, which it accepts still.
+fn without_options(command: clap::Command) -> clap::Command {
+    let hidden = |arg: Arg| if arg.is_positional() { arg } else { arg.hide(true) };
+    command.disable_help_flag(true).mut_args(hidden).mut_subcommands(without_options)
 }
 
 /// Prints the completion script of a shell.
@@ -108,6 +138,7 @@ fn tree(command: clap::Command, words: &[String], ports: &[String]) -> clap::Com
                 let paths = adapters.iter().filter_map(|adapter| adapter.path.as_ref());
                 candidates(arg, paths.map(|path| path.display().to_string()).collect())
             }
+            ("verb", ..) if name == "power" => candidates(arg, owned(vec!["on", "off", "cycle", "status"])),
             ("command", ..) => candidates(arg, owned(names())),
             ("port", ..) if name == "connect" => candidates(arg, ports.to_vec()),
             ("port", ..) => patterns(arg, ports, &groups, &[]),

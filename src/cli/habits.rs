@@ -85,6 +85,10 @@ pub(super) const HINTS: &[(&str, &str)] = &[
     ("flow", "use `rtscts PORT on` or `xonxoff PORT on`"),
     ("flowcontrol", "use `rtscts PORT on` or `xonxoff PORT on`"),
     ("force", "`connect --force PORT` takes over write access"),
+    (
+        "get",
+        "`show PORT` prints the keys of a port; a script gets one by `consolectl show PORT --json | jq .candidate.baud`",
+    ),
     ("halt", MACHINE),
     ("history", "use the arrow keys or Ctrl-R to find earlier lines"),
     ("hostname", NO_SHELL),
@@ -213,6 +217,14 @@ pub(super) fn translated(command: &str, rest: &[&str]) -> Option<Result<Vec<Stri
                 others.iter().copied().filter(|word| !ABOUT_INTERFACES.contains(word)).collect();
             line(&[&[if ports.is_empty() { "list" } else { "status" }], ports.as_slice()].concat())
         }
+        // Junos: `show port core`
+        ("show", ["port", ports @ ..]) => {
+            line(&[&[if ports.is_empty() { "list" } else { "show" }], ports].concat())
+        }
+        ("show", [path]) if path.starts_with("ports.") => {
+            let port = port_and_key(path).map_or(&path["ports.".len()..], |(port, _)| port);
+            line(&["show", port])
+        }
         ("show", [what, others @ ..]) => {
             let (_, command) = SHOWN.iter().find(|(words, _)| words.contains(what))?;
             // Junos: `show | compare`; IOS: `show ip interface brief`
@@ -233,15 +245,53 @@ pub(super) fn translated(command: &str, rest: &[&str]) -> Option<Result<Vec<Stri
         ("commit", [what, minutes @ ..]) if what.len() >= 4 && "confirmed".starts_with(what) => {
             line(&[&["commit", "confirm"], minutes].concat())
         }
+        ("commit", [what, ..]) if !what.starts_with('-') && !["confirm", "mine"].contains(what) => {
+            hint(&format!(
+                "unknown word {}: `commit` writes the changes of all ports and users, `commit mine` your own",
+                crate::session::plain(what)
+            ))
+        }
         ("revert", ["0"]) => line(&["revert"]),
-        ("revert", [number]) if !number.starts_with('-') => hint(
-            "earlier configurations are not kept: `revert` discards uncommitted changes, or rolls back a `commit confirm`",
+        ("revert", [what, ..]) if !what.starts_with('-') => hint(
+            "`revert` has no argument: it discards all uncommitted changes, or rolls back a `commit confirm`; earlier configurations are not kept",
         ),
         // Junos: `delete interfaces ge-0/0/0 description`
         ("remove", [port, words @ ..])
             if !words.is_empty() && words.iter().all(|word| keys::find(keys::PORT, word).is_some()) =>
         {
             hint(&format!("`remove` removes ports: use `unset {port} {}`", words.join(" ")))
+        }
+        // `set port core baud 9600`, `set ports.core baud 9600`. (A port may be called `port`.)
+        ("set" | "unset", ["port" | "ports" | "console", port, key, more @ ..])
+            if !is_key(port) && is_key(key) =>
+        {
+            line(&[&[command, port, key], more].concat())
+        }
+        ("set" | "unset", [path, key, more @ ..]) if path.starts_with("ports.") && is_key(key) => {
+            line(&[&[command, &path["ports.".len()..], key], more].concat())
+        }
+        // `set baud 9600 core`
+        ("set", [key, other, _, ..])
+            if keys::find(keys::PORT, key).is_some() && *key != "groups" && !is_key(other) =>
+        {
+            hint("expected a port before the key: set PORT KEY VALUE")
+        }
+        // `baud 9600 core`, `rtscts on core`, `break 500 core`
+        ("baud" | "bytesize" | "stopbits" | "timeout" | "sshport" | "break", [value, port])
+            if is_number(value) && !is_number(port) =>
+        {
+            hint(&format!("expected the port first: {command} {port} {value}"))
+        }
+        ("enable" | "rtscts" | "xonxoff" | "parity", [value, port])
+            if FIXED.contains(value) && !FIXED.contains(port) =>
+        {
+            hint(&format!("expected the port first: {command} {port} {value}"))
+        }
+        // `baud p1 p2 9600`
+        ("baud" | "bytesize" | "stopbits" | "timeout", [ports @ .., value])
+            if ports.len() > 1 && is_number(value) && !ports.iter().any(|port| is_number(port)) =>
+        {
+            hint(&format!("expected one word for the ports: {command} {} {value}", ports.join(",")))
         }
         // As `diff` prints them: `set ports.core.baud=9600`, `unset ports.core.baud`
         ("set", [path]) => {
@@ -280,10 +330,12 @@ pub(super) fn translated(command: &str, rest: &[&str]) -> Option<Result<Vec<Stri
         }
         // grep(1): every pattern is an extended one. Its other options would be taken for the pattern, and the pattern for a port.
         ("grep", ["-E" | "-e", others @ ..]) if !others.is_empty() => line(&[&["grep"], others].concat()),
-        ("grep", [option, _, ..]) if is_grep_option(option) => hint(&format!(
-            "grep has no option {option}: its options are -i, --since, --until and --raw; a pattern that begins with a hyphen: grep -- {option}"
-        )),
-        // tail(1)'s -100.
+        ("grep", [option, _, ..] | ["-i" | "--ignore-case", option, _, ..]) if is_grep_option(option) => {
+            hint(&format!(
+                "grep has no option {option}: its options are -i, --since, --until and --raw; a pattern that begins with a hyphen: grep -- {option}"
+            ))
+        }
+        // tail(1)'s -100; 100 alone is no port.
         ("log", words) if words.iter().any(|word| lines(word).is_some()) => {
             let words = words.iter().flat_map(|word| match lines(word) {
                 Some(count) => vec!["-n".to_owned(), count.to_owned()],
@@ -308,7 +360,19 @@ fn port_and_key(path: &str) -> Option<(&str, &str)> {
 /// An option of grep(1) that `grep` does not have, or several in one word.
 fn is_grep_option(word: &str) -> bool {
     let Some(letters) = word.strip_prefix('-').filter(|letters| !letters.is_empty()) else { return false };
-    letters != "i" && letters.chars().all(|letter| "ABCEFGHLPRabchilnoqrsvwxz".contains(letter))
+    // -A2
+    let letters = letters.trim_end_matches(|c: char| c.is_ascii_digit());
+    !matches!(letters, "" | "i")
+        && letters.chars().all(|letter| "ABCEFGHLPRabchilmnoqrsvwxz".contains(letter))
+}
+
+/// Values of keys of a port that are no names of ports.
+const FIXED: [&str; 11] = ["on", "off", "yes", "no", "true", "false", "none", "even", "odd", "mark", "space"];
+
+/// A key of a port, or one with its value.
+fn is_key(word: &str) -> bool {
+    let key = word.split_once('=').map_or(word, |(key, _)| key);
+    keys::find(keys::PORT, key).is_some() || key.starts_with("triggers.")
 }
 
 fn is_number(word: &str) -> bool {

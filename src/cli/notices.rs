@@ -185,6 +185,8 @@ impl<P: ExternalPrinter> Listener<P> {
         let change = signal.args()?;
         let is_edit = matches!(*change.action(), "set" | "unset" | "create" | "remove" | "reload");
         let is_own = self.notices.0.locked().own.as_deref() == Some(change.by().caller.as_str());
+        // Before the notice, with which the prompt is redrawn: without the remaining time of a commit that no longer waits.
+        let queried = if is_edit { Ok(()) } else { self.query_deadline(service).await };
         if !is_own {
             if is_edit && self.shown >= MAX_SHOWN {
                 self.suppressed += 1;
@@ -196,10 +198,7 @@ impl<P: ExternalPrinter> Listener<P> {
                 self.window.get_or_insert_with(Instant::now);
             }
         }
-        if !is_edit {
-            self.query_deadline(service).await?;
-        }
-        Ok(())
+        queried
     }
 
     fn end_window(&mut self) {

@@ -56,7 +56,13 @@ pub fn arguments(mut words: Vec<OsString>) -> Result<Arguments, NoCommand> {
 
 /// Parses a line of the prompt. Words are split as in a shell.
 pub fn line(text: &str) -> Result<Command, NoCommand> {
-    let words = shlex::split(text).ok_or_else(|| NoCommand::Wrong("missing closing quote".to_owned()))?;
+    let words = shlex::split(text).ok_or_else(|| {
+        let why = match text.ends_with('\\') {
+            true => "the line ends with a backslash: a command is one line",
+            false => "missing closing quote",
+        };
+        NoCommand::Wrong(why.to_owned())
+    })?;
     if words.is_empty() {
         return Err(NoCommand::Blank);
     }
@@ -102,7 +108,12 @@ pub fn sentence(error: &clap::Error) -> String {
             }
             // The usage of the whole program would not help here.
             Some(_) if error.kind() == ErrorKind::InvalidSubcommand => parts.push("see help".to_owned()),
-            Some(usage) => parts.push(format!("usage: {usage}")),
+            Some(usage) => {
+                parts.push(format!("usage: {usage}"));
+                if takes_text && error.kind() == ErrorKind::UnknownArgument {
+                    parts.push("a text of several words must be quoted".to_owned());
+                }
+            }
             None => parts.push(words.to_owned()),
         }
     }
@@ -392,6 +403,8 @@ mod tests {
         for (text, wanted) in [
             ("buad ttyUSB0 9600", "unknown command buad: did you mean baud?"),
             ("show 'ttyUSB0", "missing closing quote"),
+            ("baud ttyUSB0 \\", "the line ends with a backslash: a command is one line"),
+            ("send ttyUSB0 show version", "a text of several words must be quoted"),
             ("commit confirm 0", "expected minutes from 1 to 1440, or a time such as 5m or 1h"),
             ("commit confirm soon", "expected minutes from 1 to 1440"),
             (

@@ -45,7 +45,7 @@ pub enum ValueError {
     NoMorePorts { first: u16, count: usize },
     #[error(transparent)]
     Brackets(#[from] PatternError),
-    #[error("{key} {value}: {reason}")]
+    #[error("{key} {}: {reason}", if value.is_empty() { "\"\"" } else { value })]
     Rejected { key: String, value: String, reason: String },
 }
 
@@ -111,15 +111,21 @@ fn parse_as<T: Default>(
         return Err(ValueError::Single(key.to_owned()));
     }
     let text = words.join(" ");
+    let rejected = |reason| ValueError::Rejected { key: key.to_owned(), value: text.clone(), reason };
+    if LISTS_OF_NAMES.contains(&key) && words.iter().any(|word| word.starts_with(['+', '-'])) {
+        return Err(rejected("a list is set as a whole: write all of its names".to_owned()));
+    }
     let seconds = (key == "timeout").then(|| exec::seconds(&text, 0..=u32::MAX).ok()).flatten();
-    let advice = meant::advice(key, &text);
     let mut why = match is_flag(known) {
         true => format!("expected {FLAG_WORDS}"),
+        // A table is set key by key here.
+        false if key == "log" => keys::find(table, "log.type").unwrap_or(known).expected(None).to_string(),
         false => known.expected(None).to_string(),
     };
     // `10m`, as the keys that are times.
     let in_seconds = seconds.map(|seconds| Value::Integer(seconds.into()));
-    for candidate in meant::candidates(key, &text, words).into_iter().chain(in_seconds) {
+    let letter = letter(&text).filter(|_| is_flag(known));
+    for candidate in meant::candidates(key, &text, words).into_iter().chain(in_seconds).chain(letter) {
         let mut tried = T::default();
         match known.put(&mut tried, &candidate) {
             // The file has the letter of a value that can be written as a word or as its first letter.
@@ -136,11 +142,41 @@ fn parse_as<T: Default>(
             Err(_) => {}
         }
     }
-    let reason = match advice {
+    let advice = match meant::advice(key, &text) {
+        None if key == "log" && text.starts_with('{') => {
+            Some("a table is set key by key: log.type=raw log.sync=1m".to_owned())
+        }
+        None if words.iter().skip(1).any(|word| keys::find(table, word).is_some()) => {
+            Some("several keys are written as KEY=VALUE each".to_owned())
+        }
+        None if is_nothing(&text) => {
+            let of = if matches!(of, Target::Port(_)) { "PORT".to_owned() } else { of.to_string() };
+            Some(format!("`unset {of} {key}` restores the default"))
+        }
+        advice => advice,
+    };
+    Err(rejected(match advice {
         Some(advice) => format!("{why}: {advice}"),
         None => why,
-    };
-    Err(ValueError::Rejected { key: key.to_owned(), value: text, reason })
+    }))
+}
+
+/// The keys that are lists of users or groups.
+const LISTS_OF_NAMES: [&str; 3] = ["groups", "users", "read_only_groups"];
+
+/// systemd's abbreviations of yes, true, no and false.
+fn letter(text: &str) -> Option<Value> {
+    match text.to_ascii_lowercase().as_str() {
+        "y" | "t" => Some(true.into()),
+        "n" | "f" => Some(false.into()),
+        _ => None,
+    }
+}
+
+/// Whether a value was meant to remove a key.
+fn is_nothing(text: &str) -> bool {
+    const WORDS: [&str; 7] = ["", "-", "default", "nil", "none", "null", "unset"];
+    WORDS.contains(&text.trim().to_ascii_lowercase().as_str())
 }
 
 /// The values that a boolean key accepts.
@@ -198,8 +234,17 @@ fn unknown(of: &Target, key: &str) -> ValueError {
     let near = meant::synonym(key)
         .filter(|name| names.contains(name))
         .or_else(|| similar(key, names.iter().copied()));
+    // `keepalive`, `log.level`
+    let table = key.split('.').next().unwrap_or(key);
+    let is_in_table = |name: &&&str| name.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'));
+    let in_table: Vec<&str> = names.iter().filter(is_in_table).copied().collect();
     let instead = match near {
         Some(near) => format!("did you mean {near}?"),
+        None if key == "triggers" && names.contains(&"baud") => {
+            let keys = keys::TRIGGER.iter().map(|key| format!("triggers.RULE.{}", key.name));
+            format!("the keys of a rule are {}", keys.collect::<Vec<_>>().join(", "))
+        }
+        None if !in_table.is_empty() => format!("the keys of {table} are {}", in_table.join(", ")),
         None => format!("its keys are {}", names.join(", ")),
     };
     ValueError::UnknownKey { of: of.to_string(), key: key.to_owned(), instead }
@@ -374,6 +419,12 @@ mod tests {
             ("ttyUSB0", "scrollback", &["512k"], "512K".into()),
             ("ttyUSB0", "escape", &["^e", "c"], "^Ec".into()),
             ("access", "root", &["prohibit-password"], "key".into()),
+            ("ttyUSB0", "rtscts", &["y"], true.into()),
+            ("ttyUSB0", "rtscts", &["F"], false.into()),
+            ("ttyUSB0", "dtr", &["high"], "on".into()),
+            ("ttyUSB0", "rts", &["Low"], "off".into()),
+            ("ttyUSB0", "timeout", &["infinity"], Value::Integer(0)),
+            ("ttyUSB0", "log.sync", &["infinity"], "never".into()),
         ] {
             assert_eq!(parsed(of, key, words), Ok(wanted), "{of} {key} {words:?}");
         }
@@ -410,6 +461,66 @@ mod tests {
                 "baud 115200,8n1: expected a number from 1 to 4294967295: these are separate keys: baud = 115200, bytesize = 8, parity = \"N\", stopbits = 1",
             ),
             ("ttyUSB0", "baud", &["115k"], "baud 115k: expected a number from 1 to 4294967295"),
+            (
+                "ttyUSB0",
+                "baud",
+                &["9600", "parity", "E"],
+                "baud 9600 parity E: expected a number from 1 to 4294967295: several keys are written as KEY=VALUE each",
+            ),
+            (
+                "ttyUSB0",
+                "source",
+                &[""],
+                "source \"\": expected \"unix:/PATH\", \"tcp:HOST:PORT\", \"telnet:HOST:PORT\", \"rfc2217:HOST:PORT\" or \"unit\": it begins with neither unix: nor tcp: nor telnet: nor rfc2217:, and is not \"unit\": `unset PORT source` restores the default",
+            ),
+            (
+                "server",
+                "listen",
+                &["default"],
+                "listen default: expected a list of 1 to 32 IP addresses such as [\"[::]\"] or [\"127.0.0.1\", \"[::1]\"]: `unset server listen` restores the default",
+            ),
+            (
+                "ttyUSB0",
+                "users",
+                &["+carol"],
+                "users +carol: a list is set as a whole: write all of its names",
+            ),
+            (
+                "access",
+                "groups",
+                &["adm", "-lab"],
+                "groups adm -lab: a list is set as a whole: write all of its names",
+            ),
+            (
+                "ttyUSB0",
+                "log",
+                &["{ type = \"raw\", sync = \"1m\" }"],
+                "log { type = \"raw\", sync = \"1m\" }: expected \"none\", \"raw\", \"text\", \"hex\" or \"both\": a table is set key by key: log.type=raw log.sync=1m",
+            ),
+            (
+                "ttyUSB0",
+                "parity",
+                &["f"],
+                "parity f: expected \"none\", \"even\", \"odd\", \"mark\" or \"space\", or the first letter",
+            ),
+            (
+                "ttyUSB0",
+                "keepalive",
+                &["5m"],
+                "ttyUSB0 has no key keepalive: the keys of keepalive are keepalive.interval, keepalive.text",
+            ),
+            (
+                "defaults",
+                "log.level",
+                &["info"],
+                "defaults has no key log.level: the keys of log are log.type, log.file, log.input, log.journal, log.record, log.sync",
+            ),
+            (
+                "ttyUSB0",
+                "triggers",
+                &["x"],
+                "ttyUSB0 has no key triggers: the keys of a rule are triggers.RULE.match, triggers.RULE.silence, triggers.RULE.cooldown, triggers.RULE.start",
+            ),
             ("access", "root", &["true"], "root true: expected \"key\", \"yes\" or \"no\""),
             ("ttyUSB0", "buad", &["1"], "ttyUSB0 has no key buad: did you mean baud?"),
             ("ttyUSB0", "speed", &["9600"], "ttyUSB0 has no key speed: did you mean baud?"),

@@ -110,10 +110,12 @@ pub fn translate(words: Vec<String>) -> Result<Vec<String>, String> {
                 crate::session::plain(value)
             ))
         }
-        ("set", [_of, key]) if super::assign::split(key).is_none() => Err(format!(
-            "expected a value for {}: set PORT KEY VALUE, or set PORT KEY=VALUE",
-            crate::session::plain(key)
-        )),
+        ("set", [_of, key]) if super::assign::split(key).is_none() && !["-h", "--help"].contains(key) => {
+            Err(format!(
+                "expected a value for {}: set PORT KEY VALUE, or set PORT KEY=VALUE",
+                crate::session::plain(key)
+            ))
+        }
         ("enable", [_port]) => {
             words.push("on".to_owned());
             Ok(words)
@@ -299,6 +301,23 @@ mod tests {
             ("grep -i router", "grep -i router"),
             ("grep -- -v core", "grep -- -v core"),
             ("grep -v", "grep -v"),
+            ("grep -2 core", "grep -2 core"),
+            ("show port core", "show core"),
+            ("show port", "list"),
+            ("show ports core", "list core"),
+            ("show ports.core", "show core"),
+            ("show ports.core.baud", "show core"),
+            ("set port core baud 9600", "set core baud 9600"),
+            ("set ports core baud=9600 parity=E", "set core baud=9600 parity=E"),
+            ("set ports.core baud 9600", "set core baud 9600"),
+            ("unset port core triggers.x", "unset core triggers.x"),
+            ("set port baud 9600", "set port baud 9600"),
+            ("set console listen ::1", "set console listen ::1"),
+            ("set raw baud 9600", "set raw baud 9600"),
+            ("set server listen 127.0.0.1 ::1", "set server listen 127.0.0.1 ::1"),
+            ("set core --help", "set core --help"),
+            ("baud 1 9600", "baud 1 9600"),
+            ("commit mine confirm 5", "commit mine confirm 5"),
         ] {
             assert_eq!(translated_line(typed).as_deref(), Ok(meant), "{typed}");
         }
@@ -328,6 +347,37 @@ mod tests {
             (
                 "open core",
                 "unknown command open: `start PORT` opens a port that is closed, `connect PORT` attaches to one",
+            ),
+            (
+                "grep -in router core",
+                "grep has no option -in: its options are -i, --since, --until and --raw; a pattern that begins with a hyphen: grep -- -in",
+            ),
+            (
+                "grep -i -n router core",
+                "grep has no option -n: its options are -i, --since, --until and --raw; a pattern that begins with a hyphen: grep -- -n",
+            ),
+            (
+                "grep -A2 router core",
+                "grep has no option -A2: its options are -i, --since, --until and --raw; a pattern that begins with a hyphen: grep -- -A2",
+            ),
+            ("set baud 9600 core", "expected a port before the key: set PORT KEY VALUE"),
+            ("set baud core 9600", "expected a port before the key: set PORT KEY VALUE"),
+            ("baud 9600 core", "expected the port first: baud core 9600"),
+            ("enable on core", "expected the port first: enable core on"),
+            ("parity even core", "expected the port first: parity core even"),
+            ("break 500 core", "expected the port first: break core 500"),
+            ("baud p1 p2 9600", "expected one word for the ports: baud p1,p2 9600"),
+            (
+                "commit core",
+                "unknown word core: `commit` writes the changes of all ports and users, `commit mine` your own",
+            ),
+            (
+                "revert core",
+                "`revert` has no argument: it discards all uncommitted changes, or rolls back a `commit confirm`; earlier configurations are not kept",
+            ),
+            (
+                "get core baud",
+                "unknown command get: `show PORT` prints the keys of a port; a script gets one by `consolectl show PORT --json | jq .candidate.baud`",
             ),
             ("conf t", "unknown command conf: there is no configuration mode: all commands work here"),
         ] {

@@ -191,6 +191,12 @@ fn rewritten(key: &str, text: &str) -> Option<Value> {
             "localhost" => list(["127.0.0.1", "[::1]"].into_iter()),
             _ => return None,
         },
+        // As tio's scripts set them.
+        "dtr" | "rts" if lower == "high" => "on".into(),
+        "dtr" | "rts" if lower == "low" => "off".into(),
+        // systemd.time(7)
+        "timeout" if lower == "infinity" => Value::Integer(0),
+        "log.sync" | "keepalive.interval" if lower == "infinity" => "never".into(),
         "rfc2217" | "raw" => format!("127.0.0.1:{}", lower.strip_prefix("localhost:")?).into(),
         // sshd_config(5), PermitRootLogin
         "root" if ["prohibit-password", "without-password"].contains(&lower.as_str()) => "key".into(),

@@ -37,8 +37,12 @@ pub fn either(words: &[&str]) -> String {
 pub fn instead(word: &str, names: &[&str]) -> String {
     /// Further names are counted.
     const MAX_LISTED: usize = 8;
+    if let Some(name) = names.iter().find(|name| name.eq_ignore_ascii_case(word)) {
+        return format!("did you mean {name}?");
+    }
     match nearest(word, names.iter().copied()).as_slice() {
         [] if names.is_empty() => "no ports are configured; use `create`".to_owned(),
+        [] if word.eq_ignore_ascii_case("all") => "'*' stands for all ports".to_owned(),
         [] if names.len() > MAX_LISTED => {
             format!("the ports are {} and {} more", names[..MAX_LISTED].join(", "), names.len() - MAX_LISTED)
         }
@@ -76,6 +80,9 @@ mod tests {
         );
         assert_eq!(printed(&["core", "edge"]), "the ports are core, edge");
         assert_eq!(printed(&[]), "no ports are configured; use `create`");
+        assert_eq!(instead("TTYUSB1", &["ttyUSB0", "ttyUSB1", "ttyUSB10"]), "did you mean ttyUSB1?");
+        assert_eq!(instead("all", &["core", "edge"]), "'*' stands for all ports");
+        assert_eq!(instead("all", &["wall"]), "did you mean wall?");
         let many: Vec<String> = (0..20).map(|n| format!("rack-of-servers-{n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(printed(&many).ends_with("rack-of-servers-7 and 12 more"), "{}", printed(&many));

@@ -25,6 +25,8 @@ pub enum PatternError {
     Empty(String),
     #[error("unmatched bracket in {0:?}: use p[01-48]")]
     Unbalanced(String),
+    #[error("braces in {0:?}: use brackets, as in p[01-48]")]
+    Braces(String),
     /// The text between brackets is not a list of numbers and ranges.
     #[error("invalid range [{inner}] in {pattern:?}: use p[01-48], p[1,3,7-9] or rack-[a-c]")]
     Range { pattern: String, inner: String },
@@ -360,6 +362,10 @@ impl FromStr for PortPattern {
     fn from_str(word: &str) -> Result<Self, PatternError> {
         let mut items = Vec::new();
         let mut texts = Vec::new();
+        // A shell's `p{01..48}`
+        if word.contains(['{', '}']) {
+            return Err(PatternError::Braces(word.to_owned()));
+        }
         for item in split_list(word)? {
             if item.is_empty() {
                 return Err(PatternError::Empty(word.to_owned()));
@@ -477,6 +483,7 @@ mod tests {
         for (word, expected) in [
             ("", "empty name in \"\": use NAME,NAME without spaces"),
             ("a,", "empty name in \"a,\": use NAME,NAME without spaces"),
+            ("p{01..48}", "braces in \"p{01..48}\": use brackets, as in p[01-48]"),
             ("p[01-48", "unmatched bracket in \"p[01-48\": use p[01-48]"),
             ("p01-48]", "unmatched bracket in \"p01-48]\": use p[01-48]"),
             ("p[[1-2]]", "unmatched bracket in \"p[[1-2]]\": use p[01-48]"),
@@ -493,7 +500,7 @@ mod tests {
             ("p[0-4000],q[0-4000]", "stands for more than 4096 ports"),
             ("a b", "invalid port name \"a b\""),
             ("-x", "invalid port name \"-x\""),
-            ("p{1..3}", "invalid port name \"p{1..3}\""),
+            ("p{1,3}", "braces in \"p{1,3}\""),
             ("ä*", "invalid port name \"ä*\""),
             ("@", "invalid group name \"\""),
             ("@a[1-2]", "invalid group name \"a[1-2]\""),

@@ -66,6 +66,11 @@ fn ports_are_created_removed_and_listed() {
     assert!(shown.ends_with("core created: `reload core` or `commit` opens it\n"), "{shown}");
     bus.done(&["device", "core", "/dev/null"]);
     bus.done(&["describe", "core", "core", "switch"]);
+    assert_eq!(
+        bus.done(&["copy", "core", "edge"]),
+        "edge created with the settings of core, but not its ssh_port, device or source: `reload edge` or `commit` opens it\n"
+    );
+    bus.done(&["remove", "edge"]);
     bus.done(&["remove", "ttyUSB1"]);
     let (code, table, _) = bus.says(&["list"]);
     assert_eq!(code, 0);
@@ -209,6 +214,11 @@ fn an_error_is_one_clear_sentence() {
         (&["break", "core"], "there is no port core: the ports are ttyUSB0, ttyUSB1"),
         (&["create", "ttyUSB0"], "port ttyUSB0 already exists"),
         (&["sshport", "ttyUSB0", "8024"], "8024"),
+        (
+            &["show", "ttyUSB0", "log.type"],
+            "there is no port log.type: the ports are ttyUSB0, ttyUSB1; `show PORT` prints all keys, and `consolectl show PORT --json | jq '.candidate[\"log.type\"]'` one of them",
+        ),
+        (&["reload", "all"], "there is no port all: '*' stands for all ports"),
     ] {
         let said = bus.refused(words);
         assert!(said.starts_with("consolectl: ") && said.contains(wanted), "{words:?}: {said}");

@@ -25,7 +25,15 @@ fn bash_completes_commands_and_keys() {
     };
     assert_eq!(ask("consolectl ba", 1), ["baud"]);
     assert_eq!(ask("consolectl set server mon", 3), ["monitor"]);
-    assert_eq!(ask("consolectl parity core ''", 3)[..5], ["none", "even", "odd", "mark", "space"]);
+    assert_eq!(ask("consolectl parity core ''", 3), ["none", "even", "odd", "mark", "space"]);
+    assert_eq!(ask("consolectl power core ''", 3), ["on", "off", "cycle", "status"]);
+    assert_eq!(ask("consolectl commit ''", 2), ["confirm", "mine"]);
+    assert_eq!(ask("consolectl sh ser", 2), ["server"], "an abbreviated command");
+    // Options are offered after a hyphen: a lone --help would be inserted.
+    assert_eq!(ask("consolectl disconnect core ''", 3), [""; 0]);
+    assert_eq!(ask("consolectl list --j", 2), ["--json"]);
+    assert_eq!(ask("consolectl --vers", 1), ["--version"]);
+    assert_eq!(ask("consolectl log -n 5 core --fol", 5), ["--follow"]);
 }
 
 #[test]

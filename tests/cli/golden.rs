@@ -107,7 +107,7 @@ fn usage_errors() {
 fn descriptions_of_completions() {
     let bus = Bus::empty();
     let mut all = String::new();
-    for line in ["", "list -", "log -", "grep -", "send -", "import -", "ssh-config -", "commit "] {
+    for line in ["", "-", "list -", "log -", "grep -", "send -", "import -", "ssh-config -", "commit "] {
         let (words, last) = line.rsplit_once(' ').unwrap_or(("", line));
         let mut command = bus.consolectl(&["--", "consolectl"]);
         command.env("COMPLETE", "fish").args(words.split_whitespace()).arg(last);

@@ -87,6 +87,21 @@ fn each_prompt_prints_the_others_change_commit_and_rollback_above_the_edited_lin
     alice.shows("root committed 2 changes");
     assert!(!bob.screen().contains("root set ports.ttyUSB1.baud"), "{}", bob.screen());
     assert!(!bob.screen().contains("root committed 2 changes"), "{}", bob.screen());
+
+    // A prompt that counts down stops when another user rolls the commit back.
+    bob.types("baud ttyUSB1 38400\r");
+    on_trial("60");
+    alice.shows("rolled back at ");
+    alice.types("\x15\r");
+    alice.shows("confirm within 0:5");
+    let begun = alice.screen().matches("root rolled back").count();
+    bus.done(&["revert"]);
+    crate::rig::until("the rollback to be printed", || {
+        (alice.screen().matches("root rolled back").count() > begun).then_some(())
+    });
+    crate::rig::until("the prompt without a time", || {
+        (!last(&alice).contains("confirm within")).then_some(())
+    });
 }
 
 #[test]

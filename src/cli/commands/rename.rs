@@ -4,8 +4,6 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::show::{self, Show};
-use crate::cli::args::Output;
 use crate::cli::client::Client;
 use crate::cli::error::Done;
 use crate::cli::target::Target;
@@ -47,7 +45,10 @@ pub(in crate::cli) async fn rename(
 pub(in crate::cli) async fn copy(Copy { port, to: new }: Copy, client: &Client, to: &mut impl Write) -> Done {
     let manager = &client.service().await?.manager;
     let copied = manager.copy_port(port.as_str(), new.as_str(), client.revision()).await;
-    client.of(&[Target::Port(port)], copied).await?;
+    client.of(&[Target::Port(port.clone())], copied).await?;
     client.changed().await?;
-    show::run(Show { of: vec![Target::Port(new).into()], output: Output::default() }, client, to).await
+    Ok(writeln!(
+        to,
+        "{new} created with the settings of {port}, but not its ssh_port, device or source: `reload {new}` or `commit` opens it"
+    )?)
 }

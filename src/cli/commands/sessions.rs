@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::cli::client::{Client, each};
 use crate::cli::error::{CommandError, Done};
+use crate::cli::service::ServiceError;
 use crate::cli::summary::counted;
 use crate::hub::DEFAULT_BREAK_MS;
 use crate::port::{BreakArgument, PortName, PortPattern};
@@ -35,6 +36,13 @@ pub struct NoSession {
     pub ports: String,
 }
 
+/// Why a user without the right to administer cannot send a break by console-admin.
+#[derive(Debug, Error)]
+#[error(
+    "{0}; with write access at the port, Ctrl-E c l 0 in a session or `ssh -p TCP-PORT HOST break` sends one"
+)]
+pub struct BreakDenied(ServiceError);
+
 pub(in crate::cli) async fn send_break(Break { port, which }: Break, client: &Client) -> Done {
     let ports = client.select(&[port]).await?;
     let service = client.service().await?;
@@ -45,7 +53,10 @@ pub(in crate::cli) async fn send_break(Break { port, which }: Break, client: &Cl
             BreakArgument::Length(milliseconds) => proxy.send_break(*milliseconds).await,
             BreakArgument::Name(name) => proxy.send_named_break(&name.to_string()).await,
         };
-        Ok(service.of_port(&port, sent).await?)
+        match service.of_port(&port, sent).await {
+            Err(error @ ServiceError::Denied(_)) => Err(CommandError::of_command(BreakDenied(error))),
+            sent => Ok(sent?),
+        }
     };
     each(ports, send).await.map(drop)
 }

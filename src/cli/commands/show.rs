@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::Args;
+use thiserror::Error;
 
 use crate::cli::args::Output;
 use crate::cli::client::Client;
@@ -11,6 +12,8 @@ use crate::cli::listing;
 use crate::cli::select::{groups_of, selected};
 use crate::cli::service::ServiceError;
 use crate::cli::target::{Target, Targets};
+use crate::config::keys;
+use crate::port::{PatternError, PortName};
 
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Show {
@@ -29,7 +32,7 @@ pub(in crate::cli) async fn run(Show { of, output }: Show, client: &Client, to: 
             Some(port) => vec![Target::Port(port.clone())],
             None => client.targets(&of).await?,
         },
-        of => client.targets(of).await?,
+        of => client.targets(of).await.map_err(about_keys)?,
     };
     let shown = match client.keys_of(targets).await {
         // Names can be abbreviated.
@@ -55,6 +58,28 @@ pub(in crate::cli) async fn run(Show { of, output }: Show, client: &Client, to: 
         keys.show(&of, to)?;
     }
     Ok(())
+}
+
+/// `show core baud`: the error for a word that is a key.
+#[derive(Debug, Error)]
+#[error(
+    "{error}; `show PORT` prints all keys, and `consolectl show PORT --json | jq '.candidate[\"{key}\"]'` one of them"
+)]
+struct IsKey {
+    error: PatternError,
+    key: PortName,
+}
+
+fn about_keys(error: CommandError) -> CommandError {
+    match error {
+        CommandError::Ports(PatternError::NoSuchPort { port, instead, whole })
+            if keys::find(keys::PORT, port.as_str()).is_some() =>
+        {
+            let key = port.clone();
+            CommandError::of_command(IsKey { error: PatternError::NoSuchPort { port, instead, whole }, key })
+        }
+        error => error,
+    }
 }
 
 /// Shows what our own change did. A change of another user does not count as shown by that.
