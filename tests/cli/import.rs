@@ -62,7 +62,7 @@ fn each_case_has_its_plan() {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     let mut wrong = Vec::new();
     let cases = cases();
-    assert!(cases.len() >= 36, "{cases:?}");
+    assert!(cases.len() >= 42, "{cases:?}");
     for (directory, input) in &cases {
         let mut command = bus.consolectl(&["import", "--dry-run", input]);
         let (code, shown, aside) = said(command.current_dir(directory).stdin(Stdio::null()));
@@ -90,7 +90,7 @@ fn each_serial_console_of_real_files_is_a_port_with_its_line_settings() {
     // Taken from the files by hand, according to conserver.cf(5), ser2net.yaml(5) and ser2net(8), and `conserver -S -S`.
     let here = Some("127.0.0.1 ::1");
     let all = Some("*");
-    let wanted: [(&str, &[Expected]); 14] = [
+    let wanted: [(&str, &[Expected]); 18] = [
         ("bom", &[("console", "115200N81", true, None, here, all)]),
         ("crlf", &[("console", "115200N81", true, None, here, all)]),
         (
@@ -172,6 +172,38 @@ fn each_serial_console_of_real_files_is_a_port_with_its_line_settings() {
                 ("ttyS1", "19200E71", true, None, Some("127.0.0.1"), None),
             ],
         ),
+        // As ser2net 4.6.4 reads them.
+        (
+            "ser2net-version-2",
+            &[
+                ("core", "19200E71", false, Some("3001"), None, None),
+                ("edge", "9600N81", false, None, Some("127.0.0.1"), None),
+                ("secret", "19200E71", false, None, None, None),
+                ("aux", "1200N82", false, Some("3006"), None, None),
+            ],
+        ),
+        (
+            "ser2net-version-2-mistakes",
+            &[
+                ("first", "9600N81", false, Some("3001"), None, None),
+                ("third", "9600N81", false, Some("3003"), None, None),
+            ],
+        ),
+        // A console that is off gives way to another one on its device.
+        (
+            "ser2net-off",
+            &[
+                ("fast", "115200N81", false, Some("3002"), None, None),
+                ("spare", "9600N81", false, Some("3003"), None, None),
+            ],
+        ),
+        (
+            "former-off",
+            &[
+                ("ttyS1", "115200N81", false, Some("4002"), None, None),
+                ("ttyS5", "9600N81", false, Some("4005"), None, None),
+            ],
+        ),
         (
             "rotator-documented",
             &[
@@ -215,6 +247,56 @@ fn value<'p>(plan: &'p str, port: &str, key: &str) -> Option<&'p str> {
     let keys = plan.lines().skip_while(|line| !line.starts_with(&begins)).skip(1);
     let mut keys = keys.take_while(|line| line.starts_with("    ")).map(str::trim);
     keys.find_map(|line| line.strip_prefix(key)?.strip_prefix(' ').map(str::trim))
+}
+
+#[test]
+fn consoles_of_conman_have_its_defaults() {
+    // By conman.conf(5) of 0.3.1, and `parse_serial_opts` of its source.
+    let plan = fs::read_to_string(golden().join("conman-defaults/plan")).unwrap();
+    for (port, line) in
+        [("rate", "115200E72"), ("global", "19200E72"), ("later", "9600E72"), ("bits", "2400E82")]
+    {
+        let part = |key| value(&plan, port, key).unwrap_or_else(|| panic!("{port}: no {key}: {plan}"));
+        assert_eq!(
+            [part("baud"), part("parity"), part("bytesize"), part("stopbits")].concat(),
+            line,
+            "{port}"
+        );
+    }
+    for port in ["rate", "global", "later", "bits", "bmc", "socket"] {
+        assert_eq!(value(&plan, port, "listen"), Some("127.0.0.1 ::1"), "{port}");
+    }
+    let open = fs::read_to_string(golden().join("conman-open/plan")).unwrap();
+    assert_eq!(value(&open, "a", "listen"), None);
+}
+
+#[test]
+fn a_file_of_none_of_the_formats_is_rejected_whatever_its_name() {
+    let bus = Bus::empty();
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text, is_known) in [
+        ("deployment.yaml", "apiVersion: v1\nkind: Pod\nspec:\n  default: x\n", false),
+        ("hardware.yml", "- connected: true\n  serial: /dev/ttyACM0\n", false),
+        ("php.ini", "[PHP]\nengine = On\n", false),
+        ("sendmail.cf", "V10/Berkeley\nDSrelay.example.net\n", false),
+        ("passwd", "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534::/:/dev/null\n", false),
+        ("typo.conf", "4001:telent:600:/dev/ttyUSB0:9600\n", true),
+        ("empty.yaml", "%YAML 1.1\n---\n# nothing yet\n", true),
+        ("pasted.yaml", "  accepter: tcp,2001\n  connector: serialdev,/dev/ttyS1\n", true),
+        (
+            "flow.yaml",
+            "{connections: {a: {accepter: 'tcp,2001', connector: 'serialdev,/dev/ttyS1'}}}\n",
+            true,
+        ),
+        ("users.cf", "group staff { users alice; }\n", true),
+        ("ports.ini", "[console1]\nbaudrate = 9600\n", true),
+    ] {
+        let file = directory.path().join(name);
+        fs::write(&file, text).unwrap();
+        let (code, shown, aside) = import(&bus, &["--dry-run", file.to_str().unwrap()]);
+        assert_eq!(code, i32::from(!is_known), "{name}: {shown}{aside}");
+        assert_eq!(aside.contains("unknown format"), !is_known, "{name}: {aside}");
+    }
 }
 
 #[test]

@@ -76,6 +76,12 @@ fn is_former(word: &str) -> bool {
     begins && word.contains('=') || word == "%%" || word.split(':').count() > 3
 }
 
+/// Whether a line begins a block, includes a file, or has the format before conserver 8.
+pub fn is_line(line: &str) -> bool {
+    let word = line.trim_start().split([' ', '\t', '{']).next().unwrap_or_default();
+    kind(word).is_some() || word == "#include" || is_former(word)
+}
+
 fn kind(word: &str) -> Option<(&'static str, &'static str)> {
     KINDS.into_iter().find(|(kind, _)| kind.eq_ignore_ascii_case(word))
 }

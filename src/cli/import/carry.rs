@@ -47,6 +47,7 @@ fn read(options: &ImportOptions, this_host: &str) -> Result<Plan, ImportError> {
         .from
         .or_else(|| kind::by_name(&options.file))
         .or_else(|| kind::by_text(&source.text))
+        .filter(|program| options.from.is_some() || kind::is_plausible(*program, &source.text))
         .ok_or_else(|| ImportError::UnknownKind(options.file.clone()))?;
     let mut plan = formats::plan(program, source, &mut |path| reader.read_all(path), this_host)?;
     for place in reader.latin1 {

@@ -12,11 +12,17 @@ use crate::config::Value;
 /// `KEY=VALUE`, the key in lower case.
 type Pair = (String, String);
 
-/// Defaults of GLOBAL directives, for consoles without the key.
-#[derive(Default)]
+/// Settings of SERVER and GLOBAL directives, which apply to all consoles.
 struct Globals {
-    seropts: Option<String>,
+    line: LineSettings,
     loopback: bool,
+}
+
+impl Default for Globals {
+    fn default() -> Self {
+        // conman listens on the loopback address since 0.2.8, unless the file says otherwise.
+        Self { line: LineSettings::default(), loopback: true }
+    }
 }
 
 /// Reads it.
@@ -31,14 +37,14 @@ pub fn plan(source: &Source) -> Result<Plan, ImportError> {
                 "server" => pairs.iter().for_each(|pair| server(&mut plan, &mut globals, pair, &place)),
                 "global" => pairs.into_iter().for_each(|pair| global(&mut plan, &mut globals, pair, &place)),
                 // conman applies GLOBAL to the consoles behind it.
-                "console" => consoles.push((place, pairs, globals.seropts.clone())),
+                "console" => consoles.push((place, pairs, globals.line)),
                 _ => plan.report(&place, shown(&line), "left out: expected SERVER, GLOBAL or CONSOLE"),
             },
             Err(why) => plan.report(&place, shown(&line), format_args!("left out: {why}")),
         }
     }
     let mut names: BTreeMap<String, SourceLine> = BTreeMap::new();
-    for (place, pairs, seropts) in consoles {
+    for (place, pairs, line) in consoles {
         let name = pairs.iter().rev().find(|(key, _)| key == "name").map(|(_, name)| name.clone());
         if let Some((name, first)) = name.as_ref().and_then(|name| names.get_key_value(name.as_str())) {
             let why = format!("left out: conman keeps the console of that name at {first}");
@@ -46,7 +52,7 @@ pub fn plan(source: &Source) -> Result<Plan, ImportError> {
             continue;
         }
         let before = plan.ports.len();
-        console(&mut plan, &pairs, seropts.as_deref(), globals.loopback, &place)?;
+        console(&mut plan, &pairs, line, globals.loopback, &place)?;
         if let Some(name) = name.filter(|_| plan.ports.len() > before) {
             names.insert(name, place);
         }
@@ -156,7 +162,10 @@ fn server(plan: &mut Plan, globals: &mut Globals, (key, value): &Pair, place: &S
 fn global(plan: &mut Plan, globals: &mut Globals, (key, value): Pair, place: &SourceLine) {
     let why = match key.as_str() {
         "seropts" => {
-            globals.seropts = Some(value);
+            match globals.line.with(&value) {
+                Some(line) => globals.line = line,
+                None => plan.report(place, quoted(&format!("GLOBAL seropts={value}")), SEROPTS),
+            }
             return;
         }
         "log" => "the log is /var/log/consoleserver/PORT/console.log",
@@ -177,7 +186,7 @@ fn global(plan: &mut Plan, globals: &mut Globals, (key, value): Pair, place: &So
 fn console(
     plan: &mut Plan,
     pairs: &[Pair],
-    global_seropts: Option<&str>,
+    global: LineSettings,
     loopback: bool,
     place: &SourceLine,
 ) -> Result<(), ImportError> {
@@ -187,7 +196,7 @@ fn console(
         plan.report(place, "CONSOLE", "left out: it needs name and dev");
         return Ok(());
     };
-    let device = device.replace("%N", name);
+    let device = device.trim().replace("%N", name);
     if device.starts_with("test:") {
         plan.report(
             place,
@@ -203,17 +212,19 @@ fn console(
     };
     let Some(mut draft) = draft else { return Ok(()) };
     if is_tty {
-        let text = said("seropts").or(global_seropts).unwrap_or("9600,8n1");
-        match line_settings(text) {
-            Some(settings) => {
-                for (key, value) in settings {
-                    plan.set(&mut draft, key, value, &format!("seropts={text}"), place);
-                }
-            }
-            None => {
-                let right = "expected BPS[,DATABITS[PARITY[STOPBITS]]], such as 9600,8n1";
-                plan.report(place, format_args!("console {}: seropts={}", quoted(name), quoted(text)), right);
-            }
+        let line = match said("seropts") {
+            Some(text) => global.with(text).unwrap_or_else(|| {
+                plan.report(
+                    place,
+                    format_args!("console {}: seropts={}", quoted(name), quoted(text)),
+                    SEROPTS,
+                );
+                global
+            }),
+            None => global,
+        };
+        for (key, value) in line.keys() {
+            plan.set(&mut draft, key, value, "seropts", place);
         }
     }
     for (key, value) in pairs {
@@ -248,11 +259,10 @@ fn console(
 
 /// The source that a `dev` means if it is not a tty. A file cannot be asked whether it is executable: it may be of another machine.
 fn far_end(device: &str) -> FarEnd {
-    if let Some(path) = device.strip_prefix("unix:") {
-        return FarEnd::Unix(path.to_owned());
-    }
-    if let Some(host) = device.strip_prefix("ipmi:") {
-        return FarEnd::Ipmi(host.to_owned());
+    match device.split_once(':') {
+        Some((kind, path)) if kind.eq_ignore_ascii_case("unix") => return FarEnd::Unix(path.to_owned()),
+        Some((kind, host)) if kind.eq_ignore_ascii_case("ipmi") => return FarEnd::Ipmi(host.to_owned()),
+        _ => {}
     }
     match device.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
         Some((host, Ok(port))) if !host.contains([' ', '/']) => {
@@ -262,28 +272,53 @@ fn far_end(device: &str) -> FarEnd {
     }
 }
 
-/// `9600,8n1`: what is missing at the end is that of 9600,8n1.
-fn line_settings(text: &str) -> Option<[(&'static str, Value); 4]> {
-    let (baud, rest) = text.split_once(',').unwrap_or((text, ""));
-    let mut rest = rest.trim().chars();
-    let bits = rest.next().unwrap_or('8').to_digit(10)?;
-    let parity = match rest.next().unwrap_or('n').to_ascii_lowercase() {
-        'n' => "N",
-        'e' => "E",
-        'o' => "O",
-        _ => return None,
-    };
-    let stop = rest.next().unwrap_or('1').to_digit(10)?;
-    let number = |number: u32| Value::Integer(number.into());
-    rest.next().is_none().then_some([
-        ("baud", Value::Integer(baud.trim().parse().ok()?)),
-        ("bytesize", number(bits)),
-        ("parity", parity.into()),
-        ("stopbits", number(stop)),
-    ])
+const SEROPTS: &str = "expected BPS[,DATABITS[PARITY[STOPBITS]]], such as 9600,8n1";
+
+/// `9600,8n1`
+#[derive(Clone, Copy)]
+struct LineSettings {
+    baud: i64,
+    bits: u32,
+    parity: &'static str,
+    stop: u32,
+}
+
+impl Default for LineSettings {
+    fn default() -> Self {
+        Self { baud: 9600, bits: 8, parity: "N", stop: 1 }
+    }
+}
+
+impl LineSettings {
+    /// These with the values in a text: what is missing at its end stays.
+    fn with(self, text: &str) -> Option<Self> {
+        let (baud, rest) = text.split_once(',').unwrap_or((text, ""));
+        let mut rest = rest.trim().chars();
+        let digit = |c: Option<char>, default| c.map_or(Some(default), |c| c.to_digit(10));
+        let bits = digit(rest.next(), self.bits)?;
+        let parity = match rest.next().map(|c| c.to_ascii_lowercase()) {
+            None => self.parity,
+            Some('n') => "N",
+            Some('e') => "E",
+            Some('o') => "O",
+            Some(_) => return None,
+        };
+        let stop = digit(rest.next(), self.stop)?;
+        rest.next().is_none().then_some(Self { baud: baud.trim().parse().ok()?, bits, parity, stop })
+    }
+
+    fn keys(self) -> [(&'static str, Value); 4] {
+        let number = |number: u32| Value::Integer(number.into());
+        [
+            ("baud", Value::Integer(self.baud)),
+            ("bytesize", number(self.bits)),
+            ("parity", self.parity.into()),
+            ("stopbits", number(self.stop)),
+        ]
+    }
 }
 
 /// Whether a line begins a directive of conman.conf.
 pub fn is_line(line: &str) -> bool {
-    matches!(directive(line), Ok(Some((word, pairs))) if !pairs.is_empty() && ["server", "global", "console"].contains(&word.as_str()))
+    matches!(directive(line.trim_end_matches('\\')), Ok(Some((word, pairs))) if !pairs.is_empty() && ["server", "global", "console"].contains(&word.as_str()))
 }

@@ -22,16 +22,21 @@ const FOREIGN: &[Foreign] = &[
     ),
     ("minicom", |line| line.starts_with("pu ") || line.starts_with("pr "), ONE_DEVICE),
     ("tio", |line| TIO.contains(&key(line)), EACH_DEVICE),
-    ("labgrid", |line| LABGRID.contains(&line), EACH_DEVICE),
+    ("labgrid", |line| LABGRID.contains(&line) || line.starts_with("cls: "), EACH_DEVICE),
+    ("socat", |line| line.starts_with("socat ") || line.contains("/socat "), EACH_DEVICE),
+    ("remserial", |line| line.starts_with("remserial ") || line.contains("/remserial "), EACH_DEVICE),
     ("screen", |line| line.starts_with("screen "), EACH_DEVICE),
     ("kermit", |line| line.starts_with("set line ") || line.starts_with("set port /"), ONE_DEVICE),
     ("UUCP", |line| line == "type direct", ONE_DEVICE),
     (
         "ConsolePi",
-        |line| ["OUTLETS:", "HOSTS:", "cfg_file_ver:"].iter().any(|key| line.starts_with(key)),
+        |line| {
+            line.contains("cfg_file_ver")
+                || ["OUTLETS:", "HOSTS:", "POWER:"].iter().any(|key| line.starts_with(key))
+        },
         "its adapters are in /etc/ser2net.yaml: import that file",
     ),
-    ("goconserver", |line| line.contains("\"nodes\"") || line == "console:", EACH_DEVICE),
+    ("goconserver", |line| line.contains("\"nodes\"") || line.starts_with("storage_type:"), EACH_DEVICE),
     ("systemd", |line| ["[Unit]", "[Service]", "[Socket]"].contains(&line), EACH_DEVICE),
     ("cu and tip", |line| line.contains(":dv=") || line.contains(":br#"), EACH_DEVICE),
     ("udev", |line| line.contains("SUBSYSTEM==") || line.contains("KERNEL=="), LINKS),
@@ -44,7 +49,17 @@ const FOREIGN: &[Foreign] = &[
 ];
 
 /// Keys of tio's file that no other format here has.
-const TIO: [&str; 6] = ["no-autoconnect", "no-reconnect", "log-file", "input-mode", "output-mode", "device"];
+const TIO: [&str; 9] = [
+    "no-autoconnect",
+    "no-reconnect",
+    "log-file",
+    "input-mode",
+    "output-mode",
+    "device",
+    "tty",
+    "pattern",
+    "prefix-ctrl-key",
+];
 const LABGRID: [&str; 4] = ["USBSerialPort:", "RawSerialPort:", "NetworkSerialPort:", "resources:"];
 
 fn key(line: &str) -> &str {
@@ -77,6 +92,11 @@ mod tests {
             ),
             ("[rpi3]\ndevice = /dev/ttyUSB0\nbaudrate = 115200\n", Some("tio")),
             ("[rpi3]\nbaudrate = 115200\nno-autoconnect = enable\n", Some("tio")),
+            ("[com3]\nbaudrate = 9600\ntty = /dev/ttyS3\n", Some("tio")),
+            ("socat TCP-LISTEN:2001,fork FILE:/dev/ttyUSB0,b9600,raw\n", Some("socat")),
+            ("#!/bin/sh\n/usr/bin/remserial -d -p 2001 /dev/ttyUSB0 &\n", Some("remserial")),
+            ("rack-a:\n  console:\n    cls: USBSerialPort\n", Some("labgrid")),
+            ("{\"CONFIG\": {\n  \"cfg_file_ver\": 11}}\n", Some("ConsolePi")),
             ("rack-a:\n  USBSerialPort:\n    match:\n      ID_SERIAL_SHORT: x\n", Some("labgrid")),
             ("screen -t sw1 1 /dev/ttyUSB0 9600\n", Some("screen")),
             ("set line /dev/ttyUSB0\nset speed 115200\n", Some("kermit")),

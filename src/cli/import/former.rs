@@ -31,6 +31,34 @@ pub fn is_line(line: &str) -> bool {
     })
 }
 
+/// Whether a line is a definition, or has a state or a tty: /etc/passwd has colons too.
+pub fn is_entry(line: &str) -> bool {
+    let is_state = |field: &str| STATES.contains(&field.trim());
+    let word = line.split(':').next().unwrap_or_default();
+    is_line(line)
+        && (DEFINITIONS.contains(&word)
+            || line.split(':').skip(1).any(is_state)
+            || line.contains(":/dev/tty"))
+}
+
+/// Words that begin a line other than a console.
+const DEFINITIONS: [&str; 14] = [
+    "BANNER",
+    "CLOSEON",
+    "CLOSESTR",
+    "CONTROLPORT",
+    "DEFAULT",
+    "DELDEFAULT",
+    "DEVICE",
+    "LED",
+    "OPENSTR",
+    "ROTATOR",
+    "RS485CONF",
+    "SENDON",
+    "SIGNATURE",
+    "TRACEFILE",
+];
+
 pub fn plan(source: &Source) -> Result<Plan, ImportError> {
     let mut plan = Plan::default();
     let mut known = Known::default();
@@ -114,6 +142,10 @@ fn console(plan: &mut Plan, known: &Known, line: &str, place: &SourceLine) -> Re
         return Ok(());
     };
     let (timeout, rest) = rest.split_once(':').unwrap_or((rest, ""));
+    if timeout.trim_start().starts_with('/') {
+        plan.report(place, quoted(line), "left out: no timeout: expected PORT:STATE:TIMEOUT:DEVICE:OPTIONS");
+        return Ok(());
+    }
     let (device, options) = split_device(rest.trim());
     // `sol.` devices have a user and a password behind the name.
     let shown = device.split_whitespace().next().unwrap_or_default();
@@ -142,6 +174,9 @@ fn console(plan: &mut Plan, known: &Known, line: &str, place: &SourceLine) -> Re
         true => device,
         false => serial.device.rsplit('/').next().unwrap_or_default(),
     };
+    if state != "off" {
+        plan.replace_off(&serial.device, place);
+    }
     let Some(mut draft) = plan.port(name, &serial.device, place)? else { return Ok(()) };
     let protocol = if state == "telnet" { Protocol::Telnet } else { Protocol::Raw };
     gensio::accepter_of(plan, &mut draft, listener, protocol, place);
@@ -204,6 +239,7 @@ fn other(plan: &mut Plan, draft: &mut Draft, known: &Known, word: &str, place: &
         None if bare == "remctl" && draft.keys.contains_key("rfc2217") => {
             plan.set(draft, "remote_settings", true.into(), word, place);
         }
+        None if bare == "disable-chardelay" => {}
         None if ["kickolduser", "remctl", "telnet_brk_on_sync", "chardelay"].contains(&bare) => {
             plan.report(place, format_args!("port {}: {bare}", draft.name), without(bare));
         }

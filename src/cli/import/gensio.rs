@@ -129,7 +129,7 @@ impl Serial {
             .into_iter()
             .filter(|part| !part.original.is_empty());
         let device = words.next().unwrap_or_default().name;
-        if !device.starts_with('/') || device.contains("*{") {
+        if !device.starts_with('/') || device.contains("*{") || device.contains("={") {
             return Err(format!("its device is {:?}: expected a path", quoted(&device)));
         }
         let behind = words.map(|part| part.name).collect::<Vec<_>>();
@@ -249,7 +249,10 @@ pub enum Protocol {
 impl Protocol {
     fn of_telnet(layer: &Part) -> Self {
         let options = parts(layer.options.as_deref().unwrap_or_default(), &[',']);
-        let is_on = |part: &Part| ["rfc2217", "rfc2217=true", "rfc2217=1"].contains(&part.name.as_str());
+        let is_on = |part: &Part| {
+            let (name, value) = part.name.split_once('=').unwrap_or((&part.name, "true"));
+            name == "rfc2217" && words::flag(value) == Value::Boolean(true)
+        };
         if options.iter().any(is_on) { Self::Rfc2217 } else { Self::Telnet }
     }
 
@@ -410,7 +413,8 @@ fn listener(plan: &mut Plan, draft: &mut Draft, mut rest: Vec<Part>, text: &str,
     }
     plan.set(draft, "ssh_port", words::number(&port), text, place);
     // Neither a number nor the name of a service: `--first-port` must not guess, since `tcp,localhost:2001` was for this machine only.
-    draft.closed |= !draft.keys.contains_key("ssh_port") && port.contains([':', ';', '/', '[']);
+    let is_service = port.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    draft.closed |= !draft.keys.contains_key("ssh_port") && !is_service;
 }
 
 fn listen(family: Option<&str>, host: Option<&str>) -> Listen {

@@ -88,6 +88,21 @@ fn sections(plan: &mut Plan, source: &Source) -> Vec<Section> {
     sections
 }
 
+/// Whether a line is the heading of a tty or of defaults, or sets a key of a port.
+pub fn is_line(line: &str) -> bool {
+    let key = line.split(['=', ':']).next().unwrap_or_default().trim().to_ascii_lowercase();
+    match line.strip_prefix('[') {
+        Some(name) => {
+            ["tty", "/", "GLOBAL", "DEFAULT"].iter().any(|begin| name.trim_start().starts_with(begin))
+        }
+        None => KEYS.contains(&meant(&key)),
+    }
+}
+
+/// Keys that other programs' files hardly have.
+const KEYS: [&str; 8] =
+    ["baudrate", "bytesize", "logtype", "parity", "rtscts", "sshport", "stopbits", "xonxoff"];
+
 fn meant(key: &str) -> &str {
     match key {
         "baud" | "speed" => "baudrate",

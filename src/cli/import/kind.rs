@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
-use super::{conman, former};
+use super::{blocks, conman, former, ini, ser2net};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Program {
@@ -61,6 +61,22 @@ fn by_line(first: &str) -> Option<Program> {
         _ if is_one_of(&["console", "default"]) => Some(Program::Conserver),
         _ => None,
     }
+}
+
+/// Whether a file has anything of the format that its name promises; a file of comments has.
+pub fn is_plausible(program: Program, text: &str) -> bool {
+    let is_content = |line: &&str| {
+        let line = line.trim();
+        !line.is_empty() && !line.starts_with(['#', ';', '%']) && line != "---" && line != "..."
+    };
+    let is_of = |line: &str| match program {
+        Program::Conserver => blocks::is_line(line),
+        Program::Ser2net => former::is_entry(line.trim()) || ser2net::is_line(line),
+        Program::Conman => conman::is_line(line.trim()),
+        Program::Consoleserver => ini::is_line(line.trim()),
+    };
+    let mut content = text.lines().filter(is_content).peekable();
+    content.peek().is_none() || content.any(is_of)
 }
 
 /// Whether a file of ser2net has the format used before 4.0.

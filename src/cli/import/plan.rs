@@ -71,6 +71,20 @@ impl Plan {
         self.port_on(word, "device", device, place)
     }
 
+    /// Makes room for a console that is on: one that is off, on the same device, has no listener in its file and is left out.
+    pub fn replace_off(&mut self, device: &str, place: &SourceLine) {
+        let Some((other, _)) = self.devices.get(device) else { return };
+        let is_off = |draft: &Draft| {
+            draft.name == *other
+                && draft.keys.get("enabled").is_some_and(|(on, _)| on.as_bool() == Some(false))
+        };
+        let Some(index) = self.ports.iter().position(is_off) else { return };
+        let off = self.ports.remove(index);
+        self.devices.remove(device);
+        let why = format!("left out: off, and {} is the device of the one at {place}", quoted(device));
+        self.report(&off.place, format_args!("port {}", off.name), why);
+    }
+
     /// Adds a port on any far end: `key` is `device` or `source`. Several ports may have `source = "unit"`, since each has its own unit.
     pub(super) fn port_on(
         &mut self,

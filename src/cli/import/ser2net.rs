@@ -10,7 +10,7 @@ use super::lexer::Include;
 use super::plan::{Draft, Plan, quoted};
 use super::source::Source;
 use super::words::{self, Line, flag};
-use super::yaml::{self, Anchors, Node};
+use super::yaml::{self, Anchors, Kind, Node, TWO, Version};
 use crate::config::Value;
 use crate::port::nearest::nearest;
 
@@ -92,6 +92,18 @@ pub fn plan(source: Source, include: &mut Include<'_>) -> Result<Plan, ImportErr
     Ok(reader.plan)
 }
 
+/// Whether a line has a key of the format: of the top level, or of a connection, which may be pasted without its first line.
+pub fn is_line(line: &str) -> bool {
+    let key = |line: &str| {
+        line.split_once(':').map(|(key, _)| key.trim().trim_matches(['"', '\'']).to_ascii_lowercase())
+    };
+    let is = |line: &str, keys: &[&str]| key(line).is_some_and(|key| keys.contains(&key.as_str()));
+    let flow = line.trim_start_matches(['{', ' ', '\t']);
+    let in_first_column = line.starts_with(|c: char| !c.is_whitespace());
+    is(flow, &["accepter", "connection", "connections", "connector"])
+        || in_first_column && (is(line, &BLOCKS) || is(line, &TWO) || is(line, &["delete_default"]))
+}
+
 struct Reader<'r, 'i> {
     plan: Plan,
     defaults: Defaults,
@@ -107,7 +119,60 @@ impl Reader<'_, '_> {
             self.plan.report(&place, fault, rest);
         }
         for (key, node) in document.entries {
-            self.block(&key, &node, depth)?;
+            match key.text().map(str::to_ascii_lowercase) {
+                Some(word) if document.version == Version::Two && TWO.contains(&word.as_str()) => {
+                    self.blocks(&word, &key.place, node)?;
+                }
+                _ => self.block(&key, &node, depth)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A block of version 2: the same content for each name.
+    fn blocks(&mut self, word: &str, place: &SourceLine, node: Node) -> Result<(), ImportError> {
+        let Kind::Map(entries) = node.kind else {
+            self.plan.report(place, quoted(word), "expected lines of NAME: …");
+            return Ok(());
+        };
+        for (key, mut node) in entries {
+            self.anchors.expand(&mut node)?;
+            let Some(name) = key.text() else {
+                self.plan.report(&key.place, quoted(word), "expected lines of NAME: …");
+                continue;
+            };
+            let title = format!("{} {}", word.trim_end_matches('s'), quoted(name));
+            if let Some((place, why)) = node.invalid() {
+                self.plan.report(place, title, format_args!("left out: {why}"));
+                continue;
+            }
+            let text =
+                |field: &str| self::field(node.entries().unwrap_or_default(), field).and_then(Node::text);
+            match word {
+                "defines" => self.anchors.define(name, node.text().unwrap_or_default()),
+                "defaults" if node.entries().is_none() => {
+                    self.plan.report(&key.place, title, "expected lines of value: and class:");
+                }
+                "defaults" => {
+                    let value = text("value").unwrap_or_default();
+                    self.defaults.set(&mut self.plan, name, value, text("class"), &key.place);
+                }
+                "delete_defaults" => {
+                    if let Kind::List(classes) = &node.kind {
+                        classes
+                            .iter()
+                            .filter_map(Node::text)
+                            .for_each(|class| self.defaults.unset(name, class));
+                    }
+                }
+                "connections" => {
+                    node.name = Some(name.to_owned());
+                    connection(&mut self.plan, &node, &key.place, &self.defaults)?;
+                }
+                "admins" => self.plan.report(&key.place, title, ADMIN),
+                "rotators" => self.plan.report(&key.place, title, ROTATOR),
+                _ => self.plan.report(&key.place, title, without("led")),
+            }
         }
         Ok(())
     }
@@ -127,7 +192,8 @@ impl Reader<'_, '_> {
             return Ok(());
         }
         let text = |name| field(node.entries().unwrap_or_default(), name).and_then(Node::text);
-        match word {
+        // Key words may be in upper case, as in ser2net.
+        match word.to_ascii_lowercase().as_str() {
             "define" | "version" => {}
             "connection" => return connection(plan, node, &key.place, &self.defaults),
             "default" => match text("name") {
@@ -143,10 +209,17 @@ impl Reader<'_, '_> {
                 }
             }
             "include" => return self.include(node.text().unwrap_or_default(), &key.place, depth),
-            "admin" => plan.report(&key.place, "admin", "ports are administered with consolectl(1)"),
-            "rotator" => plan.report(&key.place, title, "each port has its own listener"),
+            "admin" => plan.report(&key.place, "admin", ADMIN),
+            "rotator" => plan.report(&key.place, title, ROTATOR),
             "led" => plan.report(&key.place, title, without("led")),
-            _ if KNOWN.contains(&word) => {
+            word if TWO.contains(&word) => plan.report(
+                &key.place,
+                title,
+                format_args!(
+                    "left out: ser2net rejects a file with both {word} and blocks such as connection"
+                ),
+            ),
+            word if KNOWN.contains(&word) => {
                 plan.report(
                     &key.place,
                     title,
@@ -155,7 +228,11 @@ impl Reader<'_, '_> {
             }
             _ => {
                 let what = if text("connector").is_some() { "left out: " } else { "" };
-                plan.report(&key.place, title, format_args!("{what}{}", unknown(word, &BLOCKS)));
+                plan.report(
+                    &key.place,
+                    title,
+                    format_args!("{what}{}", unknown(word, &[&BLOCKS[..], &TWO[..]].concat())),
+                );
             }
         }
         Ok(())
@@ -186,9 +263,13 @@ impl Reader<'_, '_> {
     }
 }
 
+const ADMIN: &str = "ports are administered with consolectl(1)";
+const ROTATOR: &str = "each port has its own listener";
+
 fn field<'n>(entries: &'n [(Node, Node)], name: &str) -> Option<&'n Node> {
+    let is = |key: &Node| key.text().is_some_and(|key| key.eq_ignore_ascii_case(name));
     // The last entry of a name counts.
-    entries.iter().rfind(|(key, _)| key.text() == Some(name)).map(|(_, node)| node)
+    entries.iter().rfind(|(key, _)| is(key)).map(|(_, node)| node)
 }
 
 fn connection(
@@ -215,7 +296,9 @@ fn connection(
         return Ok(());
     };
     if let Some((key, _)) = entries.iter().find(|(key, node)| {
-        key.text() == Some("options") && node.entries().is_none() && node.text() != Some("")
+        key.text().is_some_and(|key| key.eq_ignore_ascii_case("options"))
+            && node.entries().is_none()
+            && node.text() != Some("")
     }) {
         // They may restrict who may use the port. ser2net rejects the file.
         plan.report(&key.place, format_args!("{title}: options"), "left out: expected lines of NAME: VALUE");
@@ -223,6 +306,10 @@ fn connection(
     }
     let draft = match (Serial::of(connector), gensio::far_end(connector)) {
         (Ok(serial), _) => {
+            let is_off = |node: &Node| node.text().is_some_and(|text| flag(text) == Value::Boolean(false));
+            if !field(entries, "enable").is_some_and(is_off) {
+                plan.replace_off(&serial.device, place);
+            }
             let draft = plan.port(name, &serial.device, place)?;
             draft.map(|mut draft| {
                 let line = defaults.line(plan, &mut draft);
@@ -243,8 +330,8 @@ fn connection(
     }
     let mut options = Vec::new();
     for (key, node) in entries {
-        let key_text = key.text().unwrap_or_default();
-        match (key_text, node.text()) {
+        let key_text = key.text().unwrap_or_default().to_ascii_lowercase();
+        match (key_text.as_str(), node.text()) {
             ("connector" | "name", _) => {}
             ("accepter", Some(text)) => gensio::accepter(plan, &mut draft, text, &node.place),
             ("accepter", None) => {

@@ -1,5 +1,7 @@
 //! The YAML of ser2net, parsed by a port of libyaml, which ser2net uses: a tree with source lines, in which keys may be repeated, names of
-//! anchors are significant, and `*(name)` in a string is replaced by an anchor. The size after expansion is bounded.
+//! anchors are significant, and `*(name)` in a string is replaced by an anchor. Version 2 of the format, of ser2net 4.6, is plain YAML: it
+//! has `connections` in place of `connection`, `=(name)` in place of `*(name)`, and any number of documents. The size after expansion is
+//! bounded.
 
 use std::collections::HashMap;
 use std::io::{Chain, Read};
@@ -30,8 +32,7 @@ pub struct Node {
 #[derive(Clone)]
 pub enum Kind {
     Text(String),
-    /// A list, whose content is not used.
-    List,
+    List(Vec<Node>),
     /// In the order of the file, with repeated keys.
     Map(Vec<(Node, Node)>),
     /// Invalid; the reason.
@@ -59,15 +60,48 @@ impl Node {
             Kind::Map(entries) => {
                 entries.iter().find_map(|(key, node)| key.invalid().or_else(|| node.invalid()))
             }
-            Kind::Text(_) | Kind::List => None,
+            Kind::Text(_) | Kind::List(_) => None,
         }
     }
 }
 
 pub struct Document {
+    pub version: Version,
     pub entries: Vec<(Node, Node)>,
     /// Syntax errors: what, and what is read in spite of it.
     pub faults: Vec<(SourceLine, String, &'static str)>,
+}
+
+/// The version of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    One,
+    Two,
+}
+
+/// Top-level keys of version 1 that version 2 does not have.
+const ONE: [&str; 7] = ["admin", "connection", "default", "define", "delete_default", "led", "rotator"];
+/// Those of version 2.
+pub const TWO: [&str; 7] =
+    ["admins", "connections", "defaults", "defines", "delete_defaults", "leds", "rotators"];
+
+impl Version {
+    /// From its top-level keys, as in ser2net, which rejects a file that has those of both; version 1 then.
+    fn of(text: &str) -> Self {
+        let has = |keys: &[&str]| text.lines().filter_map(top_level).any(|key| is_one_of(keys, key));
+        if has(&TWO) && !has(&ONE) { Self::Two } else { Self::One }
+    }
+}
+
+fn is_one_of(keys: &[&str], key: &str) -> bool {
+    keys.iter().any(|known| known.eq_ignore_ascii_case(key))
+}
+
+/// The key of a line in the first column, or behind the brace of a map there.
+fn top_level(line: &str) -> Option<&str> {
+    let line = line.strip_prefix('{').map_or(line, str::trim_start);
+    let key = line.split_once(':')?.0.trim_end().trim_matches(['"', '\'']);
+    Some(key).filter(|key| !key.contains(char::is_whitespace))
 }
 
 /// Handling of a file with a syntax error.
@@ -81,15 +115,75 @@ pub struct Anchors {
     all: usize,
 }
 
+impl Anchors {
+    /// Defines a string of version 2.
+    pub fn define(&mut self, name: &str, text: &str) {
+        self.texts.insert(name.to_owned(), text.to_owned());
+    }
+
+    /// Expands the strings of a node of version 2.
+    pub fn expand(&mut self, node: &mut Node) -> Result<(), ImportError> {
+        match &mut node.kind {
+            Kind::Text(text) => node.kind = self.expanded(text, "=(", &node.place)?,
+            Kind::List(nodes) => nodes.iter_mut().try_for_each(|node| self.expand(node))?,
+            Kind::Map(entries) => entries.iter_mut().try_for_each(|(_, node)| self.expand(node))?,
+            Kind::Invalid(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Expands `*(name)` to the string of an anchor; `*(*` stands for `*(`. `begin` is `*(`, in version 2 `=(`.
+    fn expanded(&mut self, text: &str, begin: &'static str, place: &SourceLine) -> Result<Kind, ImportError> {
+        let mut whole = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once(begin) {
+            whole.push_str(before);
+            if let Some(behind) = after.strip_prefix(&begin[..1]) {
+                whole.push_str(begin);
+                rest = behind;
+                continue;
+            }
+            let Some((name, behind)) = after.split_once(')') else {
+                return Ok(Kind::Invalid(format!("missing ) after {begin}")));
+            };
+            let Some(known) = self.texts.get(name) else {
+                return Ok(Kind::Invalid(format!("{begin}{}): not defined before it", quoted(name))));
+            };
+            whole.push_str(known);
+            rest = behind;
+            if whole.len() > MAX_TEXT {
+                break;
+            }
+        }
+        whole.push_str(rest);
+        if whole.len() > MAX_TEXT {
+            return Ok(Kind::Invalid(format!("a string of more than {MAX_TEXT} bytes")));
+        }
+        self.counted(whole, place)
+    }
+
+    fn counted(&mut self, text: String, place: &SourceLine) -> Result<Kind, ImportError> {
+        self.all += text.len();
+        if self.all > MAX_ALL {
+            return Err(ImportError::TooLong(place.file.to_string(), MAX_ALL));
+        }
+        Ok(Kind::Text(text))
+    }
+}
+
 /// A syntax error: line and reason.
 type Broken = (usize, String);
 
 /// Reads a document. libyaml stops at an error: the top-level blocks are then read separately.
 pub fn read(source: &Source, anchors: &mut Anchors) -> Result<Document, ImportError> {
-    let mut document = Document { entries: Vec::new(), faults: Vec::new() };
+    let version = Version::of(&source.text);
+    let mut document = Document { version, entries: Vec::new(), faults: Vec::new() };
     let place = |line: usize| SourceLine { file: source.name.clone(), line };
     let (known, all) = (anchors.texts.clone(), anchors.all);
-    let (text, second) = first_document(&source.text);
+    let (text, second) = match version {
+        Version::One => first_document(&source.text),
+        Version::Two => (source.text.as_str(), None),
+    };
     if let Some(line) = second {
         document.faults.push((
             place(line),
@@ -97,7 +191,7 @@ pub fn read(source: &Source, anchors: &mut Anchors) -> Result<Document, ImportEr
             "left out: ser2net reads the first one only",
         ));
     }
-    match Tree::of(source, text, 0, anchors).document() {
+    match Tree::of(source, text, 0, version, anchors).document() {
         Ok(entries) => {
             document.entries = entries;
             return Ok(document);
@@ -111,15 +205,34 @@ pub fn read(source: &Source, anchors: &mut Anchors) -> Result<Document, ImportEr
         }
     }
     for (first, block) in blocks(text) {
-        match Tree::of(source, block, first, anchors).document() {
-            Ok(entries) => document.entries.extend(entries),
+        let mut fault = |block: &str, (line, why): Broken| {
+            let begin = block.lines().next().unwrap_or_default();
+            let what = format!("{}: left out: {why}", quoted(begin.trim().trim_end_matches(':')));
+            document.faults.push((place(line), what, REST_IS_READ));
+        };
+        let broken = match Tree::of(source, block, first, version, anchors).document() {
+            Ok(entries) => {
+                document.entries.extend(entries);
+                continue;
+            }
             Err(Halt::Bound(error)) => return Err(error),
-            Err(Halt::Broken((line, why))) => {
-                let begin = block.lines().next().unwrap_or_default();
-                let what = format!("{}: left out: {why}", quoted(begin.trim()));
-                document.faults.push((place(line), what, REST_IS_READ));
+            Err(Halt::Broken(broken)) => broken,
+        };
+        // All connections of version 2 are one block.
+        let Some(key) = block.lines().next().and_then(top_level).filter(|key| is_one_of(&TWO, key)) else {
+            fault(block, broken);
+            continue;
+        };
+        let mut inside = Vec::new();
+        for (line, child) in children(block) {
+            match Tree::of(source, child, first + line, version, anchors).document() {
+                Ok(entries) => inside.extend(entries),
+                Err(Halt::Bound(error)) => return Err(error),
+                Err(Halt::Broken(broken)) => fault(child, broken),
             }
         }
+        let node = |kind| Node { place: place(first + 1), name: None, kind };
+        document.entries.push((node(Kind::Text(key.to_owned())), node(Kind::Map(inside))));
     }
     Ok(document)
 }
@@ -164,6 +277,23 @@ fn blocks(text: &str) -> impl Iterator<Item = (usize, &str)> {
     starts.into_iter().zip(ends).map(move |((line, start), end)| (line, &text[start..end]))
 }
 
+/// The entries of a top-level block, which have the indentation of the first one, with the number of lines before each.
+fn children(block: &str) -> impl Iterator<Item = (usize, &str)> {
+    let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let is_content = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    let first = block.lines().skip(1).find(is_content).map_or(0, indent);
+    let mut starts = Vec::new();
+    let mut at = 0;
+    for (number, line) in block.split_inclusive('\n').enumerate() {
+        if number > 0 && is_content(&line) && indent(line) == first {
+            starts.push((number, at));
+        }
+        at += line.len();
+    }
+    let ends: Vec<usize> = starts.iter().skip(1).map(|(_, at)| *at).chain([block.len()]).collect();
+    starts.into_iter().zip(ends).map(move |((line, start), end)| (line, &block[start..end]))
+}
+
 enum Halt {
     Broken(Broken),
     Bound(ImportError),
@@ -174,6 +304,7 @@ struct Tree<'s, 'a> {
     /// The number of lines before the text.
     before: usize,
     lines: usize,
+    version: Version,
     events: Parser<Chain<&'s [u8], &'static [u8]>>,
     anchors: &'a mut Anchors,
     /// The end of the last event.
@@ -190,10 +321,16 @@ fn without_panic<T>(parse: impl FnOnce() -> T) -> Option<T> {
 }
 
 impl<'s, 'a> Tree<'s, 'a> {
-    fn of(source: &'s Source, text: &'s str, before: usize, anchors: &'a mut Anchors) -> Self {
+    fn of(
+        source: &'s Source,
+        text: &'s str,
+        before: usize,
+        version: Version,
+        anchors: &'a mut Anchors,
+    ) -> Self {
         let mut events = Parser::new();
         events.set_input(text.as_bytes().chain(&LOOKAHEAD[..]));
-        Self { source, before, lines: text.lines().count().max(1), events, anchors, at: 0 }
+        Self { source, before, lines: text.lines().count().max(1), version, events, anchors, at: 0 }
     }
 
     fn next(&mut self) -> Result<Event, Halt> {
@@ -235,7 +372,7 @@ impl<'s, 'a> Tree<'s, 'a> {
                 | EventData::DocumentStart { .. }
                 | EventData::DocumentEnd { .. } => {}
                 _ => match self.node(event, 0)?.kind {
-                    Kind::Map(map) => entries = map,
+                    Kind::Map(map) => entries.extend(map),
                     // Only comments.
                     Kind::Text(text) if text.is_empty() => {}
                     _ => {
@@ -253,21 +390,29 @@ impl<'s, 'a> Tree<'s, 'a> {
             return Err(Halt::Broken((place.line, format!("more than {MAX_DEPTH} levels"))));
         }
         let (name, kind) = match event.data {
-            EventData::Scalar { anchor, value, .. } => (anchor, self.expanded(&value)?),
+            EventData::Scalar { anchor, value, .. } => {
+                let kind = match self.version {
+                    Version::One => self.anchors.expanded(&value, "*(", &place),
+                    // Definitions are no anchors: the strings are expanded when they are used.
+                    Version::Two => self.anchors.counted(value, &place),
+                };
+                (anchor, kind.map_err(Halt::Bound)?)
+            }
             EventData::Alias { anchor } => match self.anchors.texts.get(&anchor).cloned() {
-                Some(text) => (None, self.counted(text)?),
+                Some(text) => (None, self.anchors.counted(text, &place).map_err(Halt::Bound)?),
                 // Rotators refer to connections.
-                None => (None, Kind::List),
+                None => (None, Kind::List(Vec::new())),
             },
             EventData::SequenceStart { anchor, .. } => {
+                let mut nodes = Vec::new();
                 loop {
                     let event = self.next()?;
                     match event.data {
                         EventData::SequenceEnd => break,
-                        _ => drop(self.node(event, depth + 1)?),
+                        _ => nodes.push(self.node(event, depth + 1)?),
                     }
                 }
-                (anchor, Kind::List)
+                (anchor, Kind::List(nodes))
             }
             EventData::MappingStart { anchor, .. } => {
                 let mut entries = Vec::new();
@@ -288,43 +433,5 @@ impl<'s, 'a> Tree<'s, 'a> {
             self.anchors.texts.insert(name.clone(), text.clone());
         }
         Ok(Node { place, name, kind })
-    }
-
-    /// Expands `*(name)` to the string of an anchor; `*(*` stands for `*(`.
-    fn expanded(&mut self, text: &str) -> Result<Kind, Halt> {
-        let mut whole = String::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once("*(") {
-            whole.push_str(before);
-            if let Some(behind) = after.strip_prefix('*') {
-                whole.push_str("*(");
-                rest = behind;
-                continue;
-            }
-            let Some((name, behind)) = after.split_once(')') else {
-                return Ok(Kind::Invalid("missing ) after *(".to_owned()));
-            };
-            let Some(known) = self.anchors.texts.get(name) else {
-                return Ok(Kind::Invalid(format!("*({}): not defined before it", quoted(name))));
-            };
-            whole.push_str(known);
-            rest = behind;
-            if whole.len() > MAX_TEXT {
-                break;
-            }
-        }
-        whole.push_str(rest);
-        if whole.len() > MAX_TEXT {
-            return Ok(Kind::Invalid(format!("a string of more than {MAX_TEXT} bytes")));
-        }
-        self.counted(whole)
-    }
-
-    fn counted(&mut self, text: String) -> Result<Kind, Halt> {
-        self.anchors.all += text.len();
-        if self.anchors.all > MAX_ALL {
-            return Err(Halt::Bound(ImportError::TooLong(self.source.name.to_string(), MAX_ALL)));
-        }
-        Ok(Kind::Text(text))
     }
 }
