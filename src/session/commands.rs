@@ -282,16 +282,16 @@ fn quoted(user: &str) -> String {
     shlex::try_quote(&user).map_or_else(|_| user.clone(), |quoted| quoted.into_owned())
 }
 
-/// Completes a console's name as far as it is unambiguous; otherwise lists the names that match.
+/// Completes a console's name that the user has begun, as far as it is unambiguous; otherwise lists the names that match.
 async fn complete(here: &Context, begun: &str) -> Outcome {
     let neighbours = here.console.ports().await;
     let fit = || neighbours.iter().filter(|(port, _)| port.as_str().starts_with(begun));
     let names: Vec<&str> = fit().map(|(port, _)| port.as_str()).collect();
     let rest = names.first().map_or("", |first| &first[begun.len()..common_prefix_len(&names)]);
-    if !rest.is_empty() {
+    if !rest.is_empty() && !begun.is_empty() {
         return Outcome::Complete(rest.to_owned());
     }
-    if names.len() != 1 {
+    if names.len() != 1 || begun.is_empty() {
         here.notify(match names.len() {
             0 => no_port(&plain(begun), neighbours.iter().map(|(port, _)| port)),
             _ => list_consoles(here, fit()),

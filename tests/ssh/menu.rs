@@ -122,8 +122,9 @@ fn another_console_is_named_with_its_port_and_a_longer_break_is_sent() {
     client.type_in("\x05c;\r");
     client.sees(" core             TCP port 8100: ssh -p 8100 -l demo 127.0.0.1");
     client.sees(" demo             this console");
-    client.type_in("\x05c;nix\r");
-    client.sees("[there is no port nix: the ports are core, demo]");
+    client.type_in("nix\r");
+    client.sees("[there is no port nix: the ports are core, demo]\r\n\r\n[console: ");
+    client.type_in("\x1b");
     client.type_in("\x05c?");
     client.sees("^Ec ;       show how to connect to another console");
     client.type_in("\x05cl?");

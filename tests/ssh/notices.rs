@@ -70,8 +70,8 @@ fn escape_commands_and_their_replies() {
         ("\x05cb\r", "not sent]"),
         ("\x05c/\r", "no search text]"),
         ("\x05c/nowhere\r", "in the log]"),
-        ("\x05c;\r", "this console]"),
-        ("\x05c;nowhere\r", "]\r\n"),
+        ("\x05c;\r\x03", "(cancelled)]"),
+        ("\x05c;nowhere\r\x03", "(cancelled)]"),
         ("\x05c\x12", "[end of replay]"),
         ("\x05cl0", "sending break]"),
     ] {
