@@ -78,7 +78,7 @@ bench-loops: toolchain packages ## throughput of the loops that every byte passe
 	$(CARGO) bench --locked --bench loops
 
 # Cheap first: what fails soon has cost little.
-test: toolchain test-packages lint ## all tests, also in containers and a VM (30 minutes)
+test: toolchain test-packages lint ## all tests, also in containers and VMs (25 minutes)
 ifdef NEXTEST
 	$(CARGO) nextest run --locked $(FEATURES)
 else
@@ -86,7 +86,7 @@ else
 endif
 	$(MAKE) test-boot
 
-test-boot: bed-deb ## the tests of the package in containers and VMs (13 minutes)
+test-boot: bed-deb ## the tests of the package in containers and VMs (9 minutes)
 	$(AS_ROOT) tests/boot/check-units
 	$(AS_ROOT) tests/boot/test-try --deb $(BED_DEB)
 	$(MAKE) --jobs=$(words $(BED_PARTS)) --output-sync=target --keep-going $(BED_PARTS)
