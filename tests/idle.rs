@@ -2,10 +2,8 @@
 //! each key immediately.
 
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 #[path = "support/client.rs"]
@@ -14,7 +12,7 @@ mod client;
 mod rig;
 
 use client::Client;
-use rig::{Rig, TIMEOUT, collect, until};
+use rig::{Rig, TIMEOUT, system_calls, until};
 
 /// How often the threads of a process have been woken, but for the waits for pages of its program, which the kernel drops when other
 /// processes need the memory (majflt of proc_pid_stat(5)).
@@ -36,21 +34,9 @@ fn wakeups(pid: Pid) -> u64 {
 /// How often a process waits while `done` is waited for: its calls that may block, as strace(1) sees them. Context switches are no
 /// measure of an idle port: beside busy processes there are some for each page and each lock of the kernel.
 fn waits(pid: Pid, done: impl FnOnce()) -> usize {
-    const MAY_BLOCK: &str = "trace=epoll_wait,epoll_pwait,epoll_pwait2,poll,ppoll,select,pselect6,futex,nanosleep,clock_nanosleep";
-    let mut strace = Command::new("strace")
-        .args(["-f", "-e", MAY_BLOCK, "-p", &pid.to_string(), "-o", "/dev/stdout"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (calls, said) = (collect(strace.stdout.take().unwrap()), collect(strace.stderr.take().unwrap()));
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    until("strace to be attached", || text(&said.lock().unwrap()).contains("attached").then_some(()));
-    done();
-    // On SIGINT it detaches from the port.
-    kill(Pid::from_raw(strace.id() as i32), Signal::SIGINT).unwrap();
-    strace.wait().unwrap();
-    let calls = text(&calls.lock().unwrap());
+    const MAY_BLOCK: &str =
+        "epoll_wait,epoll_pwait,epoll_pwait2,poll,ppoll,select,pselect6,futex,nanosleep,clock_nanosleep";
+    let calls = system_calls(pid, MAY_BLOCK, done);
     // Not tokio's own eventfd, of token 0, which is ready before the call. The call that strace interrupts at its end has no result.
     let at_once = |line: &str| line.contains("[{events=EPOLLIN, data={u32=0, u64=0}}]");
     calls.lines().filter(|line| line.contains(" = ") && !at_once(line)).count()

@@ -15,13 +15,10 @@ use super::search::{Found, search};
 use super::tail::{self, Tail};
 use super::view::{LineSelection, TimeRange};
 use crate::config::{Log, LogType};
-use crate::logdir::{Client, NoLogDirectory};
+use crate::logdir::{Client, LOOKUP_TIME, NoLogDirectory};
 
 /// Time for one chunk: most take milliseconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// `console-logs` needs a few milliseconds.
-const LOOKUP_DELAY: Duration = Duration::from_millis(500);
 
 /// Why a log cannot be read.
 #[derive(Debug, Error)]
@@ -108,7 +105,7 @@ impl Reader {
         match self.on_a_thread(move || tail::open(&opened).map(drop)).await {
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
                 self.directory.ask_again();
-                tokio::time::sleep(LOOKUP_DELAY).await;
+                tokio::time::sleep(LOOKUP_TIME).await;
                 Ok(path)
             }
             Err(ReadError::Hangs) => Err(ReadError::Hangs),

@@ -16,7 +16,7 @@ use super::{CaptureError, CaptureLog, Displaced, Times};
 use crate::config::{Log, LogType};
 use crate::event::Event;
 use crate::hub::{Cursor, Hub, Note, Noted};
-use crate::logdir::Client;
+use crate::logdir::{Client, LOOKUP_TIME};
 use crate::system::alarm::Alarm;
 
 /// Bytes of a batch.
@@ -31,8 +31,6 @@ const IDLE_FLUSH_DELAY: Duration = Duration::from_millis(200);
 const HANG_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two attempts at a log that cannot be written: first, and longest.
 const RETRY_INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// Before an attempt, `console-logs` looks the directory up, and changes the owner of its files: usually in a few milliseconds.
-const LOOKUP_LEAD: Duration = Duration::from_millis(500);
 /// Time between two attempts while the disk is full: space can become free at any time, without a notification.
 const DISK_FULL_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -456,12 +454,12 @@ impl Writer {
         self.retry_after = (after * 2).min(RETRY_INTERVALS.1);
         let ask_again = self.directory.clone();
         let retry = async move {
-            tokio::time::sleep(after - LOOKUP_LEAD).await;
+            tokio::time::sleep(after - LOOKUP_TIME).await;
             // The directory may have been removed, or its mount been made read-only, or the files belong to another user.
             if !full {
                 ask_again.ask_again();
             }
-            tokio::time::sleep(LOOKUP_LEAD).await;
+            tokio::time::sleep(LOOKUP_TIME).await;
         };
         tokio::select! {
             () = self.directory.changed() => Some(self.next_batch(true)),

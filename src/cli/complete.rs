@@ -18,6 +18,7 @@ use super::value;
 use super::words::command;
 use crate::config::Config;
 use crate::port::pattern::fold_items;
+use crate::port::power::PowerVerb;
 use crate::port::{PortName, PortPattern};
 
 const PROGRAM: &str = "consolectl";
@@ -138,7 +139,9 @@ fn tree(command: clap::Command, words: &[String], ports: &[String]) -> clap::Com
                 let paths = adapters.iter().filter_map(|adapter| adapter.path.as_ref());
                 candidates(arg, paths.map(|path| path.display().to_string()).collect())
             }
-            ("verb", ..) if name == "power" => candidates(arg, owned(vec!["on", "off", "cycle", "status"])),
+            ("verb", ..) if name == "power" => {
+                candidates(arg, owned(PowerVerb::ALL.map(PowerVerb::as_str).to_vec()))
+            }
             ("command", ..) => candidates(arg, owned(names())),
             ("port", ..) if name == "connect" => candidates(arg, ports.to_vec()),
             ("port", ..) => patterns(arg, ports, &groups, &[]),

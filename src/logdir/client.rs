@@ -21,6 +21,9 @@ const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 /// The same while it cannot be reached.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(30);
 
+/// After [`Client::ask_again`]: `console-logs` looks the directory up and changes the owner of its files, usually in a few milliseconds.
+pub const LOOKUP_TIME: Duration = Duration::from_millis(500);
+
 /// The current directory, and a way to request it again.
 #[derive(Debug, Clone)]
 pub struct Client {

@@ -12,7 +12,7 @@ mod rename;
 pub mod server;
 mod watch;
 
-pub use client::Client;
+pub use client::{Client, LOOKUP_TIME};
 pub use rename::{Held, Move, RenameError, rename};
 
 use std::path::{Path, PathBuf};

@@ -1,16 +1,14 @@
 //! Errors of the driver are reported where the user reads them: exit status, session, STATUS.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use consoleserver::attach::client;
 use nix::libc::{self, c_int, c_ulong};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::at_terminal;
 use crate::client::Client;
-use crate::rig::{Rig, collect, until};
+use crate::rig::{Rig, system_calls, until};
 
 /// A bench whose driver fails these ioctls.
 fn refusing(refused: &[(c_ulong, c_int)], settings: &str) -> Rig {
@@ -123,23 +121,10 @@ fn a_tty_that_rejects_all_settings_is_not_reported_as_unplugged() {
 
 /// The modem ioctls that strace(1) sees a port make, from when the device is plugged in until the line is open.
 fn modem_ioctls_of_an_open(rig: &mut Rig) -> String {
-    let trace = rig.path("trace");
-    let mut strace = Command::new("strace")
-        .args(["-f", "-e", "trace=ioctl", "-p", &rig.pid().to_string(), "-o"])
-        .arg(&trace)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let said = collect(strace.stderr.take().unwrap());
-    until("strace to be attached", || {
-        String::from_utf8_lossy(&said.lock().unwrap()).contains("attached").then_some(())
+    let calls = system_calls(rig.pid(), "ioctl", || {
+        rig.plug();
+        rig.wait_for_status("9600 8N1");
     });
-    rig.plug();
-    rig.wait_for_status("9600 8N1");
-    // On SIGINT it detaches from the port, and writes its output.
-    kill(Pid::from_raw(strace.id() as i32), Signal::SIGINT).unwrap();
-    strace.wait().unwrap();
-    let calls = std::fs::read_to_string(&trace).unwrap();
     calls
         .lines()
         .filter(|line| ["TCSETS", "TIOCMSET", "TIOCMBI"].iter().any(|call| line.contains(call)))

@@ -579,6 +579,26 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The system calls of these names that strace(1) sees a process make while `during` runs, a line each.
+pub fn system_calls(pid: Pid, names: &str, during: impl FnOnce()) -> String {
+    let calls = tempfile::NamedTempFile::new().unwrap();
+    let mut strace = Command::new("strace")
+        .args(["-f", "-e", &format!("trace={names}"), "-p", &pid.to_string(), "-o"])
+        .arg(calls.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = collect(strace.stderr.take().unwrap());
+    until("strace to be attached", || {
+        String::from_utf8_lossy(&said.lock().unwrap()).contains("attached").then_some(())
+    });
+    during();
+    // On SIGINT it detaches from the process, and writes its output.
+    kill(Pid::from_raw(strace.id() as i32), Signal::SIGINT).unwrap();
+    strace.wait().unwrap();
+    fs::read_to_string(calls.path()).unwrap()
+}
+
 /// Reads everything from a child's output in a thread.
 pub fn collect(mut from: impl Read + Send + 'static) -> Arc<Mutex<Vec<u8>>> {
     let collected = Arc::new(Mutex::new(Vec::new()));
